@@ -1,0 +1,146 @@
+//! What the clients of a benchmark do.
+
+use crate::exit::Failure;
+use crate::sdk;
+use clap::ValueEnum;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::cell::Cell;
+use std::rc::Rc;
+use synod_client::{Client, Error};
+
+/// Writes per transaction while the keys are filled in.
+const FILL_BATCH: u64 = 500;
+/// Transactions at a time while the keys are filled in.
+const FILL_CLIENTS: usize = 8;
+
+/// A workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Write one key
+    Put,
+    /// Read one key at its leader
+    Get,
+    /// Read two keys and write two, in two different shards
+    Txn2,
+    /// Kill leaders under steady writes
+    Failover,
+}
+
+impl Workload {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Put => "put",
+            Workload::Get => "get",
+            Workload::Txn2 => "txn2",
+            Workload::Failover => "failover",
+        }
+    }
+}
+
+/// The keys of a benchmark.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// How many.
+    pub count: u64,
+    /// Bytes of each.
+    pub key_bytes: usize,
+    /// What each holds.
+    pub value: Vec<u8>,
+}
+
+impl Keys {
+    /// The part of a key that differs, a split point.
+    pub fn prefix(&self, number: u64) -> String {
+        format!("bench/{number:010}")
+    }
+
+    /// A key.
+    pub fn key(&self, number: u64) -> String {
+        let mut key = self.prefix(number);
+        // Padding behind the number keeps the keys in order.
+        while key.len() < self.key_bytes {
+            key.push('.');
+        }
+        key
+    }
+}
+
+/// One operation; returns how many attempts it took.
+pub async fn once(
+    client: &Client,
+    keys: &Keys,
+    workload: Workload,
+    random: &mut StdRng,
+) -> Result<u32, Error> {
+    let first = random.random_range(0..keys.count);
+    match workload {
+        Workload::Put | Workload::Failover => {
+            let receipt = client.put(keys.key(first), &keys.value).await?;
+            Ok(receipt.attempts)
+        }
+        Workload::Get => client.get(keys.key(first)).await.map(|_| 1),
+        Workload::Txn2 => {
+            // Half of all keys away: another shard, if there are several.
+            let second = (first + keys.count / 2) % keys.count;
+            let both = [keys.key(first), keys.key(second)];
+            let done = client.transact_with_receipt(async |txn| {
+                txn.get_many_for_update(&both).await?;
+                for key in &both {
+                    txn.put(key, &keys.value).await?;
+                }
+                Ok(())
+            });
+            Ok(done.await?.1.attempts)
+        }
+    }
+}
+
+/// Writes all keys once.
+pub async fn fill(client: &Client, keys: &Keys) -> Result<(), Failure> {
+    let next = Rc::new(Cell::new(0));
+    let shared = Rc::new(keys.clone());
+    let mut tasks = Vec::new();
+    for _ in 0..FILL_CLIENTS {
+        let (next, keys, client) = (Rc::clone(&next), Rc::clone(&shared), client.clone());
+        tasks.push(tokio::task::spawn_local(async move {
+            while next.get() < keys.count {
+                let from = next.get();
+                let to = (from + FILL_BATCH).min(keys.count);
+                next.set(to);
+                client
+                    .transact(async |txn| {
+                        for number in from..to {
+                            txn.put(keys.key(number), &keys.value).await?;
+                        }
+                        Ok(())
+                    })
+                    .await?;
+            }
+            Ok::<(), Error>(())
+        }));
+    }
+    for task in tasks {
+        let filled = task.await.map_err(Failure::failed)?;
+        filled.map_err(sdk::failure)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_their_length_and_order() {
+        let keys = Keys {
+            count: 100,
+            key_bytes: 32,
+            value: Vec::new(),
+        };
+        assert_eq!(keys.key(7).len(), 32);
+        assert!(keys.key(9) < keys.key(10));
+        assert!(keys.prefix(10) < keys.key(10) && keys.key(9) < keys.prefix(10));
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per command.
+
+pub mod cert;
+pub mod config;
+pub mod data;
+pub mod init;
+pub mod shell;
+pub mod start;
+pub mod status;
+pub mod txn;

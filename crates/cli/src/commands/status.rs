@@ -1,0 +1,240 @@
+//! `synod status`: what all nodes say about themselves and their shards, merged.
+
+use crate::connection::ConnectionArgs;
+use crate::exit::{Failure, Status};
+use comfy_table::Table;
+use comfy_table::presets;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use synod_harness::cluster::ask;
+use synod_paxos::NodeId;
+use synod_rpc::status::{Health, NodeStatus, ReplicaRole, ShardStatus};
+use synod_rpc::{NodeRequest, NodeResponse, Pool};
+use synod_shard::wire::{ShardMap, show_key};
+
+/// `synod status …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod status --endpoint 127.0.0.1:7001 --certs certs
+
+A shard without a leader takes no writes; LAG is how many log entries its slowest follower lacks.
+IN DOUBT counts transactions whose outcome a participant is asking for.")]
+pub struct Args {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// How long a node may take to answer
+    #[arg(long, value_name = "MILLIS", default_value_t = 2000)]
+    timeout_millis: u64,
+}
+
+/// What is shown of a node.
+#[derive(Debug, Serialize)]
+struct NodeRow {
+    id: u64,
+    name: String,
+    address: SocketAddr,
+    locality: String,
+    state: String,
+    version: String,
+    incarnation: u64,
+    leads: usize,
+    replicas: usize,
+}
+
+/// What is shown of a shard, from all its replicas.
+#[derive(Debug, Serialize)]
+struct ShardRow {
+    id: u64,
+    start: String,
+    end: String,
+    leader: Option<String>,
+    term: String,
+    lease_millis: Option<u64>,
+    replicas: Vec<String>,
+    decided: u64,
+    lag: u64,
+    open_intents: u64,
+    in_doubt: u64,
+    sessions: u64,
+    locks: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct View {
+    nodes: Vec<NodeRow>,
+    shards: Vec<ShardRow>,
+}
+
+/// Asks every node, shows the merged answers; fails when a shard has no leader.
+pub async fn run(args: Args) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let pool = connection.pool()?;
+    let limit = Duration::from_millis(args.timeout_millis);
+    let map = map(&pool, &connection.endpoints, limit).await?;
+    let mut answers = BTreeMap::new();
+    for node in &map.nodes {
+        let answer = ask::status(&pool, node.address, limit).await;
+        answers.insert(node.id, answer);
+    }
+    let view = merge(&map, &answers);
+    if args.json {
+        let text = serde_json::to_string_pretty(&view).map_err(Failure::failed)?;
+        println!("{text}");
+    } else {
+        print(&view);
+    }
+    let leaderless = view.shards.iter().filter(|s| s.leader.is_none()).count();
+    if leaderless > 0 {
+        return Err(Failure::failed(format!(
+            "{leaderless} of {} shards have no leader now",
+            view.shards.len()
+        )));
+    }
+    Ok(Status::Done)
+}
+
+/// The shard map, from the first endpoint that has one.
+pub async fn map(
+    pool: &Pool,
+    endpoints: &[SocketAddr],
+    limit: Duration,
+) -> Result<ShardMap, Failure> {
+    let mut last = String::new();
+    for &endpoint in endpoints {
+        match ask::ask(pool, endpoint, NodeRequest::Map, limit).await {
+            Ok(NodeResponse::Map(map)) if !map.nodes.is_empty() => return Ok(*map),
+            Ok(NodeResponse::Map(_)) => {
+                last = format!("the node at {endpoint} is not initialised: run `synod init`");
+            }
+            Ok(other) => last = format!("the node at {endpoint} answered {other:?} to Map"),
+            Err(reason) => last = reason,
+        }
+    }
+    Err(Failure::cluster(last))
+}
+
+fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>) -> View {
+    let name = |id: NodeId| {
+        map.node(id)
+            .map_or_else(|| id.to_string(), |node| node.name.clone())
+    };
+    let nodes = map.nodes.iter().map(|node| {
+        let answer = answers.get(&node.id);
+        let (state, status) = match answer {
+            Some(Ok(status)) => (health(&status.health), Some(status)),
+            Some(Err(reason)) => (format!("no answer: {reason}"), None),
+            None => ("not asked".to_owned(), None),
+        };
+        NodeRow {
+            id: node.id.0,
+            name: node.name.clone(),
+            address: node.address,
+            locality: node.locality.clone(),
+            state,
+            version: status.map(|s| s.version.clone()).unwrap_or_default(),
+            incarnation: status.map_or(0, |s| s.incarnation.0),
+            leads: status.map_or(0, |s| s.shards.iter().filter(|s| s.in_office).count()),
+            replicas: status.map_or(0, |s| s.shards.len()),
+        }
+    });
+    let shards = map.shards.iter().map(|shard| {
+        let replicas: Vec<(NodeId, &ShardStatus)> = answers
+            .iter()
+            .filter_map(|(node, answer)| {
+                let shards = &answer.as_ref().ok()?.shards;
+                Some((*node, shards.iter().find(|s| s.id == shard.id)?))
+            })
+            .collect();
+        let leader = replicas
+            .iter()
+            .filter(|(_, s)| s.role == ReplicaRole::Leader && s.in_office)
+            .max_by_key(|(_, s)| (s.lease_millis.is_some(), s.decided));
+        let of_leader = leader.map(|(_, status)| *status);
+        let behind = |s: &ShardStatus| {
+            let followers = s.followers.iter().map(|f| s.last.0.saturating_sub(f.matched.0));
+            followers.max().unwrap_or(0)
+        };
+        ShardRow {
+            id: shard.id.0,
+            start: show_key(&shard.span.start),
+            end: show_key(&shard.span.end),
+            leader: leader.map(|(node, _)| name(*node)),
+            term: of_leader.map(|s| s.term.clone()).unwrap_or_default(),
+            lease_millis: of_leader.and_then(|s| s.lease_millis),
+            replicas: shard.configuration.members().map(name).collect(),
+            decided: replicas.iter().map(|(_, s)| s.decided.0).max().unwrap_or(0),
+            lag: of_leader.map_or(0, behind),
+            open_intents: of_leader.map_or(0, |s| s.open_intents),
+            in_doubt: of_leader.map_or(0, |s| s.in_doubt),
+            sessions: of_leader.map_or(0, |s| s.sessions),
+            locks: of_leader.map_or(0, |s| s.locks),
+        }
+    });
+    View {
+        nodes: nodes.collect(),
+        shards: shards.collect(),
+    }
+}
+
+fn health(health: &Health) -> String {
+    match health {
+        Health::Ok => "ok".to_owned(),
+        Health::Degraded(reason) => format!("degraded: {reason}"),
+        Health::Uninitialized => "not initialised".to_owned(),
+    }
+}
+
+fn print(view: &View) {
+    let mut nodes = table(&[
+        "NODE", "ID", "ADDRESS", "LOCALITY", "STATE", "LEADS", "REPLICAS",
+    ]);
+    for node in &view.nodes {
+        nodes.add_row([
+            node.name.clone(),
+            format!("{:x}", node.id),
+            node.address.to_string(),
+            node.locality.clone(),
+            node.state.clone(),
+            node.leads.to_string(),
+            node.replicas.to_string(),
+        ]);
+    }
+    println!("{nodes}\n");
+    let mut shards = table(&[
+        "SHARD", "FROM", "TO", "LEADER", "LEASE", "REPLICAS", "DECIDED", "LAG", "INTENTS",
+        "IN DOUBT",
+    ]);
+    for shard in &view.shards {
+        let end = match shard.end.as_str() {
+            "" => "(end)",
+            end => end,
+        };
+        shards.add_row([
+            shard.id.to_string(),
+            shard.start.clone(),
+            end.to_owned(),
+            shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
+            shard
+                .lease_millis
+                .map_or_else(|| "none".to_owned(), |ms| format!("{ms} ms")),
+            shard.replicas.join(" "),
+            shard.decided.to_string(),
+            shard.lag.to_string(),
+            shard.open_intents.to_string(),
+            shard.in_doubt.to_string(),
+        ]);
+    }
+    println!("{shards}");
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header.iter().copied());
+    table
+}

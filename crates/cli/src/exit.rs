@@ -1,0 +1,69 @@
+//! How the program ends: one message on standard error, and one exit status.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit statuses (they are the same for every command).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything was done.
+    Done = 0,
+    /// A transaction was aborted or rolled back by `require`, or a check failed.
+    Aborted = 1,
+    /// The arguments, a file or a script are bad; nothing was sent.
+    BadInput = 2,
+    /// The outcome of a commit is unknown.
+    Unknown = 3,
+    /// No cluster answered.
+    NoCluster = 4,
+}
+
+/// What the statuses mean, for `--help`.
+pub const HELP: &str = "Exit status: 0 done, 1 aborted or a check failed, 2 bad arguments or input \
+(nothing was sent), 3 unknown outcome, 4 no cluster.";
+
+/// Why a command did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit status.
+    pub status: Status,
+    /// What happened, to what, what to do. Empty if all was said already.
+    pub message: String,
+}
+
+impl Failure {
+    /// Of this kind.
+    pub fn new(status: Status, message: impl fmt::Display) -> Failure {
+        Failure {
+            status,
+            message: message.to_string(),
+        }
+    }
+
+    /// Bad arguments or files.
+    pub fn input(message: impl fmt::Display) -> Failure {
+        Failure::new(Status::BadInput, message)
+    }
+
+    /// The cluster cannot be reached, or a process cannot go on.
+    pub fn cluster(message: impl fmt::Display) -> Failure {
+        Failure::new(Status::NoCluster, message)
+    }
+
+    /// A check failed.
+    pub fn failed(message: impl fmt::Display) -> Failure {
+        Failure::new(Status::Aborted, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}

@@ -1,0 +1,215 @@
+//! What all clones of a client share: the table, the clock, and the chores.
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::table::Table;
+use crate::transport::Transport;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use synod_paxos::{GroupId, NodeId, Term, Timestamp};
+use synod_rpc::{NodeRequest, NodeResponse, RequestBody, ServerBody};
+use synod_shard::ShardMap;
+use synod_txn::client::Outgoing;
+use synod_txn::{ClientId, Request};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Requests that free locks and wait for their answers, at most; over it they
+/// are dropped, and the locks go with their sessions.
+const MAX_CHORES: usize = 10_000;
+/// How long a freed lock's shard is looked for.
+const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a new client waits for the cluster's clock.
+const CLOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Between two tries to fetch the map.
+const MAP_PAUSE: Duration = Duration::from_millis(100);
+/// How long one node may take to hand out the map.
+const MAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Shared by all clones of a client.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) transport: Transport,
+    pub(crate) id: ClientId,
+    endpoints: Vec<SocketAddr>,
+    table: Mutex<Arc<Table>>,
+    /// The cluster's clock less ours, nanoseconds.
+    offset: AtomicI64,
+    chores: AtomicUsize,
+    /// Held while the map is fetched, so that one fetch serves everybody.
+    fetching: tokio::sync::Mutex<()>,
+    runtime: tokio::runtime::Handle,
+    heartbeat: Mutex<Option<AbortHandle>>,
+    me: Weak<Core>,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(heartbeat) = lock(&self.heartbeat).take() {
+            heartbeat.abort();
+        }
+    }
+}
+
+/// No code panics while it holds one of these locks, so a poisoned one is whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wall_nanos() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Core {
+    /// Fetch the map and start the chores, in the caller's runtime.
+    pub(crate) async fn start(
+        config: Config,
+        transport: Transport,
+        endpoints: Vec<SocketAddr>,
+    ) -> Result<Arc<Core>, Error> {
+        let deadline = Instant::now() + config.timeout;
+        let core = Arc::new_cyclic(|me| Core {
+            config,
+            transport,
+            id: ClientId(rand::random()),
+            endpoints,
+            table: Mutex::default(),
+            offset: AtomicI64::new(0),
+            chores: AtomicUsize::new(0),
+            fetching: tokio::sync::Mutex::new(()),
+            runtime: tokio::runtime::Handle::current(),
+            heartbeat: Mutex::new(None),
+            me: me.clone(),
+        });
+        loop {
+            match core.fetch_map().await {
+                Ok(()) => break,
+                // Certificates do not mend themselves; nodes may still come up.
+                Err(error) if Instant::now() + MAP_PAUSE >= deadline => return Err(error),
+                Err(_) => tokio::time::sleep(MAP_PAUSE).await,
+            }
+        }
+        core.set_clock(deadline).await;
+        let task = tokio::spawn(heartbeat(Arc::downgrade(&core)));
+        *lock(&core.heartbeat) = Some(task.abort_handle());
+        Ok(core)
+    }
+
+    /// Take the time from the cluster before the first attempt is named by it.
+    /// Where nobody answers in time our own clock has to do.
+    async fn set_clock(&self, deadline: Instant) {
+        let first = self.table().shards.keys().next().copied();
+        if let Some(shard) = first {
+            let until = deadline.min(Instant::now() + CLOCK_TIMEOUT);
+            self.deliver(shard, &Request::Locate, until).await;
+        }
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        lock(&self.table).clone()
+    }
+
+    /// Remember who leads, if that is new to `seen`, the caller's table.
+    pub(crate) fn learn(&self, seen: &Table, shard: GroupId, leader: NodeId, term: Option<Term>) {
+        if !seen.knows(shard, leader, term) {
+            Arc::make_mut(&mut lock(&self.table)).learn(shard, leader, term);
+        }
+    }
+
+    /// The cluster's wall clock, about.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(wall_nanos().saturating_add_signed(self.offset.load(Ordering::Relaxed)))
+    }
+
+    /// A leader told its clock. What is off by the length of a round trip does no harm.
+    pub(crate) fn learn_clock(&self, theirs: Timestamp) {
+        let offset = i128::from(theirs.0) - i128::from(wall_nanos());
+        let offset = i64::try_from(offset).unwrap_or(0);
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// Send what nobody waits for, now and without a caller.
+    pub(crate) fn chore(&self, outgoing: Outgoing) {
+        let Some(core) = self.me.upgrade() else {
+            return;
+        };
+        if self.chores.fetch_add(1, Ordering::Relaxed) >= MAX_CHORES {
+            self.chores.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.runtime.spawn(async move {
+            let deadline = Instant::now() + CHORE_TIMEOUT;
+            core.deliver(outgoing.shard, &outgoing.request, deadline)
+                .await;
+            core.chores.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Fetch the map unless somebody else did since `seen`.
+    pub(crate) async fn refresh(&self, seen: &Arc<Table>) {
+        let _one = self.fetching.lock().await;
+        if Arc::ptr_eq(seen, &self.table())
+            && let Err(error) = self.fetch_map().await
+        {
+            tracing::debug!(%error, "the shard map could not be fetched");
+        }
+    }
+
+    /// Ask everybody for the map; the first good answer counts.
+    async fn fetch_map(&self) -> Result<(), Error> {
+        let known = self.table();
+        let mut addresses = self.endpoints.clone();
+        addresses.extend(known.nodes.values().filter(|a| !self.endpoints.contains(a)));
+        let mut asked = JoinSet::new();
+        for address in addresses {
+            let transport = self.transport.clone();
+            asked.spawn(async move {
+                let deadline = Instant::now() + MAP_TIMEOUT;
+                let body = RequestBody::Node(NodeRequest::Map);
+                (address, transport.call(address, body, deadline).await)
+            });
+        }
+        let mut reasons = Vec::new();
+        let mut uninitialized = false;
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((_, Ok(ServerBody::Node(NodeResponse::Map(map))))) if !map.shards.is_empty() => {
+                    self.take_map(&map);
+                    return Ok(());
+                }
+                Ok((
+                    _,
+                    Ok(ServerBody::Node(NodeResponse::Map(_) | NodeResponse::Refused { .. })),
+                )) => {
+                    uninitialized = true;
+                }
+                Ok((address, Ok(_))) => reasons.push(format!("{address} has no map to give")),
+                Ok((_, Err(error))) => reasons.push(error.to_string()),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if uninitialized {
+            return Err(Error::NotInitialized);
+        }
+        Err(Error::NoCluster {
+            reason: reasons.join("; "),
+        })
+    }
+
+    fn take_map(&self, map: &ShardMap) {
+        let mut table = lock(&self.table);
+        *table = Arc::new(Table::of_map(map, &table, &self.config.locality));
+    }
+}
+
+/// Keep the sessions of all transactions under way alive.
+async fn heartbeat(core: Weak<Core>) {
+    while let Some(core) = core.upgrade() {
+        let pause = core.config.keep_alive;
+        core.transport.keepalive(core.id);
+        drop(core);
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,254 @@
+//! Delivering a request to the leader of a shard, wherever it is by now.
+//!
+//! | what comes back | what is done |
+//! |---|---|
+//! | an answer | learn leader, term and clock from it; done |
+//! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round |
+//! | `Overloaded`, `Clock` | the same node, after a pause |
+//! | `WrongNode` | the map is fetched; if the range changed the caller must know |
+//! | no connection | the next replica |
+//! | a lost connection, or silence | as no connection; but a Commit that may have arrived is the machine's business |
+//!
+//! While a leader is silent the other replicas are asked who leads (`Locate`):
+//! a leader killed or cut off is left as soon as there is a new one, and one
+//! that only waits for locks is left alone.
+
+use crate::core::Core;
+use crate::table::{Table, Tour};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use synod_paxos::{GroupId, NodeId, Term};
+use synod_rpc::{CallError, RequestBody, ServerBody};
+use synod_shard::{ShardReply, ShardRequest};
+use synod_txn::client::Reply;
+use synod_txn::request::Refusal;
+use synod_txn::{Request, Response};
+
+/// The longest pause between two rounds over all replicas.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long a question who leads may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What became of one call to one node.
+enum Called {
+    /// The node answered.
+    Answer(ShardReply),
+    /// It did not.
+    Failed(CallError),
+    /// Another node was found to lead while waiting.
+    Superseded(NodeId),
+}
+
+impl Core {
+    /// Deliver a request, until the deadline.
+    pub(crate) async fn deliver(
+        &self,
+        shard: GroupId,
+        request: &Request,
+        deadline: Instant,
+    ) -> Reply {
+        let mut table = self.table();
+        let Some(known) = table.shards.get(&shard) else {
+            return Reply::Moved;
+        };
+        let span = table.routes.of_shard(shard).map(|route| route.span.clone());
+        let mut tour = Tour::new(known);
+        let commits = matches!(request, Request::Commit(_));
+        // Whether a copy may have been handled without us hearing of it.
+        let mut maybe = false;
+        loop {
+            let (target, failed_round) = tour.target();
+            if failed_round && !self.pause(round_pause(tour.rounds()), deadline).await {
+                return given_up(maybe);
+            }
+            match self.call(&table, shard, target, request, deadline).await {
+                Called::Answer(ShardReply::Response(response)) => {
+                    match self.judge(&table, shard, target, &response) {
+                        Verdict::Answer => return Reply::Answer(response),
+                        Verdict::Elsewhere(hint) => tour.hint(hint),
+                        Verdict::Later(pause) => {
+                            if !self.pause(pause, deadline).await {
+                                return given_up(maybe);
+                            }
+                            tour.stay(target);
+                        }
+                    }
+                }
+                Called::Answer(ShardReply::WrongNode(descriptor)) => {
+                    let newer = |d: &synod_shard::ShardDescriptor| {
+                        table
+                            .shards
+                            .get(&d.id)
+                            .is_none_or(|s| s.generation < d.generation)
+                    };
+                    if descriptor.as_deref().is_none_or(newer) {
+                        self.refresh(&table).await;
+                        table = self.table();
+                    }
+                    if table.routes.of_shard(shard).map(|route| route.span.clone()) != span {
+                        return Reply::Moved;
+                    }
+                }
+                Called::Superseded(leader) => {
+                    if commits {
+                        return Reply::Lost;
+                    }
+                    maybe = true;
+                    tour.stay(leader);
+                }
+                Called::Failed(error) => {
+                    tracing::trace!(%shard, %target, %error, "no answer");
+                    maybe |= error.maybe_sent();
+                    if matches!(error, CallError::TooLarge) {
+                        let refusal = Refusal::Invalid(error.to_string());
+                        return Reply::Answer(Response::Refused(refusal));
+                    }
+                    if commits && error.maybe_sent() {
+                        return Reply::Lost;
+                    }
+                    if matches!(error, CallError::Closed) || Instant::now() >= deadline {
+                        return given_up(maybe);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sleep; false if the deadline comes first.
+    async fn pause(&self, pause: Duration, deadline: Instant) -> bool {
+        let until = Instant::now() + pause;
+        if until >= deadline {
+            return false;
+        }
+        tokio::time::sleep_until(until.into()).await;
+        true
+    }
+
+    /// One call to one node; while it is silent the others are asked who leads.
+    async fn call(
+        &self,
+        table: &Arc<Table>,
+        shard: GroupId,
+        target: NodeId,
+        request: &Request,
+        deadline: Instant,
+    ) -> Called {
+        let Some(&address) = table.nodes.get(&target) else {
+            return Called::Answer(ShardReply::WrongNode(None));
+        };
+        let body = body(table, shard, request.clone());
+        let until = deadline.min(Instant::now() + self.config.attempt_timeout);
+        let mut call = pin!(self.transport.call(address, body, until));
+        let mut others = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => return called(answer),
+                () = tokio::time::sleep(self.config.probe_after) => {}
+            }
+            if others.is_empty() {
+                let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
+                others = replicas
+                    .iter()
+                    .copied()
+                    .filter(|&id| id != target)
+                    .collect();
+            }
+            let Some(other) = others.pop() else {
+                continue;
+            };
+            tokio::select! {
+                biased;
+                answer = &mut call => return called(answer),
+                leads = self.leads(table, shard, other) => {
+                    if leads {
+                        return Called::Superseded(other);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether this node leads the shard.
+    async fn leads(&self, table: &Arc<Table>, shard: GroupId, node: NodeId) -> bool {
+        let Some(&address) = table.nodes.get(&node) else {
+            return false;
+        };
+        let body = body(table, shard, Request::Locate);
+        let until = Instant::now() + PROBE_TIMEOUT;
+        let answer = self.transport.call(address, body, until).await;
+        match called(answer) {
+            Called::Answer(ShardReply::Response(response @ Response::Located { .. })) => {
+                self.judge(table, shard, node, &response);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What a leader's, or not-leader's, answer means for the search of the leader.
+    fn judge(&self, table: &Table, shard: GroupId, from: NodeId, response: &Response) -> Verdict {
+        let learn = |term: Option<Term>| self.learn(table, shard, from, term);
+        match response {
+            Response::Refused(refusal) => match refusal {
+                Refusal::NotLeader { hint } => return Verdict::Elsewhere(*hint),
+                Refusal::WrongTerm {
+                    last_word: false, ..
+                } => return Verdict::Elsewhere(None),
+                Refusal::Overloaded { retry_after_millis } => {
+                    let pause = Duration::from_millis((*retry_after_millis).clamp(1, 1000).into());
+                    // Between half and all of the hint, so that not all come back at once.
+                    return Verdict::Later(pause.mul_f32(0.5 + rand::random::<f32>() / 2.0));
+                }
+                Refusal::Clock => return Verdict::Later(LONGEST_PAUSE),
+                Refusal::WrongTerm { current, .. } => learn(Some(*current)),
+                Refusal::Aborted(_) | Refusal::WrongShard | Refusal::Invalid(_) => learn(None),
+            },
+            Response::Read { term, now, .. } | Response::Located { term, now } => {
+                learn(Some(*term));
+                self.learn_clock(*now);
+            }
+            _ => learn(None),
+        }
+        Verdict::Answer
+    }
+}
+
+enum Verdict {
+    /// It answers the request.
+    Answer,
+    /// Another node leads.
+    Elsewhere(Option<NodeId>),
+    /// The same node, after a pause.
+    Later(Duration),
+}
+
+fn body(table: &Table, shard: GroupId, request: Request) -> RequestBody {
+    let generation = table.shards.get(&shard).map_or(0, |s| s.generation);
+    RequestBody::Shard(ShardRequest {
+        shard,
+        generation,
+        request,
+    })
+}
+
+fn called(answer: Result<ServerBody, CallError>) -> Called {
+    match answer {
+        Ok(ServerBody::Shard(reply)) => Called::Answer(reply),
+        // Of the wrong kind: as if the node did not know the shard.
+        Ok(ServerBody::Node(_)) => Called::Answer(ShardReply::WrongNode(None)),
+        Err(error) => Called::Failed(error),
+    }
+}
+
+const fn given_up(maybe: bool) -> Reply {
+    if maybe { Reply::Lost } else { Reply::Unsent }
+}
+
+fn round_pause(rounds: u32) -> Duration {
+    let pause = Duration::from_millis(2) * 2u32.pow(rounds.min(6));
+    pause
+        .min(LONGEST_PAUSE)
+        .mul_f32(0.5 + rand::random::<f32>() / 2.0)
+}

@@ -1,0 +1,193 @@
+//! What the client knows about the cluster: ranges, replicas, leaders, addresses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use synod_paxos::{GroupId, NodeId, Term};
+use synod_shard::{ShardDescriptor, ShardMap};
+use synod_txn::client::{Route, Routes};
+
+/// A shard, as far as known.
+#[derive(Clone, Debug)]
+pub(crate) struct Shard {
+    pub(crate) generation: u64,
+    /// Replicas that may lead, nearest first.
+    pub(crate) replicas: Vec<NodeId>,
+    /// Who led when last heard of.
+    pub(crate) leader: NodeId,
+}
+
+/// A consistent picture; replaced as a whole when something is learned.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) routes: Routes,
+    pub(crate) shards: BTreeMap<GroupId, Shard>,
+    pub(crate) nodes: BTreeMap<NodeId, SocketAddr>,
+    /// Shards by nearness of their likely leaders, for the choice of a coordinator.
+    pub(crate) nearest: Vec<GroupId>,
+}
+
+/// How many tiers of locality two places share; more is nearer.
+fn shared_tiers(a: &str, b: &str) -> usize {
+    let tiers = |place| str::split(place, ',').map(str::trim);
+    if a.is_empty() {
+        return 0;
+    }
+    tiers(a).zip(tiers(b)).take_while(|(a, b)| a == b).count()
+}
+
+impl Table {
+    /// A map's picture, keeping what is known about leaders and terms.
+    pub(crate) fn of_map(map: &ShardMap, known: &Table, locality: &str) -> Table {
+        let near = |id: NodeId| {
+            map.node(id)
+                .map_or(0, |n| shared_tiers(locality, &n.locality))
+        };
+        let shard = |descriptor: &ShardDescriptor| {
+            let mut replicas = descriptor.configuration.voters.clone();
+            replicas.sort_by_key(|&id| std::cmp::Reverse(near(id)));
+            let before = known.shards.get(&descriptor.id).map(|shard| shard.leader);
+            let leader = before.filter(|id| replicas.contains(id));
+            Shard {
+                generation: descriptor.generation,
+                leader: leader.unwrap_or(descriptor.preferred_leader),
+                replicas,
+            }
+        };
+        let route = |descriptor: &ShardDescriptor| Route {
+            shard: descriptor.id,
+            span: descriptor.span.clone(),
+            term: known
+                .routes
+                .of_shard(descriptor.id)
+                .and_then(|route| route.term),
+        };
+        let shards: BTreeMap<_, _> = map.shards.iter().map(|d| (d.id, shard(d))).collect();
+        let mut nearest: Vec<GroupId> = shards.keys().copied().collect();
+        if locality.is_empty() {
+            nearest.clear();
+        } else {
+            nearest.sort_by_key(|id| std::cmp::Reverse(near(shards[id].leader)));
+        }
+        Table {
+            routes: Routes::new(map.shards.iter().map(route).collect()),
+            shards,
+            nodes: map.nodes.iter().map(|n| (n.id, n.address)).collect(),
+            nearest,
+        }
+    }
+
+    /// Whether this says anything new about who leads.
+    pub(crate) fn knows(&self, shard: GroupId, leader: NodeId, term: Option<Term>) -> bool {
+        let leads = self.shards.get(&shard).is_some_and(|s| s.leader == leader);
+        let newer = |term: Term| {
+            let known = self.routes.of_shard(shard).and_then(|route| route.term);
+            known.is_none_or(|known| known.ballot < term.ballot)
+        };
+        leads && !term.is_some_and(newer)
+    }
+
+    pub(crate) fn learn(&mut self, shard: GroupId, leader: NodeId, term: Option<Term>) {
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            shard.leader = leader;
+        }
+        if let Some(term) = term {
+            self.routes.learn_term(shard, term);
+        }
+    }
+}
+
+/// The order in which a shard's replicas are tried, round after round.
+#[derive(Debug)]
+pub(crate) struct Tour {
+    replicas: Vec<NodeId>,
+    tried: Vec<NodeId>,
+    next: Option<NodeId>,
+    rounds: u32,
+}
+
+impl Tour {
+    pub(crate) fn new(shard: &Shard) -> Tour {
+        Tour {
+            replicas: shard.replicas.clone(),
+            tried: Vec::new(),
+            next: Some(shard.leader),
+            rounds: 0,
+        }
+    }
+
+    /// Who to ask now, and whether a whole round has failed before.
+    pub(crate) fn target(&mut self) -> (NodeId, bool) {
+        let untried = |id: &NodeId| !self.tried.contains(id);
+        let hinted = self.next.take();
+        let target = hinted
+            .filter(untried)
+            .or_else(|| self.replicas.iter().copied().find(untried));
+        if let Some(target) = target {
+            self.tried.push(target);
+            return (target, false);
+        }
+        self.tried.clear();
+        self.rounds += 1;
+        let target = hinted
+            .or(self.replicas.first().copied())
+            .unwrap_or_default();
+        self.tried.push(target);
+        (target, true)
+    }
+
+    /// A node said that another one leads.
+    pub(crate) fn hint(&mut self, leader: Option<NodeId>) {
+        self.next = leader;
+    }
+
+    /// Ask the same node again.
+    pub(crate) fn stay(&mut self, node: NodeId) {
+        self.tried.retain(|&id| id != node);
+        self.next = Some(node);
+    }
+
+    pub(crate) const fn rounds(&self) -> u32 {
+        self.rounds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard() -> Shard {
+        Shard {
+            generation: 1,
+            replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
+            leader: NodeId(2),
+        }
+    }
+
+    #[test]
+    fn a_tour_begins_at_the_leader_and_visits_everybody() {
+        let mut tour = Tour::new(&shard());
+        let order: Vec<_> = (0..4).map(|_| tour.target()).collect();
+        let expected = [(2, false), (1, false), (3, false), (1, true)];
+        assert_eq!(order, expected.map(|(id, round)| (NodeId(id), round)));
+    }
+
+    #[test]
+    fn a_hint_is_followed_once_a_round() {
+        let mut tour = Tour::new(&shard());
+        assert_eq!(tour.target().0, NodeId(2));
+        tour.hint(Some(NodeId(3)));
+        assert_eq!(tour.target().0, NodeId(3));
+        // Two nodes that name each other must not keep the third from being asked.
+        tour.hint(Some(NodeId(2)));
+        assert_eq!(tour.target().0, NodeId(1));
+        tour.hint(Some(NodeId(2)));
+        assert_eq!(tour.target(), (NodeId(2), true));
+    }
+
+    #[test]
+    fn nearness_counts_shared_tiers_from_the_widest() {
+        assert_eq!(shared_tiers("region=eu,dc=1", "region=eu, dc=1,rack=2"), 2);
+        assert_eq!(shared_tiers("region=eu,dc=1", "region=us,dc=1"), 0);
+        assert_eq!(shared_tiers("", ""), 0);
+    }
+}

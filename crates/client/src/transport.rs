@@ -1,0 +1,41 @@
+//! The way to a node.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
+use synod_txn::ClientId;
+
+/// How nodes are reached.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    /// Over QUIC.
+    Pool(Pool),
+    /// A function in place of a cluster.
+    #[cfg(test)]
+    Fake(crate::tests::Fake),
+}
+
+impl Transport {
+    pub(crate) async fn call(
+        &self,
+        to: SocketAddr,
+        body: RequestBody,
+        deadline: Instant,
+    ) -> Result<ServerBody, CallError> {
+        match self {
+            Transport::Pool(pool) => pool.call(to, body, deadline).await,
+            #[cfg(test)]
+            Transport::Fake(fake) => fake.call(to, body, deadline).await,
+        }
+    }
+
+    pub(crate) fn keepalive(&self, client: ClientId) {
+        match self {
+            Transport::Pool(pool) => pool.keepalive(client),
+            #[cfg(test)]
+            Transport::Fake(_) => {
+                let _ = client;
+            }
+        }
+    }
+}

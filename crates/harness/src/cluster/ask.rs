@@ -1,0 +1,78 @@
+//! Questions to single nodes: status, counters, information.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use synod_paxos::NodeId;
+use synod_rpc::wire::{Counters, NodeStatus};
+use synod_rpc::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
+
+/// Asks one node. The error is in words for people.
+///
+/// # Errors
+/// When the node cannot be reached, refuses, or does not answer within `limit`.
+pub async fn ask(
+    pool: &Pool,
+    node: SocketAddr,
+    request: NodeRequest,
+    limit: Duration,
+) -> Result<NodeResponse, String> {
+    let deadline = Instant::now() + limit;
+    match pool.call(node, RequestBody::Node(request), deadline).await {
+        Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(reason),
+        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => {
+            Err(format!("the node at {node} has too much to do; retry later"))
+        }
+        Ok(ServerBody::Node(response)) => Ok(response),
+        Ok(ServerBody::Shard(_)) => Err(format!("the node at {node} answered for a shard")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A node's state.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn status(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<NodeStatus, String> {
+    match ask(pool, node, NodeRequest::Status, limit).await? {
+        NodeResponse::Status(status) => Ok(*status),
+        other => Err(format!("the node at {node} answered {other:?} to Status")),
+    }
+}
+
+/// A node's totals.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn counters(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<Counters, String> {
+    match ask(pool, node, NodeRequest::Counters, limit).await? {
+        NodeResponse::Counters(counters) => Ok(*counters),
+        other => Err(format!("the node at {node} answered {other:?} to Counters")),
+    }
+}
+
+/// How many shards a node leads, the meta shard not counted.
+#[must_use]
+pub fn shards_led(status: &NodeStatus) -> usize {
+    let user = status.shards.iter().filter(|s| s.id.0 != 1);
+    user.filter(|s| s.in_office).count()
+}
+
+/// The node that leads most shards, among those that answer: its id, name and
+/// how many.
+pub async fn busiest_leader(
+    pool: &Pool,
+    nodes: &[SocketAddr],
+    limit: Duration,
+) -> Option<(NodeId, String, usize)> {
+    let mut best: Option<(NodeId, String, usize)> = None;
+    for &node in nodes {
+        let Ok(status) = status(pool, node, limit).await else {
+            continue;
+        };
+        let led = shards_led(&status);
+        if best.as_ref().is_none_or(|(_, _, most)| led > *most) {
+            best = Some((status.id, status.name, led));
+        }
+    }
+    best
+}

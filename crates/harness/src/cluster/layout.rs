@@ -1,0 +1,145 @@
+//! Where the nodes of a test cluster are, and what their files say.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What kind of cluster is wanted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `synod` program.
+    pub program: PathBuf,
+    /// Data centres.
+    pub dcs: usize,
+    /// Nodes in each of them.
+    pub nodes_per_dc: usize,
+    /// Round-trip time between data centres, added inside the nodes' transport.
+    pub rtt: Duration,
+    /// Keys at which the user's key space is cut; shards = splits + 1.
+    pub splits: Vec<String>,
+    /// Replicas per shard.
+    pub replicas: usize,
+    /// The storage engine, as the configuration names it.
+    pub engine: String,
+    /// Where to put everything; none = a fresh temporary directory.
+    pub dir: Option<PathBuf>,
+    /// Leave processes and files when the cluster is dropped.
+    pub keep: bool,
+    /// More lines for every node's configuration, in TOML, with their sections.
+    pub extra_config: String,
+    /// The nodes' log filter (`SYNOD_LOG`).
+    pub log_filter: String,
+    /// How long the cluster may take until every shard has a leader.
+    pub ready_timeout: Duration,
+}
+
+impl Options {
+    /// Three data centres with one node each, run by `program`.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Options {
+        Options {
+            program: program.into(),
+            dcs: 3,
+            nodes_per_dc: 1,
+            rtt: Duration::ZERO,
+            splits: Vec::new(),
+            replicas: 3,
+            engine: "fjall".to_owned(),
+            dir: None,
+            keep: false,
+            extra_config: String::new(),
+            log_filter: "info".to_owned(),
+            ready_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The names and places of all nodes, by data centre.
+pub(super) fn places(options: &Options) -> Vec<(String, String)> {
+    let mut places = Vec::new();
+    for dc in 1..=options.dcs {
+        for node in 1..=options.nodes_per_dc {
+            let name = format!("n{}", places.len() + 1);
+            let locality = format!("region=local,dc=dc-{dc},rack=r{node},host={name}");
+            places.push((name, locality));
+        }
+    }
+    places
+}
+
+/// A string as TOML writes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The configuration of one node.
+pub(super) fn node_config(
+    options: &Options,
+    name: &str,
+    locality: &str,
+    address: SocketAddr,
+    certs: &Path,
+    data_dir: &Path,
+) -> String {
+    let path = |p: PathBuf| quoted(&p.to_string_lossy());
+    let mut text = String::from("[node]\n");
+    let lines = [
+        ("name", quoted(name)),
+        ("listen", quoted(&address.to_string())),
+        ("locality", quoted(locality)),
+        ("data_dir", path(data_dir.to_path_buf())),
+        ("ca", path(certs.join("ca.crt"))),
+        ("cert", path(certs.join(format!("node-{name}.crt")))),
+        ("key", path(certs.join(format!("node-{name}.key")))),
+        ("engine", quoted(&options.engine)),
+    ];
+    for (key, value) in lines {
+        let _ = writeln!(text, "{key} = {value}");
+    }
+    if !options.rtt.is_zero() {
+        let _ = writeln!(
+            text,
+            "\n[testing]\nrtt_millis = {}",
+            options.rtt.as_millis()
+        );
+    }
+    text.push('\n');
+    text.push_str(&options.extra_config);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_a_data_centre_share_it_and_nothing_below() {
+        let mut options = Options::new("synod");
+        options.dcs = 2;
+        options.nodes_per_dc = 2;
+        let places = places(&options);
+        assert_eq!(places.len(), 4);
+        assert_eq!(places[2].0, "n3");
+        assert_eq!(places[2].1, "region=local,dc=dc-2,rack=r1,host=n3");
+    }
+
+    #[test]
+    fn paths_survive_quoting() {
+        assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
+    }
+}

@@ -1,0 +1,17 @@
+//! Clusters of real processes, workloads on them, and checkers of what they did.
+//!
+//! | part | for |
+//! |---|---|
+//! | [`cluster`] | `synod` processes in several data centres on one machine |
+//! | [`workload`] | what clients do while things break, recorded as a history |
+//! | [`history`] | the record: who asked what, when, and what they were told |
+//! | [`sim`] | a whole cluster in one thread, from one seed |
+//! | [`check`] | pure functions from a history to the promises it breaks |
+
+pub mod check;
+#[cfg(feature = "processes")]
+pub mod cluster;
+pub mod history;
+pub mod sim;
+#[cfg(feature = "processes")]
+pub mod workload;

@@ -1,0 +1,120 @@
+//! The engine in memory: for tests, the simulator, and nodes that keep nothing.
+
+use super::EngineError;
+use super::store::{Items, Store, View};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+type Map = BTreeMap<Bytes, Bytes>;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Shared with snapshots; copied by the first write while one is kept.
+    map: Arc<Map>,
+    /// What the writes since the last sync replaced, oldest first. Bounded by
+    /// what is written between two syncs.
+    undo: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// An engine without files. Clones share its contents, so a test can "reopen"
+/// it. A snapshot is cheap to take, but the first write afterwards copies the
+/// map (not the values).
+#[derive(Clone, Debug, Default)]
+pub struct MemoryEngine {
+    state: Arc<RwLock<State>>,
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    #[must_use]
+    pub fn new() -> MemoryEngine {
+        MemoryEngine::default()
+    }
+
+    /// What a power cut does: everything since the last sync is gone.
+    pub fn lose_unsynced(&self) {
+        let mut state = self.state_mut();
+        let undo = std::mem::take(&mut state.undo);
+        let map = Arc::make_mut(&mut state.map);
+        for (key, old) in undo.into_iter().rev() {
+            match old {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+    }
+
+    /// Changes a stored byte, for tests of what damage does.
+    #[cfg(test)]
+    pub(super) fn damage(&self) {
+        let mut state = self.state_mut();
+        for value in Arc::make_mut(&mut state.map).values_mut() {
+            let mut bytes = value.to_vec();
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+            }
+            *value = bytes.into();
+        }
+    }
+
+    // A panic while the lock was held cannot leave a batch half done that
+    // anybody would acknowledge: it ends the engine's thread.
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for Arc<Map> {
+    fn range(&self, start: &[u8], end: &[u8]) -> Result<Items<'_>, EngineError> {
+        if end <= start {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let items = BTreeMap::range::<[u8], _>(self, (Included(start), Excluded(end)));
+        Ok(Box::new(items.map(|(k, v)| Ok((k.clone(), v.clone())))))
+    }
+
+    fn item(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(BTreeMap::get(self, key).cloned())
+    }
+}
+
+impl Store for MemoryEngine {
+    type Snapshot = Arc<Map>;
+
+    fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
+        let mut state = self.state_mut();
+        let State { map, undo } = &mut *state;
+        let map = Arc::make_mut(map);
+        for (key, value) in items {
+            let old = match value {
+                Some(value) => map.insert(key.clone(), value),
+                None => map.remove(&key),
+            };
+            undo.push((key, old));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.state_mut().undo = Vec::new();
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Arc<Map>, EngineError> {
+        Ok(self.state().map.clone())
+    }
+
+    /// Under the lock instead of in a snapshot: no write has to copy.
+    fn read<T>(
+        &self,
+        reader: impl FnOnce(&dyn View) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        reader(&self.state().map)
+    }
+}

@@ -1,0 +1,280 @@
+//! What a node answers about itself, and the cluster's first map.
+
+use super::clients::is_admin;
+use super::driver::Driver;
+use super::{recovery, time};
+use synod_paxos::replica::Role as PaxosRole;
+use synod_paxos::{GroupId, NodeId};
+use synod_rpc::wire::{
+    ClockStatus, Counters, FollowerLag, Health, NodeRequest, NodeResponse, NodeStatus,
+    ReplicaRole as Role, ShardStatus,
+};
+use synod_shard::{Bootstrap, Input, Shard, Worker};
+
+/// Formats this program knows.
+const VERSION: synod_paxos::ClusterVersion = synod_paxos::ClusterVersion(1);
+
+fn refused(reason: impl Into<String>) -> NodeResponse {
+    NodeResponse::Refused {
+        reason: reason.into(),
+    }
+}
+
+impl Driver {
+    /// Answers a request about this node.
+    pub(super) fn administer(&mut self, user: &str, request: NodeRequest) -> NodeResponse {
+        match request {
+            NodeRequest::Info => {
+                let identity = self.directory.identity();
+                NodeResponse::Info {
+                    id: identity.node,
+                    name: identity.name.clone(),
+                    address: self.advertised(),
+                    locality: self.config.locality.to_string(),
+                    cluster: self.directory.cluster(),
+                    initialized: self.bootstrap.is_some(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                }
+            }
+            NodeRequest::Map => match &self.bootstrap {
+                Some(bootstrap) => NodeResponse::Map(Box::new(bootstrap.map.clone())),
+                None => refused("this node belongs to no cluster yet: run `synod init`"),
+            },
+            NodeRequest::Status => NodeResponse::Status(Box::new(self.status())),
+            NodeRequest::Counters => NodeResponse::Counters(Box::new(self.counters())),
+            NodeRequest::Init(_) | NodeRequest::TransferLeader { .. } if !is_admin(user) => {
+                refused(format!(
+                    "user `{user}` may not do this: use the certificate of `admin`"
+                ))
+            }
+            NodeRequest::Init(bootstrap) => self.init(*bootstrap),
+            NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
+        }
+    }
+
+    fn advertised(&self) -> std::net::SocketAddr {
+        self.config.advertise.unwrap_or(self.address)
+    }
+
+    /// The first map. The same one again is harmless.
+    fn init(&mut self, bootstrap: Bootstrap) -> NodeResponse {
+        if let Some(known) = &self.bootstrap {
+            return if *known == bootstrap {
+                NodeResponse::Done
+            } else {
+                refused("this node belongs to an initialized cluster already; nothing was changed")
+            };
+        }
+        let identity = self.directory.identity().clone();
+        if let Err(reason) = self.check(&bootstrap, identity.node) {
+            return refused(reason);
+        }
+        let records = recovery::first_records(&bootstrap, identity.node);
+        self.submit(records, None);
+        if let Err(error) = self.log.wait_synced() {
+            return refused(format!("the log failed: {error}"));
+        }
+        let started = recovery::seed_meta(&*self.engine, &bootstrap)
+            .map_err(|e| e.to_string())
+            .and_then(|()| {
+                self.directory
+                    .store_bootstrap(&bootstrap)
+                    .map_err(|e| e.to_string())
+            })
+            .and_then(|()| {
+                recovery::worker(
+                    &self.config,
+                    &self.directory,
+                    &bootstrap,
+                    recovery::Replayed::default(),
+                    &*self.engine,
+                )
+                .map_err(|e| e.to_string())
+            });
+        match started {
+            Ok(worker) => {
+                tracing::info!(
+                    shards = bootstrap.map.shards.len(),
+                    nodes = bootstrap.map.nodes.len(),
+                    "the cluster is initialized"
+                );
+                self.bootstrap = Some(bootstrap);
+                self.worker = Some(worker);
+                self.know_peers();
+                NodeResponse::Done
+            }
+            Err(error) => refused(format!("the first state cannot be kept: {error}")),
+        }
+    }
+
+    /// What must hold of a first map.
+    fn check(&self, bootstrap: &Bootstrap, me: NodeId) -> Result<(), String> {
+        if bootstrap.cluster != self.directory.cluster() {
+            return Err("the map is for another cluster than this node's certificates".into());
+        }
+        if bootstrap.version != VERSION {
+            return Err(format!(
+                "the map asks for cluster version {}, this program knows {}",
+                bootstrap.version.0, VERSION.0
+            ));
+        }
+        let map = &bootstrap.map;
+        let mine = map.node(me).ok_or_else(|| {
+            format!("the map does not name this node (id {}): a wiped directory makes a new node, run `synod init` again", me.0)
+        })?;
+        if mine.name != self.directory.identity().name {
+            return Err(format!("the map calls this node `{}`", mine.name));
+        }
+        if map.nodes.windows(2).any(|w| w[0].id >= w[1].id) {
+            return Err("the map's nodes are not ascending, or two have the same id".into());
+        }
+        let first = map.shards.first().is_some_and(|s| s.span.start.is_empty());
+        let last = map.shards.last().is_some_and(|s| s.span.end.is_empty());
+        let joined = map.shards.windows(2).all(|w| {
+            !w[0].span.end.is_empty() && w[0].span.end == w[1].span.start && !w[0].span.is_empty()
+        });
+        if !(first && last && joined) {
+            return Err("the map's shards leave holes or overlap".into());
+        }
+        for shard in &map.shards {
+            if shard.id == GroupId(0) || shard.configuration.voters.is_empty() {
+                return Err(format!("shard {} has no voters", shard.id.0));
+            }
+            if shard
+                .configuration
+                .members()
+                .any(|n| map.node(n).is_none())
+            {
+                return Err(format!("shard {} names an unknown node", shard.id.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, shard: GroupId, to: NodeId) -> NodeResponse {
+        let leads = self
+            .worker
+            .as_ref()
+            .and_then(|w| w.shard(shard))
+            .is_some_and(Shard::in_office);
+        if !leads {
+            return refused(format!("this node does not lead shard {}", shard.0));
+        }
+        self.input(Input::Transfer { group: shard, to });
+        NodeResponse::Done
+    }
+
+    fn status(&self) -> NodeStatus {
+        let identity = self.directory.identity();
+        let now = time::now();
+        let quarantined = self
+            .worker
+            .as_ref()
+            .and_then(|w| w.clock().quarantine().map(str::to_owned));
+        let health = match &self.worker {
+            None => Health::Uninitialized,
+            Some(_) if !self.upkeep.healthy() => {
+                Health::Degraded("the log's disk stalls".to_owned())
+            }
+            Some(_) => match &quarantined {
+                Some(why) => Health::Degraded(format!("the clock is not trusted: {why}")),
+                None => Health::Ok,
+            },
+        };
+        let shards = self.worker.as_ref().map_or_else(Vec::new, |worker| {
+            worker.shards().map(|s| shard_status(worker, s)).collect()
+        });
+        NodeStatus {
+            id: identity.node,
+            name: identity.name.clone(),
+            address: self.advertised(),
+            locality: self.config.locality.to_string(),
+            incarnation: identity.incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            health,
+            clock: ClockStatus {
+                now: now.clock.latest,
+                bound_nanos: None,
+                limit: self.worker.as_ref().map_or_else(Default::default, |w| {
+                    let me = identity.node;
+                    w.leases()
+                        .held_from(me, now.mono)
+                        .map_or_else(Default::default, |h| h.limit)
+                }),
+                quarantined,
+            },
+            shards,
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let log = self.log.counters();
+        let ignored = self.worker.as_ref().map_or_else(Vec::new, Worker::ignored);
+        Counters {
+            cpu_micros: cpu_micros(),
+            syncs: log.syncs,
+            log_bytes: log.bytes,
+            batches: log.batches,
+            requests: self.counts.requests,
+            commits: self.counts.commits,
+            aborts: self.counts.aborts,
+            transport: self.endpoint.counters(),
+            ignored,
+        }
+    }
+}
+
+fn shard_status(worker: &Worker, shard: &Shard) -> ShardStatus {
+    let now = time::now().mono;
+    let cx = synod_paxos::replica::Cx {
+        now,
+        leases: worker.leases(),
+    };
+    let replica = shard.replica();
+    let group = shard.group();
+    let configuration = replica.configuration();
+    let me = replica.me();
+    let role = match replica.role() {
+        PaxosRole::Leader => Role::Leader,
+        PaxosRole::Candidate | PaxosRole::PreCandidate => Role::Candidate,
+        PaxosRole::Follower if configuration.learners.contains(&me) => Role::Learner,
+        PaxosRole::Follower if configuration.witnesses.contains(&me) => Role::Witness,
+        PaxosRole::Follower => Role::Follower,
+    };
+    ShardStatus {
+        id: replica.group(),
+        span: shard.descriptor().span.clone(),
+        role,
+        leader: replica.leader(),
+        term: replica
+            .term_ballot()
+            .map_or_else(String::new, |b| b.to_string()),
+        in_office: shard.in_office(),
+        lease_millis: replica.lease(&cx).map(|until| until.since(now) / 1_000_000),
+        decided: replica.decided(),
+        applied: shard.applied(),
+        last: replica.last(),
+        trimmed: replica.trimmed(),
+        log_bytes: replica.log_bytes() as u64,
+        followers: replica
+            .progress()
+            .into_iter()
+            .map(|f| FollowerLag {
+                node: f.node,
+                matched: f.matched,
+            })
+            .collect(),
+        open_intents: group.open_intents().count() as u64,
+        in_doubt: group.in_doubt().count() as u64,
+        sessions: group.sessions() as u64,
+        locks: group.locks() as u64,
+        last_timestamp: group.last(),
+    }
+}
+
+/// Processor time of this process.
+fn cpu_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}

@@ -1,0 +1,91 @@
+//! Clients' connections: who waits for which answer, which client lives on
+//! which connection, and what a user may touch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use synod_shard::ShardRequest;
+use synod_shard::wire::RESERVED_PREFIX;
+use synod_txn::request::Refusal;
+use synod_txn::{Caller, ClientId, Request, Response};
+
+/// The user that may change the cluster's own records. Grants per user come
+/// with the meta shard's `users` records; until then there is this one.
+const ADMIN: &str = "admin";
+
+#[derive(Debug, Default)]
+struct Connection {
+    waiting: BTreeSet<u64>,
+    client: Option<ClientId>,
+}
+
+/// All connections that asked something.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    connections: BTreeMap<u64, Connection>,
+}
+
+impl Clients {
+    pub(super) fn asked(&mut self, caller: Caller) {
+        self.connections
+            .entry(caller.connection)
+            .or_default()
+            .waiting
+            .insert(caller.request);
+    }
+
+    /// Whether somebody still waits for this answer; he does no more.
+    pub(super) fn answered(&mut self, caller: Caller) -> bool {
+        self.connections
+            .get_mut(&caller.connection)
+            .is_some_and(|c| c.waiting.remove(&caller.request))
+    }
+
+    pub(super) fn seen(&mut self, connection: u64, client: ClientId) {
+        self.connections.entry(connection).or_default().client = Some(client);
+    }
+
+    /// Everything that waited on a closed connection, and its client if it has
+    /// no other connection here.
+    pub(super) fn gone(&mut self, connection: u64) -> (Vec<Caller>, Option<ClientId>) {
+        let Some(gone) = self.connections.remove(&connection) else {
+            return (Vec::new(), None);
+        };
+        let callers = gone
+            .waiting
+            .into_iter()
+            .map(|request| Caller {
+                connection,
+                request,
+            })
+            .collect();
+        let client = gone
+            .client
+            .filter(|c| self.connections.values().all(|o| o.client != Some(*c)));
+        (callers, client)
+    }
+}
+
+/// Whether `user` may administer the cluster.
+pub(super) fn is_admin(user: &str) -> bool {
+    user == ADMIN
+}
+
+/// Refuses what `user` may not do.
+pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Response>> {
+    let Request::Commit(commit) = &request.request else {
+        return Ok(());
+    };
+    let reserved = commit
+        .writes
+        .iter()
+        .find(|w| w.key.starts_with(RESERVED_PREFIX));
+    match reserved {
+        Some(write) if !is_admin(user) => Err(Box::new(Response::Refused(Refusal::Invalid(
+            format!(
+                "key {} begins with x'ffff', which is reserved for the cluster's own records; \
+                 only the user `{ADMIN}` may write there",
+                synod_shard::wire::show_key(&write.key)
+            ),
+        )))),
+        _ => Ok(()),
+    }
+}

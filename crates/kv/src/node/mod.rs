@@ -1,0 +1,196 @@
+//! The node: one thread owns the sockets and steps the shards; only log syncs
+//! and the engine's applies leave it (§8 Threads).
+
+mod admin;
+mod clients;
+mod driver;
+mod lane;
+mod recovery;
+mod snapshot;
+mod time;
+mod upkeep;
+
+use crate::config::NodeConfig;
+use crate::identity::{Directory, DirectoryError};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Its certificates cannot be used.
+    #[error(transparent)]
+    Identity(#[from] synod_rpc::error::IdentityError),
+    /// Its socket cannot be used.
+    #[error(transparent)]
+    Rpc(#[from] synod_rpc::RpcError),
+    /// Its certificate is not that of this node.
+    #[error(
+        "the certificate is for {found}, this node is `{wanted}`: name the right files in \
+         `cert` and `key`, or issue one with `synod cert node {wanted}`"
+    )]
+    Certificate {
+        /// Whose it is.
+        found: String,
+        /// Which node this is.
+        wanted: String,
+    },
+    /// Its log cannot be used.
+    #[error(transparent)]
+    Log(#[from] crate::log::LogError),
+    /// Its engine cannot be used.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    /// A checkpoint in the engine cannot be read.
+    #[error("a checkpoint in the engine cannot be read: {0}")]
+    Checkpoint(#[from] synod_txn::RestoreError),
+    /// A small file cannot be used.
+    #[error(transparent)]
+    File(#[from] crate::files::FileError),
+    /// The operating system said no.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The answer.
+        source: std::io::Error,
+    },
+}
+
+/// Why a running node stopped by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+/// A running node.
+#[derive(Debug)]
+pub struct NodeHandle {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<Result<(), Fatal>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl NodeHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks it to hand over its leaderships and stop. May be called from
+    /// anywhere, more than once.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Waits until it has stopped, without blocking the runtime.
+    ///
+    /// # Errors
+    /// When it stopped by itself: a storage error, most likely.
+    pub async fn ended(mut self) -> Result<(), Fatal> {
+        let _ = (&mut self.ended).await;
+        self.wait()
+    }
+
+    /// Waits until it has stopped.
+    ///
+    /// # Errors
+    /// As [`NodeHandle::ended`].
+    pub fn wait(self) -> Result<(), Fatal> {
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(Fatal("the node's thread panicked; see the log above".into())))
+    }
+}
+
+/// Asks a node to stop.
+#[derive(Clone, Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stopper {
+    /// Hands over leaderships, then stops.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Starts a node on a thread of its own. Returns once it listens; whether it is
+/// part of a cluster yet shows its [`synod_rpc::wire::NodeRequest::Info`].
+///
+/// # Errors
+/// When the directory, the certificates, the socket, the log or the engine
+/// cannot be used.
+pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
+    let (stop, stopping) = watch::channel(false);
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("synod-node".into())
+        .spawn(move || {
+            let _end = end;
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .event_interval(31)
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(source) => {
+                    let action = "start the node's runtime";
+                    let _ = ready.send(Err(StartError::Io { action, source }));
+                    return Ok(());
+                }
+            };
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                match driver::Driver::start(config).await {
+                    Ok(driver) => {
+                        let _ = ready.send(Ok(driver.address()));
+                        driver.run(stopping).await
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        Ok(())
+                    }
+                }
+            })
+        })
+        .map_err(|source| StartError::Io {
+            action: "start the node's thread",
+            source,
+        })?;
+    let address = is_ready.recv().map_err(|_| StartError::Io {
+        action: "start the node",
+        source: std::io::Error::other("its thread ended at once"),
+    })??;
+    Ok(NodeHandle {
+        address,
+        stop,
+        thread,
+        ended,
+    })
+}
+
+/// Opens the node's directory under the name and cluster of its certificate.
+fn open_directory(
+    config: &NodeConfig,
+    tls: &synod_rpc::TlsIdentity,
+) -> Result<Directory, StartError> {
+    let found = tls.subject();
+    if found.role != synod_rpc::CertRole::Node || found.name != config.name {
+        return Err(StartError::Certificate {
+            found: found.to_string(),
+            wanted: config.name.clone(),
+        });
+    }
+    Ok(Directory::open(
+        &config.data_dir,
+        &config.name,
+        tls.cluster(),
+    )?)
+}

@@ -1,0 +1,219 @@
+//! Snapshots of one shard as chunks: reading them for a peer, and staging and
+//! installing what a peer sent.
+//!
+//! Chunk 0 is the replicated state, the others are runs of versions in engine
+//! order. A chunk once read can be read again (the start of each is kept), so
+//! a transfer resumes where it was lost. Versions of later slots that the
+//! engine snapshot happens to hold are committed data too, and are written
+//! again, equal, when the receiver replays its log.
+
+use crate::engine::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Write};
+use std::path::PathBuf;
+use synod_paxos::{GroupId, NodeId, SnapshotId};
+use synod_shard::wire::SnapshotPiece;
+use synod_txn::Span;
+
+/// Bytes of one chunk, about.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Bytes of one chunk that a receiver takes, at most.
+const MAX_CHUNK_BYTES: usize = 64 << 20;
+/// Snapshots read at the same time; more wait for the sender's retry.
+const MAX_OUTGOING: usize = 16;
+
+struct Reading {
+    id: SnapshotId,
+    span: Span,
+    state: Bytes,
+    snapshot: Box<dyn EngineSnapshot>,
+    /// Where chunk n starts, for n ≥ 1; none at the end.
+    starts: Vec<Option<Cursor>>,
+}
+
+/// Snapshots on their way to peers.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    readings: BTreeMap<(GroupId, NodeId), Reading>,
+}
+
+impl Outgoing {
+    pub(super) fn open(
+        &mut self,
+        engine: &dyn Engine,
+        group: GroupId,
+        span: Span,
+        to: NodeId,
+        id: SnapshotId,
+        state: Bytes,
+    ) -> Result<(), EngineError> {
+        self.readings.remove(&(group, to));
+        if self.readings.len() >= MAX_OUTGOING {
+            return Ok(());
+        }
+        let reading = Reading {
+            id,
+            span,
+            state,
+            snapshot: engine.snapshot()?,
+            starts: vec![None],
+        };
+        self.readings.insert((group, to), reading);
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, group: GroupId, to: NodeId) {
+        self.readings.remove(&(group, to));
+    }
+
+    /// The chunk and whether it is the last; none if it cannot be had (the
+    /// receiver's leader starts a new snapshot after a while).
+    pub(super) fn read(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        id: SnapshotId,
+        chunk: u64,
+    ) -> Result<Option<(Bytes, bool)>, EngineError> {
+        let Some(reading) = self.readings.get_mut(&(group, to)).filter(|r| r.id == id) else {
+            return Ok(None);
+        };
+        if chunk == 0 {
+            return Ok(encode(&SnapshotPiece::State(reading.state.clone())).map(|b| (b, false)));
+        }
+        let Ok(index) = usize::try_from(chunk - 1) else {
+            return Ok(None);
+        };
+        let Some(start) = reading.starts.get(index).cloned() else {
+            return Ok(None);
+        };
+        let (versions, end) =
+            reading
+                .snapshot
+                .export(&reading.span, start.as_ref(), CHUNK_BYTES)?;
+        let done = end.is_none();
+        if !done && reading.starts.len() == index + 1 {
+            reading.starts.push(end);
+        }
+        Ok(encode(&SnapshotPiece::Versions(versions)).map(|b| (b, done)))
+    }
+}
+
+fn encode(piece: &SnapshotPiece) -> Option<Bytes> {
+    postcard::to_stdvec(piece).ok().map(Bytes::from)
+}
+
+struct Staged {
+    id: SnapshotId,
+    next: u64,
+    file: File,
+    path: PathBuf,
+}
+
+/// Snapshots on their way in: chunks are staged in a file, then installed.
+pub(super) struct Incoming {
+    directory: PathBuf,
+    staged: BTreeMap<GroupId, Staged>,
+}
+
+impl Incoming {
+    /// What an earlier process left staged is of no use: its transfer starts anew.
+    pub(super) fn new(directory: PathBuf) -> Incoming {
+        let _ = fs::remove_dir_all(&directory);
+        Incoming {
+            directory,
+            staged: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a chunk. With the last one, installs everything and returns the
+    /// replicated state.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn stage(
+        &mut self,
+        engine: &dyn Engine,
+        group: GroupId,
+        span: &Span,
+        id: SnapshotId,
+        chunk: u64,
+        data: &[u8],
+        done: bool,
+    ) -> Result<Option<Bytes>, EngineError> {
+        if chunk == 0 {
+            fs::create_dir_all(&self.directory)?;
+            let path = self.directory.join(format!("shard-{}", group.0));
+            let file = File::create(&path)?;
+            let staged = Staged {
+                id,
+                next: 0,
+                file,
+                path,
+            };
+            self.staged.insert(group, staged);
+        }
+        let Some(staged) = self.staged.get_mut(&group) else {
+            return Ok(None);
+        };
+        if staged.id != id || staged.next != chunk || data.len() > MAX_CHUNK_BYTES {
+            return Ok(None);
+        }
+        staged
+            .file
+            .write_all(&(data.len() as u64).to_le_bytes())
+            .and_then(|()| staged.file.write_all(data))?;
+        staged.next += 1;
+        if !done {
+            return Ok(None);
+        }
+        let Some(staged) = self.staged.remove(&group) else {
+            return Ok(None);
+        };
+        let state = install(engine, group, span, id, &staged)?;
+        fs::remove_file(&staged.path)?;
+        Ok(state)
+    }
+}
+
+/// Replaces the shard's data. The mark `installing` stands while the range is
+/// neither the old state nor the new one.
+fn install(
+    engine: &dyn Engine,
+    group: GroupId,
+    span: &Span,
+    id: SnapshotId,
+    staged: &Staged,
+) -> Result<Option<Bytes>, EngineError> {
+    engine.set_installing(group, Some(id.slot))?;
+    engine.clear_range(span)?;
+    let mut reader = BufReader::new(File::open(&staged.path)?);
+    let mut state = None;
+    for _ in 0..staged.next {
+        let mut length = [0; 8];
+        reader.read_exact(&mut length)?;
+        let mut data = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0)];
+        reader.read_exact(&mut data)?;
+        match postcard::from_bytes::<SnapshotPiece>(&data) {
+            Ok(SnapshotPiece::State(bytes)) => state = Some(bytes),
+            Ok(SnapshotPiece::Versions(versions)) => engine.apply(EngineBatch {
+                versions,
+                ..EngineBatch::default()
+            })?,
+            // The checksum was right, so the sender speaks another format.
+            Err(_) => return Ok(None),
+        }
+    }
+    let Some(state) = state else {
+        return Ok(None);
+    };
+    engine.apply(EngineBatch {
+        marks: vec![(group, id.slot)],
+        checkpoints: vec![(group, id.slot, state.clone())],
+        ..EngineBatch::default()
+    })?;
+    engine.sync()?;
+    engine.set_installing(group, None)?;
+    engine.sync()?;
+    Ok(Some(state))
+}

@@ -1,0 +1,144 @@
+//! What a node does besides serving: it watches its disk (L6), and keeps the
+//! log short by checkpoints of the engine (§8).
+//!
+//! A checkpoint goes: replicated states to the engine, engine synced, replicas
+//! trim their logs, then every group's whole durable state is written once more
+//! at the log's end (its *base*); once that is synced, everything before it goes.
+
+use super::driver::Driver;
+use crate::log::LogRecord;
+use std::time::Duration;
+use synod_paxos::{GroupId, Slot};
+use synod_shard::Input;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Checkpointing {
+    Idle,
+    /// The engine writes states and syncs.
+    Engine,
+    /// The bases are on their way to the log, under this ticket.
+    Bases(u64),
+}
+
+/// The state of upkeep.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    trim_bytes: u64,
+    stall: Duration,
+    healthy: bool,
+    checkpointing: Checkpointing,
+    /// Tickets of the log's thread, and the worker's tickets they stand for.
+    submitted: u64,
+    pending: std::collections::VecDeque<(u64, u64)>,
+}
+
+impl Upkeep {
+    pub(super) fn new(trim_bytes: u64, stall: Duration) -> Upkeep {
+        Upkeep {
+            trim_bytes,
+            stall,
+            healthy: true,
+            checkpointing: Checkpointing::Idle,
+            submitted: 0,
+            pending: std::collections::VecDeque::new(),
+        }
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        self.healthy
+    }
+}
+
+impl Driver {
+    /// Gives records to the log's thread. `ticket` is the worker's, if it waits.
+    pub(super) fn submit(&mut self, records: Vec<LogRecord>, ticket: Option<u64>) -> u64 {
+        self.upkeep.submitted += 1;
+        let number = self.upkeep.submitted;
+        if let Some(ticket) = ticket {
+            self.upkeep.pending.push_back((number, ticket));
+        }
+        self.log.submit(records, number);
+        number
+    }
+
+    /// The log holds everything submitted up to `number`.
+    pub(super) fn log_synced(&mut self, number: u64) {
+        let mut highest = None;
+        while let Some((at, ticket)) = self.upkeep.pending.front().copied() {
+            if at > number {
+                break;
+            }
+            highest = Some(ticket);
+            self.upkeep.pending.pop_front();
+        }
+        if let Some(ticket) = highest {
+            self.input(Input::Logged { ticket });
+        }
+        if let Checkpointing::Bases(at) = self.upkeep.checkpointing
+            && number >= at
+        {
+            self.log.trim_before(at);
+            self.upkeep.checkpointing = Checkpointing::Idle;
+        }
+    }
+
+    /// Looks at disk and log.
+    pub(super) fn upkeep(&mut self) {
+        let stalled = self
+            .log
+            .waiting_since()
+            .is_some_and(|since| since.elapsed() > self.upkeep.stall);
+        if stalled == self.upkeep.healthy {
+            self.upkeep.healthy = !stalled;
+            if stalled {
+                tracing::warn!("the log's disk stalls; leaderships are handed over (L6)");
+            }
+            self.input(Input::DiskHealth { healthy: !stalled });
+        }
+        if self.upkeep.checkpointing == Checkpointing::Idle
+            && self.log.bytes() > self.upkeep.trim_bytes
+        {
+            // A state may go to the engine only after every version it implies.
+            self.settle();
+            let Some(worker) = &self.worker else {
+                return;
+            };
+            let groups: Vec<GroupId> = worker.shards().map(|s| s.descriptor().id).collect();
+            let states = groups
+                .into_iter()
+                .filter_map(|group| {
+                    let (slot, state) = worker.checkpoint(group)?;
+                    (slot > Slot(0)).then_some((group, slot, state))
+                })
+                .collect();
+            self.upkeep.checkpointing = Checkpointing::Engine;
+            self.submit_checkpoint(states);
+        }
+    }
+
+    /// The engine holds these states, synced.
+    pub(super) fn checkpointed(&mut self, slots: &[(GroupId, Slot)]) {
+        for (group, slot) in slots {
+            self.input(Input::Checkpointed {
+                group: *group,
+                slot: *slot,
+            });
+        }
+        // The trims' own records go first, so that the bases contain them.
+        self.settle();
+        let Some(worker) = &self.worker else {
+            return;
+        };
+        let (groups, leases) = worker.bases();
+        let mut records: Vec<LogRecord> = groups
+            .into_iter()
+            .map(|(group, durable)| LogRecord::Base {
+                group,
+                durable: Box::new(durable),
+            })
+            .collect();
+        records.extend(leases.into_iter().map(LogRecord::Lease));
+        let number = self.submit(records, None);
+        self.upkeep.checkpointing = Checkpointing::Bases(number);
+    }
+}

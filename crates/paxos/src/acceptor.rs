@@ -1,0 +1,364 @@
+//! The elector and acceptor: what a replica promises, accepts and refuses
+//! (P1, P4, P5, L2, L3, L5).
+
+use crate::entry::Entry;
+use crate::ids::{Ballot, NodeId, Round, Slot, SupportEpoch, Timestamp};
+use crate::log::Taken;
+use crate::message::{Message, NackReason};
+use crate::record::Record;
+use crate::replica::{Cx, Ignored, Replica, State};
+
+/// Slots and rounds from outside lie below this, so that adding to them never overflows.
+pub(crate) const ABSURD: u64 = 1 << 62;
+
+/// The body of an Accept.
+pub(crate) struct Part {
+    pub(crate) first: Slot,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) decided: Slot,
+    pub(crate) sync: Option<(Slot, Slot)>,
+    pub(crate) round: Round,
+}
+
+impl Part {
+    fn is_absurd(&self) -> bool {
+        let after = self.first.0.saturating_add(self.entries.len() as u64);
+        let sync = self.sync.is_some_and(|(first, end)| {
+            let within = self.first > end || after <= end.0.saturating_add(1);
+            end.0 > ABSURD || self.first < first || !within
+        });
+        self.first.0 == 0 || after > ABSURD || self.decided.0 > ABSURD || sync
+    }
+}
+
+/// A candidate's question, the same in PreVote and Prepare.
+#[derive(Clone, Copy)]
+struct Question {
+    pre: bool,
+    ballot: Ballot,
+    accepted: Ballot,
+    last: Slot,
+    decided: Slot,
+}
+
+impl Replica {
+    pub(crate) fn is_relinquished(&self, ballot: Ballot) -> bool {
+        self.relinquished.is_some_and(|(b, _)| b == ballot)
+    }
+
+    /// Keeps the highest ballot given up, and what was used under it.
+    pub(crate) fn note_relinquished(&mut self, ballot: Ballot, used: Option<Timestamp>) {
+        if let State::Leader(leader) = &self.state
+            && leader.ballot == ballot
+        {
+            return;
+        }
+        match &mut self.relinquished {
+            Some((known, _)) if *known > ballot => {}
+            Some((known, known_used)) if *known == ballot => *known_used = used.or(*known_used),
+            relinquished => *relinquished = Some((ballot, used)),
+        }
+    }
+
+    /// L3: the ballot for whose sake this elector refuses candidates other than
+    /// its node: accepted, not given up, of this configuration, and its node
+    /// still supported, in the incarnation that led if that is known.
+    pub(crate) fn supported_ballot(&self, cx: &Cx<'_>) -> Option<Ballot> {
+        let accepted = self.accepted();
+        if accepted.epoch != self.configuration().epoch || self.is_relinquished(accepted) {
+            return None;
+        }
+        if accepted.node == self.me && self.term_ballot() != Some(accepted) {
+            return None;
+        }
+        let support = cx.leases.supports(accepted.node, cx.now)?;
+        let same = self.heard == SupportEpoch::NONE || self.heard.holder == support.holder;
+        same.then_some(accepted)
+    }
+
+    /// Why this elector would not promise `ballot` to `candidate`, if so.
+    pub(crate) fn refusal(
+        &self,
+        cx: &Cx<'_>,
+        candidate: NodeId,
+        ballot: Ballot,
+    ) -> Option<NackReason> {
+        if ballot < self.ballot() {
+            return Some(NackReason::Promised(self.ballot()));
+        }
+        if cx.leases.abstains(cx.now) {
+            return Some(NackReason::Abstains);
+        }
+        let supported = self.supported_ballot(cx)?;
+        (supported.node != candidate).then_some(NackReason::Supports(supported))
+    }
+
+    /// PreVote and Prepare.
+    pub(crate) fn handle_candidate(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
+        let pre = matches!(message, Message::PreVote { .. });
+        let (Message::PreVote {
+            ballot,
+            accepted,
+            last,
+            decided,
+            relinquished,
+        }
+        | Message::Prepare {
+            ballot,
+            accepted,
+            last,
+            decided,
+            relinquished,
+        }) = message
+        else {
+            return;
+        };
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if last.0 > ABSURD || decided > last || ballot.round > ABSURD {
+            return self.ignore(Ignored::Absurd);
+        }
+        if !self.configuration().is_elector(self.me) || !self.configuration().is_voter(from) {
+            return self.ignore(Ignored::NotElector);
+        }
+        if let Some(given_up) = relinquished {
+            self.note_relinquished(given_up, None);
+        }
+        let question = Question {
+            pre,
+            ballot,
+            accepted,
+            last,
+            decided,
+        };
+        self.answer_candidate(cx, from, question);
+    }
+
+    fn answer_candidate(&mut self, cx: &Cx<'_>, from: NodeId, q: Question) {
+        if let Some(reason) = self.refusal(cx, from, q.ballot) {
+            if let NackReason::Supports(supported) = reason
+                && supported.node != self.me
+            {
+                let contested = Message::Contested { ballot: supported };
+                self.out.send(supported.node, contested);
+            }
+            return self.nack(from, q.ballot, reason);
+        }
+        if q.ballot == self.ballot() && (q.pre || self.accepted() == q.ballot) {
+            // The candidate has these promises already, or leads under them.
+            return self.ignore(Ignored::Repeated);
+        }
+        let Some(first) = self.promise_from(q) else {
+            return self.nack(from, q.ballot, NackReason::Trimmed(self.trimmed()));
+        };
+        if q.pre {
+            let reply = Message::PreVoteReply { ballot: q.ballot };
+            return self.out.send(from, reply);
+        }
+        self.raise_promised(cx, q.ballot);
+        self.release_promise(cx, from, q.ballot, first);
+    }
+
+    /// The first slot a Promise has to carry (after `last` if it needs none), or
+    /// none if that is trimmed here.
+    fn promise_from(&self, q: Question) -> Option<Slot> {
+        let mine = (self.accepted(), self.last());
+        if mine <= (q.accepted, q.last) {
+            return Some(self.last().next());
+        }
+        let first = if mine.0 == q.accepted {
+            q.last.next()
+        } else {
+            q.decided.next()
+        };
+        (first > self.trimmed()).then_some(first)
+    }
+
+    /// Promises `ballot` (P1); whatever this replica led or campaigned for ends.
+    pub(crate) fn raise_promised(&mut self, cx: &Cx<'_>, ballot: Ballot) {
+        if ballot <= self.ballot() {
+            return;
+        }
+        self.yield_to_higher(cx);
+        self.log.durable.promised = ballot;
+        self.out.records.push(Record::Promised(ballot));
+        // The new candidate gets its time before anybody else tries.
+        self.election.deadline = None;
+    }
+
+    fn release_promise(&mut self, cx: &Cx<'_>, to: NodeId, ballot: Ballot, mut first: Slot) {
+        let accepted = self.accepted();
+        let limit = self.limit_to_report(cx, accepted);
+        let last = self.last();
+        loop {
+            let (entries, _) = self.log.batch(first, last, self.settings.message_bytes);
+            let after = Slot(first.0 + entries.len() as u64);
+            let more = after <= last;
+            self.out.release(
+                to,
+                Message::Promise {
+                    ballot,
+                    accepted,
+                    last,
+                    decided: self.decided(),
+                    limit,
+                    first,
+                    entries,
+                    more,
+                },
+            );
+            if !more {
+                return;
+            }
+            first = after;
+        }
+    }
+
+    /// L4: the highest limit granted to the node of `accepted`, or what was used
+    /// under it if that is known.
+    pub(crate) fn limit_to_report(&self, cx: &Cx<'_>, accepted: Ballot) -> Timestamp {
+        match self.relinquished {
+            Some((ballot, Some(used))) if ballot == accepted => used,
+            _ => cx.leases.granted_limit(accepted.node),
+        }
+    }
+
+    pub(crate) fn handle_accept(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot, part: Part) {
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if part.is_absurd() || ballot.round > ABSURD {
+            return self.ignore(Ignored::Absurd);
+        }
+        if ballot < self.ballot() {
+            return self.nack(from, ballot, NackReason::Promised(self.ballot()));
+        }
+        // A leader was promised this ballot by a majority, so nobody whose lease
+        // could still count leads under a lower one: following is always safe.
+        self.raise_promised(cx, ballot);
+        self.end_campaign();
+        let support = cx
+            .leases
+            .supports(from, cx.now)
+            .unwrap_or(SupportEpoch::NONE);
+        let (decided, round) = (part.decided, part.round);
+        let syncs = part.sync.is_some() && self.accepted() != ballot;
+        if (syncs || !part.entries.is_empty()) && !self.store(ballot, part) {
+            let gap = NackReason::Gap(self.log.durable.wanted_after(ballot));
+            self.nack(from, ballot, gap);
+        } else if self.accepted() == ballot {
+            self.believe(ballot, decided);
+            self.heard = self.heard.max(support);
+            let last = self.last();
+            let accepted = Message::Accepted {
+                ballot,
+                last,
+                support,
+                round,
+            };
+            self.out.release(from, accepted);
+        } else {
+            // Says how far the sync has come; only a hint, but it must not
+            // outrun the disk, or a restart would look like a loss.
+            let reason = NackReason::Gap(self.log.durable.wanted_after(ballot));
+            self.out.release(from, Message::Nack { ballot, reason });
+        }
+        self.be_patient(cx);
+        self.ask_for_snapshot(cx, from, ballot);
+    }
+
+    /// Puts entries into the log or the staged sync. False: they do not join on.
+    fn store(&mut self, ballot: Ballot, part: Part) -> bool {
+        let Part {
+            first,
+            entries,
+            decided,
+            sync,
+            ..
+        } = part;
+        let unproven = self.accepted() != ballot && first > self.decided().next();
+        let begun = matches!(&self.log.durable.staging, Some(s) if s.ballot == ballot);
+        if unproven && !begun {
+            // Only the decided prefix is known to agree with the new leader's log.
+            return false;
+        }
+        let copy = entries.clone();
+        let taken = self.log.accept(ballot, first, entries, sync);
+        let (Taken::Appended(fresh) | Taken::Staged(fresh) | Taken::Completed(fresh)) = taken
+        else {
+            return false;
+        };
+        if let Taken::Completed(_) = taken {
+            self.heard = SupportEpoch::NONE;
+        }
+        let held = usize::try_from(fresh.0 - first.0).unwrap_or(usize::MAX);
+        let entries: Vec<Entry> = copy.into_iter().skip(held).collect();
+        if !entries.is_empty() || matches!(taken, Taken::Completed(_)) {
+            self.out.records.push(Record::Accept {
+                ballot,
+                first: fresh,
+                entries,
+                decided,
+                sync,
+            });
+        }
+        true
+    }
+
+    pub(crate) fn handle_decided(&mut self, from: NodeId, ballot: Ballot, slot: Slot) {
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if ballot != self.accepted() {
+            return self.ignore(Ignored::Stale);
+        }
+        self.believe(ballot, slot);
+    }
+
+    /// L3: somebody else wants to lead, and `from` refuses for this node's sake.
+    pub(crate) fn handle_contested(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot) {
+        if ballot.node != self.me {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if self.term_ballot() == Some(ballot) {
+            return self.show_leadership(cx, from);
+        }
+        if self.ballot() == ballot {
+            // Never claim it again, not even by a campaign that still runs.
+            self.end_campaign();
+        }
+        self.note_relinquished(ballot, None);
+        let used = match self.relinquished {
+            Some((known, used)) if known == ballot => used,
+            _ => None,
+        };
+        self.tell_electors(&Message::Relinquish { ballot, used });
+    }
+
+    pub(crate) fn tell_electors(&mut self, message: &Message) {
+        let electors: Vec<NodeId> = self.configuration().electors().collect();
+        for node in electors {
+            if node != self.me {
+                self.out.send(node, message.clone());
+            }
+        }
+    }
+
+    pub(crate) fn handle_relinquish(
+        &mut self,
+        cx: &Cx<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        used: Option<Timestamp>,
+    ) {
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        let news = !self.is_relinquished(ballot);
+        self.note_relinquished(ballot, used);
+        if news && ballot == self.accepted() {
+            self.campaign_soon(cx);
+        }
+    }
+}

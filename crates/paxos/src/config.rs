@@ -1,0 +1,105 @@
+//! Who takes part in a group, and the numbers its protocol runs by.
+
+use crate::ids::{Epoch, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// The members of a group in one configuration epoch. Lists are sorted and
+/// disjoint. Voters and witnesses vote; only voters that hold data lead;
+/// learners store and never vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Vote and store data.
+    pub voters: Vec<NodeId>,
+    /// Vote and store only the log; never campaign.
+    pub witnesses: Vec<NodeId>,
+    /// Store data, never vote.
+    pub learners: Vec<NodeId>,
+}
+
+impl Configuration {
+    /// A first configuration (epoch 1) of plain voters; the list is sorted here.
+    #[must_use]
+    pub fn of_voters(mut voters: Vec<NodeId>) -> Configuration {
+        voters.sort_unstable();
+        voters.dedup();
+        Configuration {
+            epoch: Epoch(1),
+            voters,
+            witnesses: Vec::new(),
+            learners: Vec::new(),
+        }
+    }
+
+    /// Everybody whose Promise and Accepted count, voters first.
+    pub fn electors(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        self.voters.iter().chain(&self.witnesses).copied()
+    }
+
+    /// Everybody the log goes to.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        self.electors().chain(self.learners.iter().copied())
+    }
+
+    /// Whether `node` votes.
+    #[must_use]
+    pub fn is_elector(&self, node: NodeId) -> bool {
+        self.electors().any(|n| n == node)
+    }
+
+    /// Whether `node` may campaign.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
+    }
+
+    /// How many electors make a majority: ⌊n/2⌋ + 1.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        (self.voters.len() + self.witnesses.len()) / 2 + 1
+    }
+}
+
+/// Numbers of one replica's protocol; none of them is needed for safety
+/// except `lease_nanos`, `longest_lease_nanos` and `rate_error_per_million`,
+/// which live in [`crate::lease::LeaseSettings`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Ballot priority of this replica; the preferred leader has the highest.
+    pub priority: u16,
+    /// An election starts this long after the leader was missed, plus up to the
+    /// same again by chance; nanoseconds.
+    pub election_nanos: u64,
+    /// How long a campaign or a round may stay unanswered before it is tried again; nanoseconds.
+    pub retry_nanos: u64,
+    /// Lazy entries wait at most this long for company; nanoseconds (default 5 ms).
+    pub lazy_nanos: u64,
+    /// Bytes of entries on the way to one follower, at most.
+    pub window_bytes: usize,
+    /// Bytes of entries in one Accept, at most (one entry always fits).
+    pub message_bytes: usize,
+    /// Bytes of one entry, at most (8 MiB and overhead).
+    pub entry_bytes: usize,
+    /// Bytes of undecided entries a leader keeps before it refuses proposals.
+    pub undecided_bytes: usize,
+    /// Bytes of one snapshot chunk, about.
+    pub chunk_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        const MS: u64 = 1_000_000;
+        Settings {
+            priority: 0,
+            election_nanos: 60 * MS,
+            retry_nanos: 100 * MS,
+            lazy_nanos: 5 * MS,
+            window_bytes: 16 << 20,
+            message_bytes: 1 << 20,
+            entry_bytes: (8 << 20) + (64 << 10),
+            undecided_bytes: 64 << 20,
+            chunk_bytes: 512 << 10,
+        }
+    }
+}

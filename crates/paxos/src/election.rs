@@ -1,0 +1,509 @@
+//! Who campaigns and when; votes before campaigns; phase 1 as its candidate
+//! (P3, L3, L5). Nothing here is timed by heartbeats: a follower misses its
+//! leader when it no longer supports the leader's node.
+
+use crate::acceptor::ABSURD;
+use crate::entry::{Entry, TermStart};
+use crate::ids::{Ballot, Mono, NodeId, Slot, SupportEpoch, Timestamp};
+use crate::leader::{FirstContact, Leader};
+use crate::message::{Message, NackReason};
+use crate::replica::{Cx, Ignored, Replica, State};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Failed campaigns double the wait for the next one up to this power of two.
+const MAX_BACKOFF: u32 = 3;
+/// How often an unanswered Prepare is sent before the campaign is given up.
+const MAX_TRIES: u32 = 4;
+
+/// When a follower campaigns.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Election {
+    pub(crate) deadline: Option<Mono>,
+    /// Campaigns that failed since a leader was last known.
+    pub(crate) attempts: u32,
+    /// The highest round seen in refusals.
+    round: u64,
+    /// Whether this replica itself still refuses for the missed leader's sake.
+    blocked: bool,
+}
+
+/// A campaign that runs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Campaign {
+    ballot: Ballot,
+    /// Still asking for votes; nothing durable has changed.
+    pub(crate) pre: bool,
+    /// Its own `accepted`, `last` and decided slot, as sent in Prepare.
+    base: (Ballot, Slot, Slot),
+    relinquished: Option<Ballot>,
+    votes: BTreeSet<NodeId>,
+    refusals: BTreeSet<NodeId>,
+    promises: BTreeMap<NodeId, Collected>,
+    pub(crate) retry: Mono,
+    tries: u32,
+}
+
+/// One elector's Promise, as far as its parts have arrived.
+#[derive(Clone, Debug, Serialize)]
+struct Collected {
+    accepted: Ballot,
+    last: Slot,
+    decided: Slot,
+    limit: Timestamp,
+    /// Slot of `entries[0]`.
+    first: Slot,
+    entries: Vec<Entry>,
+}
+
+impl Collected {
+    fn next(&self) -> Slot {
+        Slot(self.first.0 + self.entries.len() as u64)
+    }
+
+    fn complete(&self) -> bool {
+        self.next() > self.last
+    }
+}
+
+impl Replica {
+    /// At boot the preferred replica of a group that never had a leader starts at once.
+    pub(crate) fn arm_first_election(&mut self, now: Mono) {
+        if self.ballot() == Ballot::default() && self.settings.priority > 0 {
+            self.election.deadline = Some(now);
+        } else {
+            self.election.deadline = Some(now.plus(self.election_delay()));
+        }
+    }
+
+    fn election_delay(&mut self) -> u64 {
+        let wait = self.settings.election_nanos;
+        let head = wait / (1 + u64::from(self.settings.priority));
+        (head + self.rng.below(wait)) << self.election.attempts.min(MAX_BACKOFF)
+    }
+
+    /// The missed leader is known to be gone: no need to wait for signs of life.
+    pub(crate) fn campaign_soon(&mut self, cx: &Cx<'_>) {
+        if let State::Follower = self.state {
+            self.election.attempts = 0;
+            let jitter = self.rng.below(self.settings.election_nanos / 2);
+            self.election.deadline = Some(cx.now.plus(jitter));
+        }
+    }
+
+    /// A leader that spoke just now gets the time that it gives itself to gather
+    /// support, even if this node does not support its node (yet, or again).
+    pub(crate) fn be_patient(&mut self, cx: &Cx<'_>) {
+        if !self.leader_alive(cx) {
+            self.election.attempts = 0;
+            let wait = self.lost_lease_nanos() + self.election_delay();
+            self.election.deadline = Some(cx.now.plus(wait));
+        }
+    }
+
+    fn may_campaign(&self, cx: &Cx<'_>) -> bool {
+        self.holds_data && self.configuration().is_voter(self.me) && cx.leases.healthy()
+    }
+
+    /// Whether the leader this replica follows still has its support.
+    fn leader_alive(&self, cx: &Cx<'_>) -> bool {
+        let accepted = self.accepted();
+        accepted == self.ballot()
+            && accepted.node != self.me
+            && !self.is_relinquished(accepted)
+            && self.heard != SupportEpoch::NONE
+            && cx
+                .leases
+                .supports(accepted.node, cx.now)
+                .is_some_and(|support| support.holder == self.heard.holder)
+    }
+
+    /// Arms, keeps or stops the election timer; ends every input.
+    pub(crate) fn review_election(&mut self, cx: &Cx<'_>) {
+        if !matches!(self.state, State::Follower) || self.leader_alive(cx) {
+            if matches!(self.state, State::Follower) && self.lacks_data() {
+                // The timer then serves to ask for a snapshot again.
+                let wait = self.settings.retry_nanos * 4;
+                self.election.deadline.get_or_insert(cx.now.plus(wait));
+            } else {
+                self.election.deadline = None;
+            }
+            if !matches!(self.state, State::Campaign(_)) {
+                self.election.attempts = 0;
+            }
+            self.election.blocked = false;
+            return;
+        }
+        let blocked = self.supported_ballot(cx).is_some();
+        if self.election.blocked && !blocked {
+            // What stood in the way is gone; the wait so far was for that.
+            self.election.attempts = 0;
+            self.election.deadline = None;
+        }
+        self.election.blocked = blocked;
+        if self.election.deadline.is_none() {
+            self.election.deadline = Some(cx.now.plus(self.election_delay()));
+        }
+    }
+
+    pub(crate) fn election_timeout(&mut self, cx: &Cx<'_>) {
+        if self.election.deadline.is_none_or(|d| d > cx.now) {
+            return;
+        }
+        self.election.deadline = None;
+        if self.leader_alive(cx) {
+            let leader = self.accepted();
+            return self.ask_for_snapshot(cx, leader.node, leader);
+        }
+        if !cx.leases.abstains(cx.now) {
+            self.election.attempts = (self.election.attempts + 1).min(MAX_BACKOFF);
+        }
+        if let Some(supported) = self.supported_ballot(cx) {
+            // This replica would refuse others for that leader's sake, yet has
+            // not heard from it: it answers with an Accept or gives up (L3).
+            let contested = Message::Contested { ballot: supported };
+            self.out.send(supported.node, contested);
+        } else if self.may_campaign(cx) && !cx.leases.abstains(cx.now) {
+            self.start_campaign(cx, true);
+        }
+    }
+
+    /// Starts a campaign; with `pre`, by asking for votes first.
+    fn start_campaign(&mut self, cx: &Cx<'_>, pre: bool) {
+        let ballot = Ballot {
+            epoch: self.configuration().epoch,
+            round: self.ballot().round.max(self.election.round) + 1,
+            priority: self.settings.priority,
+            node: self.me,
+        };
+        let accepted = self.accepted();
+        let campaign = Campaign {
+            ballot,
+            pre: true,
+            base: (accepted, self.last(), self.decided()),
+            relinquished: self.relinquished.map(|(b, _)| b).filter(|b| *b == accepted),
+            votes: BTreeSet::from([self.me]),
+            refusals: BTreeSet::new(),
+            promises: BTreeMap::new(),
+            retry: cx.now.plus(self.settings.retry_nanos),
+            tries: 1,
+        };
+        self.state = State::Campaign(campaign);
+        if !pre || self.configuration().majority() == 1 {
+            self.start_phase_one(cx);
+        } else {
+            self.send_question();
+        }
+    }
+
+    /// Sends PreVote or Prepare to all who have not answered.
+    fn send_question(&mut self) {
+        let State::Campaign(campaign) = &self.state else {
+            return;
+        };
+        let (ballot, (accepted, last, decided)) = (campaign.ballot, campaign.base);
+        let relinquished = campaign.relinquished;
+        for to in self.log.durable.configuration.electors() {
+            let answered = campaign.votes.contains(&to)
+                || campaign.promises.get(&to).is_some_and(Collected::complete);
+            if to == self.me || answered {
+                continue;
+            }
+            if campaign.pre {
+                let message = Message::PreVote {
+                    ballot,
+                    accepted,
+                    last,
+                    decided,
+                    relinquished,
+                };
+                self.out.send(to, message);
+            } else {
+                // Once this replica's own promise is durable: a ballot that was
+                // forgotten could be used twice.
+                let message = Message::Prepare {
+                    ballot,
+                    accepted,
+                    last,
+                    decided,
+                    relinquished,
+                };
+                self.out.release(to, message);
+            }
+        }
+    }
+
+    pub(crate) fn handle_prevote_reply(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot) {
+        let State::Campaign(campaign) = &mut self.state else {
+            return self.ignore(Ignored::Stale);
+        };
+        if !campaign.pre || campaign.ballot != ballot {
+            return self.ignore(Ignored::Stale);
+        }
+        if !self.log.durable.configuration.is_elector(from) {
+            return self.ignore(Ignored::NotElector);
+        }
+        campaign.votes.insert(from);
+        if campaign.votes.len() >= self.log.durable.configuration.majority() {
+            self.start_phase_one(cx);
+        }
+    }
+
+    fn start_phase_one(&mut self, cx: &Cx<'_>) {
+        let State::Campaign(campaign) = &self.state else {
+            return;
+        };
+        let ballot = campaign.ballot;
+        if ballot <= self.ballot() || self.refusal(cx, self.me, ballot).is_some() {
+            return self.end_campaign();
+        }
+        self.log.durable.promised = ballot;
+        let record = crate::record::Record::Promised(ballot);
+        self.out.records.push(record);
+        self.out.promised = Some(ballot);
+        let (accepted, last, decided) = (self.accepted(), self.last(), self.decided());
+        let State::Campaign(campaign) = &mut self.state else {
+            return;
+        };
+        campaign.pre = false;
+        campaign.votes.clear();
+        campaign.refusals.clear();
+        campaign.base = (accepted, last, decided);
+        campaign.retry = cx.now.plus(self.settings.retry_nanos);
+        campaign.tries = 1;
+        self.send_question();
+    }
+
+    /// This replica's own promise counts once it is durable, like any other.
+    pub(crate) fn promise_is_durable(&mut self, cx: &Cx<'_>, ballot: Ballot) {
+        let limit = self.limit_to_report(cx, self.accepted());
+        let State::Campaign(campaign) = &mut self.state else {
+            return;
+        };
+        if campaign.pre || campaign.ballot != ballot {
+            return;
+        }
+        let (accepted, last, decided) = campaign.base;
+        let own = Collected {
+            accepted,
+            last,
+            decided,
+            limit,
+            first: last.next(),
+            entries: Vec::new(),
+        };
+        campaign.promises.insert(self.me, own);
+        self.count_promises(cx);
+    }
+
+    pub(crate) fn handle_promise(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
+        let Message::Promise {
+            ballot,
+            accepted,
+            last,
+            decided,
+            limit,
+            first,
+            entries,
+            ..
+        } = message
+        else {
+            return;
+        };
+        let absurd = last.0 > ABSURD
+            || decided > last
+            || first.0.saturating_add(entries.len() as u64) > last.0 + 1
+            || accepted >= ballot;
+        let elector = self.configuration().is_elector(from);
+        if let State::Leader(leader) = &self.state
+            && leader.ballot == ballot
+            && leader.probes(from)
+            && !absurd
+        {
+            // Too late to count, but it tells where this follower's sync begins.
+            return self.fill_gap(cx, from, decided);
+        }
+        let State::Campaign(campaign) = &mut self.state else {
+            return self.ignore(Ignored::Stale);
+        };
+        if campaign.pre || campaign.ballot != ballot {
+            return self.ignore(Ignored::Stale);
+        }
+        if absurd || !elector {
+            return self.ignore(Ignored::Absurd);
+        }
+        let (my_accepted, my_last, my_decided) = campaign.base;
+        let expected = if (accepted, last) <= (my_accepted, my_last) {
+            last.next()
+        } else if accepted == my_accepted {
+            my_last.next()
+        } else {
+            my_decided.next()
+        };
+        let collected = campaign.promises.entry(from).or_insert_with(|| Collected {
+            accepted,
+            last,
+            decided,
+            limit,
+            first: expected,
+            entries: Vec::new(),
+        });
+        let next = collected.next();
+        if (collected.accepted, collected.last) != (accepted, last) || first > next {
+            return self.ignore(Ignored::OutOfOrder);
+        }
+        collected.limit = collected.limit.max(limit);
+        let held = usize::try_from(next.0 - first.0).unwrap_or(usize::MAX);
+        collected.entries.extend(entries.into_iter().skip(held));
+        self.count_promises(cx);
+    }
+
+    fn count_promises(&mut self, cx: &Cx<'_>) {
+        let State::Campaign(campaign) = &self.state else {
+            return;
+        };
+        let complete = campaign.promises.values().filter(|p| p.complete()).count();
+        // Without its own durable promise it would lead under a ballot it may forget.
+        if complete >= self.configuration().majority() && campaign.promises.contains_key(&self.me) {
+            self.win(cx);
+        }
+    }
+
+    /// A majority promised: adopt the highest log, and lead (P3).
+    fn win(&mut self, cx: &Cx<'_>) {
+        let State::Campaign(campaign) = std::mem::replace(&mut self.state, State::Follower) else {
+            return;
+        };
+        let mut promises = campaign.promises;
+        promises.retain(|_, p| p.complete());
+        let contacts: Vec<FirstContact> = self
+            .configuration()
+            .members()
+            .filter(|n| *n != self.me)
+            .map(|node| FirstContact {
+                node,
+                decided: promises.get(&node).map(|p| p.decided),
+            })
+            .collect();
+        let floor = promises
+            .values()
+            .map(|p| match self.relinquished {
+                Some((ballot, Some(used))) if ballot == p.accepted => used,
+                _ => p.limit,
+            })
+            .max()
+            .unwrap_or_default();
+        // A slot that any of them knows to be decided is decided in the adopted log.
+        let decided = promises.values().map(|p| p.decided).max();
+        let own = promises.remove(&self.me);
+        let best = promises
+            .into_values()
+            .max_by_key(|p| (p.accepted, p.last))
+            .filter(|p| {
+                own.as_ref()
+                    .is_none_or(|o| (p.accepted, p.last) > (o.accepted, o.last))
+            });
+        let (first, mut entries) = match best {
+            Some(best) => (best.first, best.entries),
+            None => (self.last().next(), Vec::new()),
+        };
+        let end = Slot(first.0 + entries.len() as u64);
+        entries.push(Entry::TermStart(TermStart {
+            ballot: campaign.ballot,
+            floor,
+        }));
+        self.log
+            .accept(campaign.ballot, first, entries, Some((first, end)));
+        assert_eq!(self.accepted(), campaign.ballot, "P3: the sync is complete");
+        self.heard = SupportEpoch::NONE;
+        self.state = State::Leader(Box::new(Leader::new(
+            campaign.ballot,
+            first,
+            end,
+            contacts,
+            cx.now.plus(self.lost_lease_nanos()),
+        )));
+        self.believe(campaign.ballot, decided.unwrap_or_default());
+        self.review_lease(cx);
+    }
+
+    /// Back to following; the next campaign waits longer.
+    pub(crate) fn end_campaign(&mut self) {
+        if let State::Campaign(_) = self.state {
+            self.state = State::Follower;
+            self.election.deadline = None;
+        }
+    }
+
+    pub(crate) fn campaign_timeout(&mut self, cx: &Cx<'_>) {
+        let retry = cx.now.plus(self.settings.retry_nanos);
+        let may = self.may_campaign(cx);
+        let State::Campaign(campaign) = &mut self.state else {
+            return;
+        };
+        if campaign.retry > cx.now {
+            return;
+        }
+        campaign.retry = retry;
+        campaign.tries += 1;
+        if campaign.pre || campaign.tries > MAX_TRIES || !may {
+            self.end_campaign();
+        } else {
+            self.send_question();
+        }
+    }
+
+    /// A no to a PreVote or a Prepare.
+    pub(crate) fn handle_campaign_nack(&mut self, from: NodeId, reason: NackReason) {
+        let majority = self.configuration().majority();
+        let electors = self.configuration().electors().count();
+        let State::Campaign(campaign) = &mut self.state else {
+            return;
+        };
+        let lost = match reason {
+            NackReason::Promised(higher) if higher > campaign.ballot => {
+                self.election.round = self.election.round.max(higher.round.min(ABSURD));
+                true
+            }
+            _ => {
+                campaign.refusals.insert(from);
+                campaign.refusals.len() > electors - majority
+            }
+        };
+        if lost {
+            self.end_campaign();
+        }
+    }
+
+    pub(crate) fn campaign_ballot(&self) -> Option<Ballot> {
+        match &self.state {
+            State::Campaign(campaign) => Some(campaign.ballot),
+            _ => None,
+        }
+    }
+
+    /// The leader hands over: its lease is over, and this replica is to lead next.
+    pub(crate) fn handle_transfer(
+        &mut self,
+        cx: &Cx<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        used: Timestamp,
+    ) {
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if ballot != self.accepted() || ballot != self.ballot() {
+            return self.ignore(Ignored::Stale);
+        }
+        self.note_relinquished(ballot, Some(used));
+        if matches!(self.state, State::Leader(_)) || !self.may_campaign(cx) {
+            return;
+        }
+        self.end_campaign();
+        if cx.leases.abstains(cx.now) {
+            return self.campaign_soon(cx);
+        }
+        self.start_campaign(cx, false);
+    }
+}

@@ -1,0 +1,39 @@
+//! One group's consensus: classic Multi-Paxos with a contiguous log, phase 1
+//! once per leader, phase 2 pipelined, and leader leases granted node to node.
+//!
+//! Everything here is sans-IO and deterministic: inputs go in through
+//! `handle_*` and command methods, effects come out as plain data. Time,
+//! seeds and what is durable are arguments.
+
+mod acceptor;
+pub mod config;
+mod counting;
+mod display;
+pub mod effect;
+mod election;
+pub mod entry;
+pub mod ids;
+mod leader;
+pub mod lease;
+mod log;
+pub mod message;
+mod office;
+mod outgoing;
+mod prng;
+mod progress;
+mod quorum;
+pub mod record;
+pub mod replica;
+mod snapshot;
+mod views;
+
+pub use config::{Configuration, Settings};
+pub use effect::{Effect, PersistSeq, SnapshotId};
+pub use entry::{Entry, StopSign, TermStart};
+pub use ids::{
+    Ballot, ClusterVersion, Epoch, GroupId, Incarnation, Mono, NodeId, Round, Slot, SupportEpoch,
+    Term, Timestamp,
+};
+pub use message::{Message, NackReason};
+pub use record::{Durable, Record};
+pub use replica::{Cx, FollowerProgress, Ignored, ProposeError, Replica, Role, Urgency};

@@ -1,0 +1,173 @@
+//! What replicas of one group say to each other. Any of these may be lost,
+//! repeated or overtaken; none is trusted beyond what its ballot proves.
+
+use crate::effect::SnapshotId;
+use crate::entry::Entry;
+use crate::ids::{Ballot, Round, Slot, SupportEpoch, Timestamp};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A message within one group. New variants are only added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Candidate → electors: would you promise me? Changes nothing durable.
+    PreVote {
+        /// The ballot a Prepare would carry.
+        ballot: Ballot,
+        /// The candidate's `accepted`.
+        accepted: Ballot,
+        /// The candidate's last slot.
+        last: Slot,
+        /// The candidate's decided slot.
+        decided: Slot,
+        /// A ballot its leader gave up, if the candidate knows of one (L3).
+        relinquished: Option<Ballot>,
+    },
+    /// Elector → candidate: yes. (A no is a Nack.)
+    PreVoteReply {
+        /// The ballot asked about.
+        ballot: Ballot,
+    },
+    /// Candidate → electors: phase 1.
+    Prepare {
+        /// The ballot to promise.
+        ballot: Ballot,
+        /// The candidate's `accepted`.
+        accepted: Ballot,
+        /// The candidate's last slot.
+        last: Slot,
+        /// The candidate's decided slot.
+        decided: Slot,
+        /// A ballot its leader gave up, if the candidate knows of one (L3).
+        relinquished: Option<Ballot>,
+    },
+    /// Elector → candidate: phase 1's yes, released once `promised` is durable.
+    /// Its entries may come in several parts; only all parts together are a Promise.
+    Promise {
+        /// The ballot promised.
+        ballot: Ballot,
+        /// The elector's `accepted`.
+        accepted: Ballot,
+        /// The elector's last slot.
+        last: Slot,
+        /// The elector's decided slot (of a log whose ballot is `accepted`).
+        decided: Slot,
+        /// The highest limit this elector granted to the node of `accepted` (L4).
+        limit: Timestamp,
+        /// Slot of the first entry of this part.
+        first: Slot,
+        /// The elector's log from `first` on, if its `(accepted, last)` is higher.
+        entries: Vec<Entry>,
+        /// Whether more parts follow.
+        more: bool,
+    },
+    /// Leader → members: phase 2. With no entries it is a heartbeat or a
+    /// confirming round.
+    Accept {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Slot of the first entry.
+        first: Slot,
+        /// The entries, contiguous.
+        entries: Vec<Entry>,
+        /// The leader's decided slot.
+        decided: Slot,
+        /// During the sync: its first and its last slot. The receiver's old log
+        /// stands until it holds everything through the last (P4).
+        sync: Option<(Slot, Slot)>,
+        /// The youngest confirming round, to be echoed.
+        round: Round,
+    },
+    /// Member → leader: holds everything through `last` under `ballot`, durably.
+    Accepted {
+        /// The ballot accepted.
+        ballot: Ballot,
+        /// The member's last slot under it.
+        last: Slot,
+        /// The member's support for the leader's node when the Accept was handled (L2).
+        support: SupportEpoch,
+        /// The youngest round seen.
+        round: Round,
+    },
+    /// Leader → members, when there is no Accept to carry it.
+    Decided {
+        /// The leader's ballot; believed only under it (P5).
+        ballot: Ballot,
+        /// Everything up to here is decided.
+        slot: Slot,
+    },
+    /// Anyone: what you sent cannot be taken, for this reason.
+    Nack {
+        /// The ballot of the message refused.
+        ballot: Ballot,
+        /// Why.
+        reason: NackReason,
+    },
+    /// Elector → the node it supports: somebody else wants to lead the group
+    /// whose ballot of yours I accepted. Answer Relinquish unless you lead under it (L3).
+    Contested {
+        /// The ballot accepted from the receiver.
+        ballot: Ballot,
+    },
+    /// Leader → electors: I never claim this ballot again. The lease under it is over.
+    Relinquish {
+        /// The ballot given up.
+        ballot: Ballot,
+        /// The highest timestamp used under it, if its sender knows; then a new
+        /// leader's floor need not lie above the limit granted (L4).
+        used: Option<Timestamp>,
+    },
+    /// Leader → target: take over. Sent after the target holds the whole log
+    /// and the sender has relinquished.
+    TransferLeader {
+        /// The ballot given up.
+        ballot: Ballot,
+        /// The highest timestamp used under it.
+        used: Timestamp,
+    },
+    /// Leader → member: one chunk of a snapshot (on a stream for bulk).
+    SnapshotChunk {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The chunk's number, from 0.
+        chunk: u64,
+        /// Checksum (crc32) of `data`.
+        checksum: u32,
+        /// The chunk; its inside belongs to the driver.
+        data: Bytes,
+        /// Whether this is the last one.
+        done: bool,
+    },
+    /// Member → leader: send this chunk next, or (`installed`) everything is in place.
+    SnapshotAck {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The next chunk wanted.
+        next: u64,
+        /// Whether the snapshot is installed.
+        installed: bool,
+    },
+}
+
+/// Why a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NackReason {
+    /// A higher ballot was promised.
+    Promised(Ballot),
+    /// The elector accepted under this ballot and supports its node (L3).
+    Supports(Ballot),
+    /// The elector restarted and abstains for a while (L5).
+    Abstains,
+    /// The candidate's log ends before the elector's first slot: it needs a snapshot first.
+    Trimmed(Slot),
+    /// An Accept left a gap; the log ends here.
+    Gap(Slot),
+    /// The receiver needs a snapshot: its data is missing or older than its log.
+    NeedsSnapshot,
+    /// The message belongs to another configuration epoch.
+    Configuration(crate::ids::Epoch),
+}

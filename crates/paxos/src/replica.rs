@@ -1,0 +1,417 @@
+//! One replica of one group: its state, its inputs, its views. What it does
+//! with them lies in the files named by role: `acceptor`, `election`, `leader`,
+//! `office`, `snapshot`.
+//!
+//! A step of the driver: any number of `handle_*`, [`Replica::propose`] and
+//! [`Replica::confirm`] calls, then one [`Replica::flush`], then
+//! [`Replica::drain_effects`]. Only `flush` emits Persist and Accept effects;
+//! draining earlier, in between, is allowed. State in memory runs ahead of the
+//! disk, but whatever discloses durable state rides on the Persist after it.
+//!
+//! The protocol is classic Multi-Paxos (Lamport, "Paxos Made Simple", 2001)
+//! with a contiguous log, and votes before campaigns (Ongaro's thesis, §9.6).
+
+use crate::config::{Configuration, Settings};
+use crate::effect::{Effect, PersistSeq, SnapshotId};
+use crate::election::{Campaign, Election};
+use crate::entry::Entry;
+use crate::ids::{Ballot, GroupId, Mono, NodeId, Slot, SupportEpoch, Timestamp};
+use crate::leader::Leader;
+use crate::lease::NodeLease;
+use crate::log::Log;
+use crate::message::{Message, NackReason};
+use crate::prng::Prng;
+use crate::record::{Durable, Record};
+use crate::snapshot::Incoming;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What surrounds one step: the time, and the node's leases.
+#[derive(Clone, Copy, Debug)]
+pub struct Cx<'a> {
+    /// The node's monotonic clock.
+    pub now: Mono,
+    /// What this node and its peers support each other in.
+    pub leases: &'a NodeLease,
+}
+
+/// Which part a replica plays at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Accepts what a leader sends, or waits for one.
+    Follower,
+    /// Asks whether it would be promised.
+    PreCandidate,
+    /// Runs phase 1.
+    Candidate,
+    /// Runs phase 2.
+    Leader,
+}
+
+/// Whether an entry may wait for company.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Urgency {
+    /// Goes out with the next flush.
+    Now,
+    /// Takes its slot, but rides the next batch or waits for `lazy_nanos`. Never
+    /// refused for load.
+    Lazy,
+}
+
+/// Why a proposal or a confirming round was refused. Nothing was appended; a
+/// retry is safe, where and when each variant says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another replica leads, or none.
+    #[error("this replica does not lead the group; retry at {leader:?} or once a leader is known")]
+    NotLeader {
+        /// The best guess at who does.
+        leader: Option<NodeId>,
+    },
+    /// The first entry of the term is not decided and applied yet (P6).
+    #[error("the leader is not in office yet; retry in a moment")]
+    NotInOffice,
+    /// Leadership is on its way to another replica.
+    #[error("leadership is moving to {to}; retry there")]
+    Transferring {
+        /// To whom.
+        to: NodeId,
+    },
+    /// The target of a transfer cannot lead.
+    #[error("{to} is not a voter that follows this leader; choose another target")]
+    BadTarget {
+        /// The target named.
+        to: NodeId,
+    },
+    /// The entry is larger than `entry_bytes`.
+    #[error("the entry has {bytes} bytes, the bound is {bound}; propose it in parts")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        bound: usize,
+    },
+    /// Too many bytes wait to be decided.
+    #[error("{bytes} bytes wait to be decided, the bound is {bound}; retry later")]
+    Overloaded {
+        /// How many wait.
+        bytes: usize,
+        /// The bound.
+        bound: usize,
+    },
+}
+
+/// Why a message or a completion was dropped. All reasons are named here and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ignored {
+    /// The sender is no member of the configuration.
+    Stranger,
+    /// The ballot does not belong to the sender, or to this replica where it should.
+    WrongNode,
+    /// An answer to something this replica no longer asks.
+    Stale,
+    /// Repeats what is already done.
+    Repeated,
+    /// Slots, rounds or chunks that no correct replica would send.
+    Absurd,
+    /// The ballot belongs to another configuration epoch.
+    WrongEpoch,
+    /// A part came before the ones it follows.
+    OutOfOrder,
+    /// The checksum does not match.
+    Damaged,
+    /// Only electors take part in this.
+    NotElector,
+    /// A snapshot that is not newer than the state.
+    OldSnapshot,
+}
+
+/// How far one follower is, as its leader knows; for status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerProgress {
+    /// The follower.
+    pub node: NodeId,
+    /// Holds everything up to here under the leader's ballot, durably.
+    pub matched: Slot,
+    /// The next slot to send.
+    pub next: Slot,
+    /// Bytes on the way.
+    pub in_flight_bytes: usize,
+    /// Whether a snapshot is on its way.
+    pub snapshot: bool,
+}
+
+/// The part played, with what it needs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) enum State {
+    Follower,
+    Campaign(Campaign),
+    Leader(Box<Leader>),
+}
+
+/// One replica of one group. See the module's documentation for the order of calls.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replica {
+    pub(crate) group: GroupId,
+    pub(crate) me: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    pub(crate) applied: Slot,
+    pub(crate) holds_data: bool,
+    pub(crate) rng: Prng,
+    pub(crate) state: State,
+    /// The highest ballot known to be given up, and the highest timestamp used under it.
+    pub(crate) relinquished: Option<(Ballot, Option<Timestamp>)>,
+    /// The newest support stamped into an Accepted under `accepted` since the start.
+    pub(crate) heard: SupportEpoch,
+    pub(crate) election: Election,
+    pub(crate) incoming: Option<Incoming>,
+    /// When a snapshot may be asked for again.
+    pub(crate) ask_snapshot_after: Mono,
+    pub(crate) out: Outgoing,
+    ignored: BTreeMap<Ignored, u64>,
+}
+
+impl Replica {
+    /// A replica as recovery finds it: `durable` replayed from the log, the
+    /// state machine above at `applied`. `holds_data` is false if that state is
+    /// lost or incomplete; the replica then votes, but neither leads nor serves.
+    /// `seed` feeds only the jitter of its timers.
+    #[must_use]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "everything a replica is made of, once"
+    )]
+    pub fn new(
+        group: GroupId,
+        me: NodeId,
+        settings: Settings,
+        durable: Durable,
+        applied: Slot,
+        holds_data: bool,
+        seed: u64,
+        now: Mono,
+    ) -> Replica {
+        let mut replica = Replica {
+            group,
+            me,
+            holds_data: holds_data && applied >= durable.trimmed,
+            settings,
+            log: Log::new(durable),
+            applied,
+            rng: Prng::new(seed),
+            state: State::Follower,
+            relinquished: None,
+            heard: SupportEpoch::NONE,
+            election: Election::default(),
+            incoming: None,
+            ask_snapshot_after: Mono(0),
+            out: Outgoing::default(),
+            ignored: BTreeMap::new(),
+        };
+        replica.out.written_decided = replica.decided();
+        if replica.holds_data && applied > replica.decided() {
+            // The engine got further on its own than the log that fed it: what
+            // it applied was decided, so it stands for a snapshot of that slot.
+            if applied > replica.last() {
+                replica.log.drop_through(applied);
+                replica
+                    .out
+                    .records
+                    .push(Record::Installed { slot: applied });
+            } else {
+                let accepted = replica.log.durable.accepted;
+                replica.log.believe(accepted, applied);
+            }
+        }
+        if replica.holds_data && replica.decided() > applied {
+            let decided = replica.decided();
+            replica.out.decided(decided);
+        }
+        replica.arm_first_election(now);
+        replica
+    }
+
+    /// A message from `from`; anything may be lost, repeated or overtaken.
+    pub fn handle_message(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
+        if from == self.me || !self.configuration().members().any(|n| n == from) {
+            return self.ignore(Ignored::Stranger);
+        }
+        if self.wrong_epoch(from, &message) {
+            return self.ignore(Ignored::WrongEpoch);
+        }
+        match message {
+            Message::PreVote { .. } | Message::Prepare { .. } => {
+                self.handle_candidate(cx, from, message);
+            }
+            Message::PreVoteReply { ballot } => self.handle_prevote_reply(cx, from, ballot),
+            Message::Promise { .. } => self.handle_promise(cx, from, message),
+            Message::Accept {
+                ballot,
+                first,
+                entries,
+                decided,
+                sync,
+                round,
+            } => {
+                let part = crate::acceptor::Part {
+                    first,
+                    entries,
+                    decided,
+                    sync,
+                    round,
+                };
+                self.handle_accept(cx, from, ballot, part);
+            }
+            Message::Accepted {
+                ballot,
+                last,
+                support,
+                round,
+            } => self.handle_accepted(cx, from, ballot, last, support, round),
+            Message::Decided { ballot, slot } => self.handle_decided(from, ballot, slot),
+            Message::Nack { ballot, reason } => self.handle_nack(cx, from, ballot, reason),
+            Message::Contested { ballot } => self.handle_contested(cx, from, ballot),
+            Message::Relinquish { ballot, used } => {
+                self.handle_relinquish(cx, from, ballot, used);
+            }
+            Message::TransferLeader { ballot, used } => {
+                self.handle_transfer(cx, from, ballot, used);
+            }
+            Message::SnapshotChunk { .. } => self.handle_snapshot_chunk(from, message),
+            Message::SnapshotAck {
+                ballot,
+                id,
+                next,
+                installed,
+            } => self.handle_snapshot_ack(cx, from, ballot, id, next, installed),
+        }
+        self.review_election(cx);
+    }
+
+    /// The persist effect `seq`, and with it all before, is on stable storage.
+    pub fn handle_persisted(&mut self, cx: &Cx<'_>, seq: PersistSeq) {
+        if seq.number > self.out.number {
+            return self.ignore(Ignored::Absurd);
+        }
+        while let Some(mark) = self.out.marks.front().copied() {
+            if mark.number > seq.number {
+                break;
+            }
+            self.out.marks.pop_front();
+            if let Some(ballot) = mark.promised {
+                self.promise_is_durable(cx, ballot);
+            }
+            if let Some((ballot, slot)) = mark.accepted {
+                self.own_log_is_durable(cx, ballot, slot);
+            }
+        }
+        self.review_election(cx);
+    }
+
+    /// Time has passed; call at or after [`Replica::next_timeout`].
+    pub fn handle_timeout(&mut self, cx: &Cx<'_>) {
+        match &self.state {
+            State::Follower => self.election_timeout(cx),
+            State::Campaign(_) => self.campaign_timeout(cx),
+            State::Leader(_) => self.leader_timeout(cx),
+        }
+        self.review_election(cx);
+    }
+
+    /// The leases changed in any way.
+    pub fn handle_lease_change(&mut self, cx: &Cx<'_>) {
+        self.review_lease(cx);
+        self.review_election(cx);
+    }
+
+    /// The state machine above has applied everything through `slot`.
+    pub fn handle_applied(&mut self, _cx: &Cx<'_>, slot: Slot) {
+        assert!(
+            slot <= self.decided(),
+            "P7: applied slot {slot} beyond the decided slot {}",
+            self.decided()
+        );
+        self.applied = self.applied.max(slot);
+    }
+
+    /// Ends a step: one Persist and, from a leader, the Accepts for everything new.
+    pub fn flush(&mut self, cx: &Cx<'_>) {
+        self.flush_leader(cx);
+        self.out.persist(&self.log.durable);
+    }
+
+    /// The engine has synced its state through `through`: drops the log's prefix
+    /// as far as decided, applied and running snapshots allow. Returns the slot
+    /// before the first entry kept.
+    pub fn trim(&mut self, _cx: &Cx<'_>, through: Slot) -> Slot {
+        let mut slot = through.min(self.decided()).min(self.applied);
+        if let State::Leader(leader) = &self.state {
+            slot = slot.min(leader.flushed());
+            slot = leader.snapshot_slots().min().map_or(slot, |s| slot.min(s));
+        }
+        if self.holds_data && slot > self.trimmed() {
+            self.log.drop_through(slot);
+            self.out.records.push(Record::Trimmed { slot });
+        }
+        self.trimmed()
+    }
+
+    /// Takes the effects that gathered, in order.
+    pub fn drain_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.out.effects)
+    }
+
+    /// When [`Replica::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        match &self.state {
+            State::Follower => self.election.deadline,
+            State::Campaign(campaign) => Some(campaign.retry),
+            State::Leader(leader) => leader.next_timeout(),
+        }
+    }
+
+    pub(crate) fn ignore(&mut self, reason: Ignored) {
+        *self.ignored.entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn nack(&mut self, to: NodeId, ballot: Ballot, reason: NackReason) {
+        self.out.send(to, Message::Nack { ballot, reason });
+    }
+
+    /// Believes a decided slot (P5) and tells the driver.
+    pub(crate) fn believe(&mut self, ballot: Ballot, slot: Slot) {
+        if self.log.believe(ballot, slot) && self.holds_data {
+            let decided = self.decided();
+            self.out.decided(decided);
+        }
+    }
+
+    /// Refuses what belongs to another configuration, and says so to who asks.
+    fn wrong_epoch(&mut self, from: NodeId, message: &Message) -> bool {
+        let (ballot, asks) = match message {
+            Message::PreVote { ballot, .. }
+            | Message::Prepare { ballot, .. }
+            | Message::Accept { ballot, .. } => (*ballot, true),
+            Message::PreVoteReply { ballot }
+            | Message::Promise { ballot, .. }
+            | Message::Accepted { ballot, .. }
+            | Message::Decided { ballot, .. }
+            | Message::Nack { ballot, .. }
+            | Message::Contested { ballot }
+            | Message::Relinquish { ballot, .. }
+            | Message::TransferLeader { ballot, .. }
+            | Message::SnapshotChunk { ballot, .. }
+            | Message::SnapshotAck { ballot, .. } => (*ballot, false),
+        };
+        let epoch = self.configuration().epoch;
+        if ballot.epoch == epoch {
+            return false;
+        }
+        if asks {
+            self.nack(from, ballot, NackReason::Configuration(epoch));
+        }
+        true
+    }
+}

@@ -1,0 +1,362 @@
+//! Snapshots: to followers that need entries which are trimmed, or that lost
+//! their data. One chunk is on its way at a time; a lost one is sent again, so
+//! a transfer resumes where it was. A snapshot holds only decided state, so it
+//! is good under any ballot; what a receiver accepted above it stays (P4).
+
+use crate::acceptor::ABSURD;
+use crate::effect::{Effect, SnapshotId};
+use crate::ids::{Ballot, Mono, NodeId, Slot};
+use crate::message::{Message, NackReason};
+use crate::progress::{Mode, Transfer};
+use crate::record::Record;
+use crate::replica::{Cx, Ignored, Replica, State};
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Unanswered chunks before a transfer is given up (the follower is probed then).
+const MAX_TRIES: u32 = 6;
+
+/// A snapshot that is being received.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Incoming {
+    pub(crate) id: SnapshotId,
+    from: NodeId,
+    ballot: Ballot,
+    next: u64,
+    /// All chunks are staged; the driver installs.
+    installing: bool,
+}
+
+/// The sender.
+impl Replica {
+    pub(crate) fn begin_snapshot(&mut self, cx: &Cx<'_>, to: NodeId) {
+        let retry_nanos = self.settings.retry_nanos;
+        let trimmed = self.log.durable.trimmed;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let Some(follower) = leader.followers.get_mut(&to) else {
+            return;
+        };
+        if follower.next <= trimmed {
+            follower.mode = Mode::Snapshot;
+            follower.clear_flight();
+            follower.retry = None;
+        }
+        if follower.transfer.is_some() {
+            return;
+        }
+        let mut transfer = Transfer {
+            id: None,
+            chunk: 0,
+            retry: Mono(0),
+            tries: 0,
+        };
+        transfer.arm(cx.now, retry_nanos);
+        follower.transfer = Some(transfer);
+        self.out.effects.push(Effect::ReadSnapshot {
+            to,
+            id: None,
+            chunk: 0,
+        });
+    }
+
+    /// The driver read a chunk: effect `ReadSnapshot` is answered.
+    pub fn handle_snapshot_read(
+        &mut self,
+        cx: &Cx<'_>,
+        to: NodeId,
+        id: SnapshotId,
+        chunk: u64,
+        data: Bytes,
+        done: bool,
+    ) {
+        let retry_nanos = self.settings.retry_nanos;
+        let State::Leader(leader) = &mut self.state else {
+            return self.ignore(Ignored::Stale);
+        };
+        let ballot = leader.ballot;
+        let Some(transfer) = leader
+            .followers
+            .get_mut(&to)
+            .and_then(|f| f.transfer.as_mut())
+        else {
+            return self.ignore(Ignored::Stale);
+        };
+        if transfer.chunk != chunk || *transfer.id.get_or_insert(id) != id {
+            return self.ignore(Ignored::Stale);
+        }
+        transfer.arm(cx.now, retry_nanos);
+        let checksum = crc32fast::hash(&data);
+        self.out.send(
+            to,
+            Message::SnapshotChunk {
+                ballot,
+                id,
+                chunk,
+                checksum,
+                data,
+                done,
+            },
+        );
+    }
+
+    pub(crate) fn handle_snapshot_ack(
+        &mut self,
+        cx: &Cx<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        id: SnapshotId,
+        next: u64,
+        installed: bool,
+    ) {
+        let retry_nanos = self.settings.retry_nanos;
+        let State::Leader(leader) = &mut self.state else {
+            return self.ignore(Ignored::Stale);
+        };
+        if leader.ballot != ballot {
+            return self.ignore(Ignored::Stale);
+        }
+        let Some(follower) = leader.followers.get_mut(&from) else {
+            return self.ignore(Ignored::Stranger);
+        };
+        let Some(transfer) = &mut follower.transfer else {
+            return self.ignore(Ignored::Stale);
+        };
+        if transfer.id != Some(id) {
+            return self.ignore(Ignored::Stale);
+        }
+        if installed {
+            follower.transfer = None;
+            follower.probe();
+            self.out.effects.push(Effect::CloseSnapshot { to: from });
+            return;
+        }
+        // One chunk is on its way. The answer moves on by one, starts over (the
+        // receiver restarted) or resumes (the sender did, with the same snapshot).
+        if next == transfer.chunk {
+            transfer.tries = 0;
+            return self.ignore(Ignored::Repeated);
+        }
+        if next > ABSURD {
+            return self.ignore(Ignored::Absurd);
+        }
+        transfer.chunk = next;
+        transfer.tries = 0;
+        transfer.arm(cx.now, retry_nanos);
+        self.out.effects.push(Effect::ReadSnapshot {
+            to: from,
+            id: Some(id),
+            chunk: next,
+        });
+    }
+
+    /// The follower's log begins after `slot`: an older snapshot is of no use to it.
+    pub(crate) fn drop_old_snapshot(&mut self, from: NodeId, slot: Slot) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let Some(follower) = leader.followers.get_mut(&from) else {
+            return;
+        };
+        let old = follower
+            .transfer
+            .take_if(|t| t.id.is_some_and(|id| id.slot < slot));
+        if old.is_some() {
+            follower.probe();
+            let effect = Effect::CloseSnapshot { to: from };
+            self.out.effects.push(effect);
+        }
+    }
+
+    /// Sends unanswered chunks again; gives transfers up that nobody answers.
+    pub(crate) fn snapshot_timeout(&mut self, cx: &Cx<'_>) {
+        let retry_nanos = self.settings.retry_nanos;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        for (node, follower) in &mut leader.followers {
+            let Some(transfer) = &mut follower.transfer else {
+                continue;
+            };
+            if transfer.retry > cx.now {
+                continue;
+            }
+            transfer.tries += 1;
+            if transfer.tries > MAX_TRIES {
+                follower.transfer = None;
+                follower.probe();
+                self.out.effects.push(Effect::CloseSnapshot { to: *node });
+                continue;
+            }
+            transfer.arm(cx.now, retry_nanos);
+            self.out.effects.push(Effect::ReadSnapshot {
+                to: *node,
+                id: transfer.id,
+                chunk: transfer.chunk,
+            });
+        }
+    }
+}
+
+/// The receiver.
+impl Replica {
+    /// Without data, but meant to have some.
+    pub(crate) fn lacks_data(&self) -> bool {
+        !self.holds_data && !self.configuration().witnesses.contains(&self.me)
+    }
+
+    /// Asks the leader for the data that is lacking, once in a while.
+    pub(crate) fn ask_for_snapshot(&mut self, cx: &Cx<'_>, leader: NodeId, ballot: Ballot) {
+        if !self.lacks_data() || self.installing().is_some() || cx.now < self.ask_snapshot_after {
+            return;
+        }
+        self.ask_snapshot_after = cx.now.plus(self.settings.retry_nanos);
+        self.nack(leader, ballot, NackReason::NeedsSnapshot);
+    }
+
+    pub(crate) fn handle_snapshot_chunk(&mut self, from: NodeId, message: Message) {
+        let Message::SnapshotChunk {
+            ballot,
+            id,
+            chunk,
+            checksum,
+            data,
+            done,
+        } = message
+        else {
+            return;
+        };
+        if ballot.node != from {
+            return self.ignore(Ignored::WrongNode);
+        }
+        if ballot < self.ballot() {
+            return self.nack(from, ballot, NackReason::Promised(self.ballot()));
+        }
+        if id.slot.0 > ABSURD || chunk > ABSURD {
+            return self.ignore(Ignored::Absurd);
+        }
+        if self.holds_data && id.slot <= self.applied {
+            self.ignore(Ignored::OldSnapshot);
+            return self.acknowledge(from, ballot, id, chunk, true);
+        }
+        if id.slot < self.trimmed() {
+            // It would leave a hole between the state and the log.
+            self.ignore(Ignored::OldSnapshot);
+            return self.nack(from, ballot, NackReason::Trimmed(self.trimmed()));
+        }
+        if crc32fast::hash(&data) != checksum {
+            return self.ignore(Ignored::Damaged);
+        }
+        let Some(next) = self.expected_chunk(from, ballot, id, chunk) else {
+            return;
+        };
+        if chunk != next {
+            return self.acknowledge(from, ballot, id, next, false);
+        }
+        self.out.effects.push(Effect::StageSnapshot {
+            id,
+            chunk,
+            data,
+            done,
+        });
+        if let Some(incoming) = &mut self.incoming {
+            incoming.next = next + 1;
+            incoming.installing = done;
+        }
+        if !done {
+            self.acknowledge(from, ballot, id, next + 1, false);
+        }
+    }
+
+    /// Which chunk of `id` is wanted; none if another snapshot is being received
+    /// or this one is complete.
+    fn expected_chunk(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        id: SnapshotId,
+        chunk: u64,
+    ) -> Option<u64> {
+        match &mut self.incoming {
+            Some(incoming) if incoming.installing => {
+                if incoming.id == id {
+                    (incoming.from, incoming.ballot) = (from, ballot);
+                }
+                self.ignore(Ignored::Repeated);
+                None
+            }
+            Some(incoming) if incoming.id == id && incoming.from == from => {
+                incoming.ballot = ballot;
+                Some(incoming.next)
+            }
+            Some(incoming) if (ballot, id.slot) < (incoming.ballot, incoming.id.slot) => {
+                self.ignore(Ignored::OldSnapshot);
+                None
+            }
+            incoming if chunk == 0 => {
+                *incoming = Some(Incoming {
+                    id,
+                    from,
+                    ballot,
+                    next: 0,
+                    installing: false,
+                });
+                Some(0)
+            }
+            _ => Some(0),
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        to: NodeId,
+        ballot: Ballot,
+        id: SnapshotId,
+        next: u64,
+        installed: bool,
+    ) {
+        let ack = Message::SnapshotAck {
+            ballot,
+            id,
+            next,
+            installed,
+        };
+        self.out.release(to, ack);
+    }
+
+    /// The driver installed a snapshot atomically, synced: the state is that
+    /// after `id.slot`.
+    pub fn handle_snapshot_installed(&mut self, cx: &Cx<'_>, id: SnapshotId) {
+        let incoming = self.incoming.take_if(|i| i.id == id);
+        let fits = id.slot >= self.trimmed();
+        if fits && (id.slot >= self.applied || !self.holds_data) {
+            // A campaign counts with the log as it was when it began.
+            self.end_campaign();
+            self.applied = self.applied.max(id.slot);
+            self.holds_data = true;
+            self.log.drop_through(id.slot);
+            self.out.records.push(Record::Installed { slot: id.slot });
+            if self.decided() > self.applied {
+                let decided = self.decided();
+                self.out.decided(decided);
+            }
+        }
+        if let Some(Incoming {
+            from, ballot, next, ..
+        }) = incoming
+        {
+            self.acknowledge(from, ballot, id, next, true);
+        }
+        self.review_election(cx);
+    }
+
+    /// The slot of the snapshot that is being installed, if any.
+    #[must_use]
+    pub fn installing(&self) -> Option<Slot> {
+        self.incoming
+            .as_ref()
+            .filter(|i| i.installing)
+            .map(|i| i.id.slot)
+    }
+}

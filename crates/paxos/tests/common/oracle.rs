@@ -1,0 +1,241 @@
+//! What must hold across replicas, checked after every step. It sees everything.
+
+use super::Node;
+use std::collections::BTreeMap;
+use synod_paxos::{
+    Ballot, Configuration, Cx, Entry, Message, NodeId, Replica, Role, Round, Slot, Timestamp,
+};
+
+/// What the whole cluster has done so far.
+pub struct Oracle {
+    majority: usize,
+    electors: Vec<NodeId>,
+    /// The value of every decided slot, and who said so first.
+    decided: BTreeMap<Slot, (Entry, NodeId)>,
+    checked: BTreeMap<NodeId, Slot>,
+    promised: BTreeMap<NodeId, Ballot>,
+    /// The highest Promise and Accepted that left each node.
+    sent_promise: BTreeMap<NodeId, Ballot>,
+    sent_accepted: BTreeMap<NodeId, (Ballot, Slot)>,
+    /// The highest timestamp used under each ballot.
+    pub used: BTreeMap<Ballot, Timestamp>,
+    /// Floors of decided TermStarts; each stands on those before it in the log.
+    floors: BTreeMap<Ballot, Timestamp>,
+    /// The highest ballot with a decided TermStart when a round was asked for.
+    rounds: BTreeMap<(NodeId, Round), (Ballot, Ballot)>,
+    /// How often each leader's ballot took part, and other marks of coverage.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl Oracle {
+    pub fn new(configuration: &Configuration) -> Oracle {
+        Oracle {
+            majority: configuration.majority(),
+            electors: configuration.electors().collect(),
+            decided: BTreeMap::new(),
+            checked: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            sent_promise: BTreeMap::new(),
+            sent_accepted: BTreeMap::new(),
+            used: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            marks: BTreeMap::new(),
+        }
+    }
+
+    pub fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    pub fn decided_through(&self) -> Slot {
+        self.decided.keys().next_back().copied().unwrap_or_default()
+    }
+
+    pub fn value(&self, slot: Slot) -> Option<&Entry> {
+        self.decided.get(&slot).map(|(entry, _)| entry)
+    }
+
+    /// A message leaves a node: what it says must survive the node's crash.
+    pub fn sent(&mut self, from: NodeId, to: NodeId, message: &Message) {
+        assert_ne!(from, to, "nobody sends to itself");
+        match message {
+            Message::Promise { ballot, more, .. } => {
+                let sent = self.sent_promise.entry(from).or_default();
+                *sent = (*sent).max(*ballot);
+                if *more {
+                    self.mark("promise in parts");
+                }
+            }
+            Message::Accepted { ballot, last, .. } => {
+                let sent = self.sent_accepted.entry(from).or_default();
+                *sent = (*sent).max((*ballot, *last));
+            }
+            Message::Relinquish { .. } => self.mark("relinquish"),
+            Message::Contested { .. } => self.mark("contested"),
+            Message::SnapshotAck {
+                installed: true, ..
+            } => self.mark("snapshot installed"),
+            Message::Accept {
+                sync: Some((_, end)),
+                first,
+                entries,
+                ..
+            } if first.0 + (entries.len() as u64) <= end.0 => {
+                self.mark("sync in parts");
+            }
+            _ => {}
+        }
+    }
+
+    /// P1, P4: what left a node before the crash is still there.
+    pub fn restarted(&mut self, replica: &Replica) {
+        let me = replica.me();
+        let promise = self.sent_promise.get(&me).copied().unwrap_or_default();
+        assert!(
+            replica.ballot() >= promise,
+            "P1: {me} forgot its promise {promise}"
+        );
+        let (ballot, last) = self.sent_accepted.get(&me).copied().unwrap_or_default();
+        assert!(
+            (replica.accepted(), replica.last()) >= (ballot, last),
+            "P4: {me} forgot what it accepted: {ballot}/{last}, has {}/{}",
+            replica.accepted(),
+            replica.last()
+        );
+        self.checked.insert(me, Slot(0));
+        self.promised.insert(me, replica.ballot());
+    }
+
+    /// A leader asks for a confirming round.
+    pub fn asked(&mut self, replica: &Replica, round: Round) {
+        let highest = self.floors.keys().next_back().copied().unwrap_or_default();
+        let ballot = replica.term_ballot().expect("it leads");
+        self.rounds.insert((replica.me(), round), (ballot, highest));
+    }
+
+    /// It is confirmed: no higher leader can have decided anything when it began.
+    pub fn confirmed(&mut self, node: NodeId, round: Round) {
+        self.mark("confirmed");
+        let (ballot, highest) = self.rounds[&(node, round)];
+        assert!(
+            highest <= ballot,
+            "round {round} of {ballot} confirmed although {highest} led"
+        );
+    }
+
+    /// A leader uses a timestamp (it was within its limit).
+    pub fn uses(&mut self, ballot: Ballot, at: Timestamp) {
+        for (higher, floor) in self.floors.range(ballot..).filter(|(b, _)| **b != ballot) {
+            assert!(
+                at <= *floor,
+                "L4: {ballot} uses {at} above the floor {floor} of {higher}"
+            );
+        }
+        let used = self.used.entry(ballot).or_default();
+        *used = (*used).max(at);
+        self.mark("timestamp used");
+    }
+
+    /// Everything about one node that may have changed in a step of its own.
+    pub fn check_one(&mut self, now: u64, nodes: &BTreeMap<NodeId, Node>, id: NodeId) {
+        let Some(run) = &nodes[&id].run else { return };
+        let replica = &run.replica;
+        self.check_promise(replica);
+        self.check_decided(nodes, replica);
+        self.check_leases(now, nodes, replica);
+        assert!(replica.applied() <= replica.decided());
+        assert!(replica.trimmed() <= replica.decided());
+        assert!(replica.decided() <= replica.last());
+        assert!(replica.accepted() <= replica.ballot());
+        let weights: usize = replica.entries_from(Slot(0)).map(|(_, e)| e.weight()).sum();
+        assert_eq!(replica.log_bytes(), weights, "running totals");
+        let undecided = replica.entries_from(replica.decided().next());
+        let weights: usize = undecided.map(|(_, e)| e.weight()).sum();
+        assert_eq!(replica.undecided_bytes(), weights, "running totals");
+    }
+
+    fn check_promise(&mut self, replica: &Replica) {
+        let promised = self.promised.entry(replica.me()).or_default();
+        assert!(replica.ballot() >= *promised, "P1: promised went down");
+        *promised = replica.ballot();
+    }
+
+    /// P2: one value per slot; and what a leader decides is durable on a majority.
+    fn check_decided(&mut self, nodes: &BTreeMap<NodeId, Node>, replica: &Replica) {
+        let me = replica.me();
+        let from = self.checked.get(&me).copied().unwrap_or_default();
+        let decided = replica.decided();
+        let entries: Vec<(Slot, Entry)> = replica
+            .entries_from(from.next())
+            .take_while(|(slot, _)| *slot <= decided)
+            .map(|(slot, entry)| (slot, entry.clone()))
+            .collect();
+        for (slot, entry) in entries {
+            if let Some((known, who)) = self.decided.get(&slot) {
+                assert_eq!(
+                    known, &entry,
+                    "P2: slot {slot} differs between {who} and {me}"
+                );
+                continue;
+            }
+            let copies = self.electors.iter().filter(|n| {
+                let durable = &nodes[n].disk.durable;
+                durable.trimmed >= slot || durable.entry(slot) == Some(&entry)
+            });
+            let copies = copies.count();
+            assert!(
+                copies >= self.majority,
+                "P2: slot {slot} is durable on {copies} only"
+            );
+            if let Entry::TermStart(start) = &entry {
+                let below = self.floors.values().max().copied().unwrap_or_default();
+                let floor = below.max(start.floor);
+                self.floors.insert(start.ballot, floor);
+                for (lower, used) in self.used.range(..start.ballot) {
+                    assert!(
+                        *used <= floor,
+                        "L4: {lower} used {used}, above the floor {floor} of {}",
+                        start.ballot
+                    );
+                }
+            }
+            self.decided.insert(slot, (entry, me));
+        }
+        self.checked.insert(me, decided);
+        if let Some(run) = &nodes[&me].run
+            && replica.holds_data()
+        {
+            let last = run.engine.len();
+            for (i, entry) in run.engine.iter().enumerate().skip(last.saturating_sub(3)) {
+                let slot = Slot(i as u64 + 1);
+                assert_eq!(
+                    self.value(slot),
+                    Some(entry),
+                    "P7: {me} applied otherwise in {slot}"
+                );
+            }
+        }
+    }
+
+    /// L1: at most one replica believes that it holds the lease.
+    fn check_leases(&mut self, now: u64, nodes: &BTreeMap<NodeId, Node>, changed: &Replica) {
+        if changed.role() != Role::Leader {
+            return;
+        }
+        let holders: Vec<NodeId> = nodes
+            .values()
+            .filter(|n| {
+                n.run.as_ref().is_some_and(|run| {
+                    let cx = Cx {
+                        now: n.mono(now),
+                        leases: &run.leases,
+                    };
+                    run.replica.lease(&cx).is_some()
+                })
+            })
+            .map(|n| n.id)
+            .collect();
+        assert!(holders.len() <= 1, "L1: {holders:?} hold the lease at once");
+    }
+}

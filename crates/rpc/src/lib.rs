@@ -1,0 +1,44 @@
+//! How nodes and clients reach each other: QUIC (RFC 9000) with TLS 1.3 both
+//! ways, always; framing; and the types on the wire.
+//!
+//! | part | for |
+//! |---|---|
+//! | [`Endpoint`] | a node: one UDP socket that serves clients and links to its peers |
+//! | [`Pool`] | a client (the SDK, the `synod` program, a node that asks another) |
+//! | [`wire`] | requests, answers, status |
+//! | [`cert`] | a cluster's CA and certificates |
+//!
+//! Traffic of one kind never waits behind another: per pair of nodes there is
+//! one long stream for consensus and one for bulk transfers, each way on the
+//! sender's own connection; per client one long stream multiplexes requests.
+//!
+//! Not here: prefix grants (the node checks them by the user's name that comes
+//! with each frame), retries and routing (the SDK's), 0-RTT and session
+//! resumption (a certificate is checked at every connection).
+
+pub mod cert;
+pub mod close;
+mod connect;
+pub mod endpoint;
+pub mod error;
+pub mod events;
+pub mod frame;
+pub mod hello;
+mod link;
+mod peer;
+pub mod pool;
+mod replies;
+mod server;
+pub mod status;
+pub mod tls;
+pub mod transport;
+pub mod wire;
+
+pub use cert::{CertRole, Subject};
+pub use endpoint::{Endpoint, EndpointOptions, Lane};
+pub use error::{CallError, RpcError};
+pub use events::{Event, EventQueue};
+pub use pool::{Pool, PoolOptions};
+pub use tls::TlsIdentity;
+pub use transport::TransportOptions;
+pub use wire::{ClientFrame, NodeRequest, NodeResponse, RequestBody, ServerBody, ServerFrame};

@@ -1,0 +1,165 @@
+//! The answers owed and queued on one request stream.
+
+use crate::close::CloseCode;
+use crate::endpoint::{Shared, count, lock};
+use crate::frame;
+use crate::server::Refused;
+use crate::wire::{ClientFrame, NodeResponse, ServerFrame};
+use bytes::BytesMut;
+use quinn::SendStream;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use synod_shard::ShardReply;
+use synod_txn::Response;
+use synod_txn::request::Refusal;
+use tokio::sync::Notify;
+
+/// What an overloaded client is told to wait.
+const RETRY_AFTER_MILLIS: u32 = 20;
+
+#[derive(Default)]
+struct ReplyState {
+    out: BytesMut,
+    /// Requests that are owed an answer.
+    owed: HashSet<u64>,
+    /// Whether the loop has heard of this stream.
+    seen: bool,
+    closed: bool,
+}
+
+/// The answers that wait to be written to one request stream.
+pub(crate) struct ReplyQueue {
+    state: Mutex<ReplyState>,
+    wake: Notify,
+    connection: quinn::Connection,
+}
+
+impl ReplyQueue {
+    pub(crate) fn new(connection: quinn::Connection) -> ReplyQueue {
+        ReplyQueue {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            connection,
+        }
+    }
+
+    /// Keeps the books on what is owed; gives the frame back if the loop is to see it.
+    pub(crate) fn admit(
+        &self,
+        shared: &Shared,
+        frame: ClientFrame,
+    ) -> Result<Option<ClientFrame>, Refused> {
+        let mut state = lock(&self.state);
+        state.seen = true;
+        let (id, overloaded) = match &frame {
+            ClientFrame::KeepAlive { .. } => return Ok(Some(frame)),
+            ClientFrame::Cancel { id } => {
+                return Ok(state.owed.remove(id).then_some(frame));
+            }
+            ClientFrame::Request { id, .. } => (*id, overloaded_shard(*id)),
+            ClientFrame::Node { id, .. } => (*id, overloaded_node(*id)),
+        };
+        let room = state.owed.len() < shared.options.max_outstanding;
+        if !state.owed.insert(id) {
+            return Err((
+                CloseCode::BadFrame,
+                format!("request {id} is asked again while it is unanswered"),
+            ));
+        }
+        drop(state);
+        if room {
+            return Ok(Some(frame));
+        }
+        count(&shared.counts.overloaded, 1);
+        self.reply(shared, &overloaded);
+        Ok(None)
+    }
+
+    /// Queues an answer, if it is still owed.
+    pub(crate) fn reply(&self, shared: &Shared, frame: &ServerFrame) {
+        let mut state = lock(&self.state);
+        if state.closed || !state.owed.remove(&frame.id()) {
+            return;
+        }
+        if frame::encode(frame, &mut state.out).is_err() {
+            tracing::warn!(id = frame.id(), "an answer is larger than a frame");
+            // A refusal is small and always fits.
+            let _ = frame::encode(&too_large(frame), &mut state.out);
+        }
+        count(&shared.counts.frames_out, 1);
+        let slow = state.out.len() > shared.options.reply_bytes;
+        state.closed = slow;
+        drop(state);
+        if slow {
+            count(&shared.counts.slow_readers, 1);
+            tracing::warn!(address = %self.connection.remote_address(), "closing: the client does not read its answers");
+            self.connection.close(
+                CloseCode::SlowReader.var(),
+                b"answers were not read; ask for less at once",
+            );
+        }
+        self.wake.notify_one();
+    }
+
+    /// Writes answers, everything queued at once, until the stream fails.
+    pub(crate) async fn write(&self, shared: &Shared, send: &mut SendStream) {
+        loop {
+            let batch = lock(&self.state).out.split().freeze();
+            if batch.is_empty() {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    _ = send.stopped() => return,
+                }
+                continue;
+            }
+            count(&shared.counts.bytes_out, batch.len() as u64);
+            if send.write_chunk(batch).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes no more answers; whether the loop has heard of the stream.
+    pub(crate) fn close(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.seen
+    }
+}
+
+fn overloaded_shard(id: u64) -> ServerFrame {
+    let refusal = Refusal::Overloaded {
+        retry_after_millis: RETRY_AFTER_MILLIS,
+    };
+    ServerFrame::Response {
+        id,
+        reply: ShardReply::Response(Response::Refused(refusal)),
+    }
+}
+
+fn overloaded_node(id: u64) -> ServerFrame {
+    ServerFrame::Node {
+        id,
+        response: NodeResponse::Overloaded {
+            retry_after_millis: RETRY_AFTER_MILLIS,
+        },
+    }
+}
+
+/// What is said instead of an answer that fits no frame.
+fn too_large(frame: &ServerFrame) -> ServerFrame {
+    let reason = format!(
+        "the answer is larger than {} bytes: ask for less at once",
+        frame::MAX_FRAME_BYTES
+    );
+    match frame {
+        ServerFrame::Response { id, .. } => ServerFrame::Response {
+            id: *id,
+            reply: ShardReply::Response(Response::Refused(Refusal::Invalid(reason))),
+        },
+        ServerFrame::Node { id, .. } => ServerFrame::Node {
+            id: *id,
+            response: NodeResponse::Refused { reason },
+        },
+    }
+}

@@ -1,0 +1,373 @@
+//! The accepting side: connections and the streams on them.
+
+use crate::cert::{CertRole, Subject};
+use crate::close::{CloseCode, Closed};
+use crate::endpoint::{Inbound, Shared, count, lock};
+use crate::events::Event;
+use crate::frame::{self, FrameError, FrameReader, HEADER_BYTES};
+use crate::hello::{PREFIX_BYTES, Speaker, StreamHello, StreamKind};
+use crate::replies::ReplyQueue;
+use crate::tls;
+use crate::transport::READ_CHUNKS;
+use crate::wire::ClientFrame;
+use bytes::Bytes;
+use quinn::{RecvStream, SendStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use synod_shard::NodeMessage;
+use tokio::time::timeout;
+
+/// A stream's hello must come within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why something is refused.
+pub(crate) type Refused = (CloseCode, String);
+
+/// Counts an accepted connection while it lives.
+struct Open<'a>(&'a AtomicUsize);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts connections until the endpoint closes.
+pub(crate) async fn accept(shared: Arc<Shared>) {
+    while let Some(incoming) = shared.quinn.accept().await {
+        if shared.open.load(Ordering::Relaxed) >= shared.options.max_connections {
+            count(&shared.counts.refused, 1);
+            incoming.refuse();
+            continue;
+        }
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let _open = Open(&shared.open);
+            connection(&shared, incoming).await;
+        });
+    }
+}
+
+async fn connection(shared: &Arc<Shared>, incoming: quinn::Incoming) {
+    let address = incoming.remote_address();
+    let refuse = |reason: &str| {
+        count(&shared.counts.refused, 1);
+        tracing::warn!(%address, reason, "refused a connection");
+    };
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return refuse(&Closed::of(&error).reason),
+    };
+    let connection = match timeout(shared.options.transport.connect, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return refuse(&Closed::of(&error).reason),
+        Err(_) => return refuse("the handshake took too long"),
+    };
+    let subject = match tls::peer_subject(&connection) {
+        Ok(subject) => subject,
+        Err(error) => {
+            let reason = error.to_string();
+            connection.close(CloseCode::WrongRole.var(), reason.as_bytes());
+            return refuse(&reason);
+        }
+    };
+    let _tracked = shared.track(&connection);
+    let user: Arc<str> = subject.name.as_str().into();
+    loop {
+        let accepted = Accepted {
+            shared: shared.clone(),
+            connection: connection.clone(),
+            subject: subject.clone(),
+            user: user.clone(),
+        };
+        // The transport allows a few streams at once, so the tasks are few.
+        tokio::select! {
+            stream = connection.accept_uni() => match stream {
+                Ok(recv) => { tokio::spawn(accepted.node_stream(recv)); }
+                Err(_) => break,
+            },
+            stream = connection.accept_bi() => match stream {
+                Ok((send, recv)) => { tokio::spawn(accepted.request_stream(send, recv)); }
+                Err(_) => break,
+            },
+        }
+    }
+}
+
+/// An accepted connection, as its streams need it.
+struct Accepted {
+    shared: Arc<Shared>,
+    connection: quinn::Connection,
+    subject: Subject,
+    user: Arc<str>,
+}
+
+impl Accepted {
+    /// A stream from a node: messages, no answers.
+    async fn node_stream(self, mut recv: RecvStream) {
+        let outcome = match self.hello(&mut recv).await {
+            Ok(StreamKind::Consensus(speaker)) => self.consensus(speaker, &mut recv).await,
+            Ok(StreamKind::Bulk(speaker)) => match self.admit(speaker) {
+                Ok(()) => self.messages(speaker, &mut recv).await,
+                Err(refused) => Err(refused),
+            },
+            Ok(StreamKind::Requests) => Err((
+                CloseCode::BadHello,
+                "requests need a stream both ways".to_owned(),
+            )),
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = outcome {
+            let code = self.refuse(refused);
+            let _ = recv.stop(code.var());
+        }
+    }
+
+    /// A client's stream: requests in, answers out.
+    async fn request_stream(self, mut send: SendStream, mut recv: RecvStream) {
+        let outcome = match self.hello(&mut recv).await {
+            Ok(StreamKind::Requests) => {
+                let id = self.shared.stream_id();
+                let queue = Arc::new(ReplyQueue::new(self.connection.clone()));
+                lock(&self.shared.replies).insert(id, queue.clone());
+                let outcome = tokio::select! {
+                    outcome = self.requests(id, &queue, &mut recv) => outcome,
+                    () = queue.write(&self.shared, &mut send) => Ok(()),
+                };
+                lock(&self.shared.replies).remove(&id);
+                if queue.close() {
+                    let mut gone = vec![Event::ClientGone { connection: id }];
+                    self.shared.events.push(&mut gone, 0);
+                }
+                outcome
+            }
+            Ok(_) => Err((
+                CloseCode::BadHello,
+                "messages of nodes need a stream one way".to_owned(),
+            )),
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = outcome {
+            let code = self.refuse(refused);
+            let _ = recv.stop(code.var());
+            let _ = send.reset(code.var());
+        }
+    }
+
+    /// Acts on a refusal: what concerns one stream ends the stream (the caller
+    /// does it), what concerns the other side as such ends its connection.
+    fn refuse(&self, (code, reason): Refused) -> CloseCode {
+        let address = self.connection.remote_address();
+        tracing::warn!(peer = %self.subject, %address, %reason, "refused");
+        match code {
+            CloseCode::BadFrame | CloseCode::BadHello => {
+                count(&self.shared.counts.bad_frames, 1);
+            }
+            _ => {
+                count(&self.shared.counts.refused, 1);
+                self.connection.close(code.var(), reason.as_bytes());
+            }
+        }
+        code
+    }
+
+    /// Reads the hello and checks what every stream must have.
+    async fn hello(&self, recv: &mut RecvStream) -> Result<StreamKind, Refused> {
+        let bad = |reason: &str| (CloseCode::BadHello, reason.to_owned());
+        let read = async {
+            let mut prefix = [0; PREFIX_BYTES + HEADER_BYTES];
+            recv.read_exact(&mut prefix)
+                .await
+                .map_err(|_| bad("the stream ended before its hello"))?;
+            let mut body = vec![0; StreamHello::check_prefix(&prefix)?];
+            recv.read_exact(&mut body)
+                .await
+                .map_err(|_| bad("the stream ended within its hello"))?;
+            StreamHello::decode(&body)
+        };
+        let hello = timeout(HELLO_TIMEOUT, read)
+            .await
+            .map_err(|_| bad("the hello did not come in time"))??;
+        if hello.cluster != self.shared.cluster {
+            return Err((
+                CloseCode::WrongCluster,
+                format!(
+                    "this node belongs to cluster {}, you to {}: correct the address or the certificates",
+                    uuid::Uuid::from_u128(self.shared.cluster),
+                    uuid::Uuid::from_u128(hello.cluster)
+                ),
+            ));
+        }
+        Ok(hello.kind)
+    }
+
+    /// Whether the other side may speak as that node, to this one.
+    fn admit(&self, speaker: Speaker) -> Result<(), Refused> {
+        let own = self.shared.options.node;
+        if self.subject.role != CertRole::Node {
+            return Err((
+                CloseCode::WrongRole,
+                format!("{} is no node and may not speak as one", self.subject),
+            ));
+        }
+        if speaker.to != own {
+            return Err((
+                CloseCode::WrongNode,
+                format!(
+                    "this is node {own}, not {}: its address has changed",
+                    speaker.to
+                ),
+            ));
+        }
+        if speaker.from == own || !self.shared.name_fits(speaker.from, &self.subject.name) {
+            return Err((
+                CloseCode::WrongName,
+                format!("{} may not speak as node {}", self.subject, speaker.from),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A consensus stream: its coming and going say whether the peer is up.
+    async fn consensus(&self, speaker: Speaker, recv: &mut RecvStream) -> Result<(), Refused> {
+        self.admit(speaker)?;
+        let Speaker {
+            from: node,
+            incarnation,
+            ..
+        } = speaker;
+        let stream = self.shared.stream_id();
+        {
+            let mut inbound = lock(&self.shared.inbound);
+            if let Some(known) = inbound.get(&node)
+                && known.incarnation > incarnation
+            {
+                return Err((
+                    CloseCode::Stale,
+                    format!("node {node} has restarted since: {} is over", incarnation),
+                ));
+            }
+            inbound.insert(
+                node,
+                Inbound {
+                    incarnation,
+                    stream,
+                },
+            );
+        }
+        self.shared.heard(node, incarnation);
+        let name = self.user.clone();
+        let mut up = vec![Event::PeerUp {
+            node,
+            incarnation,
+            name,
+        }];
+        self.shared.events.push(&mut up, 0);
+        let outcome = self.messages(speaker, recv).await;
+        let latest = lock(&self.shared.inbound)
+            .get(&node)
+            .is_some_and(|i| i.stream == stream);
+        if latest {
+            let mut down = vec![Event::PeerDown { node, incarnation }];
+            self.shared.events.push(&mut down, 0);
+        }
+        outcome
+    }
+
+    /// Reads messages until the stream ends.
+    async fn messages(&self, speaker: Speaker, recv: &mut RecvStream) -> Result<(), Refused> {
+        let mut reader = StreamReader::default();
+        let mut events = Vec::new();
+        while let Some(bytes) = reader.fill(&self.shared, recv).await {
+            let outcome = loop {
+                let body = match reader.next(&self.shared) {
+                    Ok(Some(body)) => body,
+                    Ok(None) => break Ok(()),
+                    Err(refused) => break Err(refused),
+                };
+                let mut messages: Vec<NodeMessage> = Vec::new();
+                if let Err(error) = frame::decode_all(&body, &mut messages) {
+                    break Err(bad_frame(error));
+                }
+                events.push(Event::PeerFrame {
+                    from: speaker.from,
+                    incarnation: speaker.incarnation,
+                    messages,
+                });
+            };
+            // What came before a bad frame was good, and counts.
+            self.shared.events.push(&mut events, bytes);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Reads requests until the stream ends.
+    async fn requests(
+        &self,
+        id: u64,
+        queue: &ReplyQueue,
+        recv: &mut RecvStream,
+    ) -> Result<(), Refused> {
+        let mut reader = StreamReader::default();
+        let mut events = Vec::new();
+        while let Some(bytes) = reader.fill(&self.shared, recv).await {
+            let outcome = loop {
+                let frame = match reader.next(&self.shared) {
+                    Ok(Some(body)) => frame::decode::<ClientFrame>(&body).map_err(bad_frame),
+                    Ok(None) => break Ok(()),
+                    Err(refused) => Err(refused),
+                };
+                match frame.and_then(|frame| queue.admit(&self.shared, frame)) {
+                    Ok(Some(frame)) => events.push(Event::Client {
+                        connection: id,
+                        user: self.user.clone(),
+                        role: self.subject.role,
+                        frame,
+                    }),
+                    Ok(None) => {}
+                    Err(refused) => break Err(refused),
+                }
+            };
+            // What came before a bad frame was good, and counts.
+            self.shared.events.push(&mut events, bytes);
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+fn bad_frame(error: FrameError) -> Refused {
+    (CloseCode::BadFrame, error.to_string())
+}
+
+/// Reads a stream in big pieces and cuts them into frames.
+#[derive(Default)]
+struct StreamReader {
+    frames: FrameReader,
+    chunks: [Bytes; READ_CHUNKS],
+}
+
+impl StreamReader {
+    /// Waits for room, then for bytes; none once the stream ended.
+    async fn fill(&mut self, shared: &Shared, recv: &mut RecvStream) -> Option<usize> {
+        shared.events.room().await;
+        let read = recv.read_chunks(&mut self.chunks).await.ok()??;
+        let mut bytes = 0;
+        for chunk in &mut self.chunks[..read] {
+            let chunk = std::mem::take(chunk);
+            bytes += chunk.len();
+            self.frames.push(&chunk);
+        }
+        count(&shared.counts.bytes_in, bytes as u64);
+        Some(bytes)
+    }
+
+    fn next(&mut self, shared: &Shared) -> Result<Option<Bytes>, Refused> {
+        let frame = self.frames.next_frame().map_err(bad_frame)?;
+        count(&shared.counts.frames_in, u64::from(frame.is_some()));
+        Ok(frame)
+    }
+}

@@ -1,0 +1,174 @@
+//! What travels on request streams: a client's frames, a node's frames, and
+//! the requests that are about a node rather than about one shard.
+//!
+//! Enums only grow, at their end. Frames on a consensus or bulk stream hold
+//! [`NodeMessage`](synod_shard::NodeMessage)s back to back and need no type here.
+
+use serde::{Deserialize, Serialize};
+use synod_paxos::{GroupId, NodeId};
+use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
+use synod_txn::ClientId;
+
+pub use crate::status::{
+    ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
+    TransportCounters,
+};
+
+/// Client → node, one per frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientFrame {
+    /// Ask a shard. Answered by exactly one [`ServerFrame::Response`], unless cancelled.
+    Request {
+        /// The asker's number; unique on its stream while unanswered.
+        id: u64,
+        /// The request.
+        request: ShardRequest,
+    },
+    /// The sessions this client opened at this node stay alive. Not answered.
+    KeepAlive {
+        /// The client.
+        client: ClientId,
+    },
+    /// Ask the node itself. Answered by exactly one [`ServerFrame::Node`], unless cancelled.
+    Node {
+        /// The asker's number; unique on its stream while unanswered.
+        id: u64,
+        /// The request.
+        request: NodeRequest,
+    },
+    /// Nobody waits for this answer any more. Says nothing about the request's
+    /// effects; an answer may still come and is then ignored.
+    Cancel {
+        /// The number of the request.
+        id: u64,
+    },
+}
+
+/// Node → client, one per frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerFrame {
+    /// To [`ClientFrame::Request`].
+    Response {
+        /// The number of the request.
+        id: u64,
+        /// The answer.
+        reply: ShardReply,
+    },
+    /// To [`ClientFrame::Node`].
+    Node {
+        /// The number of the request.
+        id: u64,
+        /// The answer.
+        response: NodeResponse,
+    },
+}
+
+impl ServerFrame {
+    /// The number of the request it answers.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        match self {
+            ServerFrame::Response { id, .. } | ServerFrame::Node { id, .. } => *id,
+        }
+    }
+}
+
+/// A request about a node: routing and administration. Repeating any of them is safe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeRequest {
+    /// Who are you? Answered also before the cluster is initialized.
+    Info,
+    /// The shard map this node knows.
+    Map,
+    /// The first map of a new cluster. The same one again is harmless, another is refused.
+    Init(Box<Bootstrap>),
+    /// Everything `synod status` shows.
+    Status,
+    /// Running totals since the node started.
+    Counters,
+    /// Hand one shard's leadership over, in order.
+    TransferLeader {
+        /// The shard; this node leads it.
+        shard: GroupId,
+        /// Who takes over.
+        to: NodeId,
+    },
+}
+
+/// A node's answer to a [`NodeRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeResponse {
+    /// To [`NodeRequest::Info`].
+    Info {
+        /// Its id.
+        id: NodeId,
+        /// Its name, as in its certificate.
+        name: String,
+        /// Where it is reached.
+        address: std::net::SocketAddr,
+        /// Its place: ordered tiers, `region=…,dc=…,rack=…,host=…`.
+        locality: String,
+        /// The cluster's id, from the CA.
+        cluster: u128,
+        /// Whether it has been given a map.
+        initialized: bool,
+        /// The version of its program.
+        version: String,
+    },
+    /// To [`NodeRequest::Map`].
+    Map(Box<ShardMap>),
+    /// To [`NodeRequest::Status`].
+    Status(Box<NodeStatus>),
+    /// To [`NodeRequest::Counters`].
+    Counters(Box<Counters>),
+    /// To [`NodeRequest::Init`] and [`NodeRequest::TransferLeader`]: accepted.
+    Done,
+    /// Refused; nothing was changed.
+    Refused {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Too much to do; nothing was changed.
+    Overloaded {
+        /// Come back after; milliseconds.
+        retry_after_millis: u32,
+    },
+}
+
+/// A request without its number, as callers of the [`Pool`](crate::Pool) give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestBody {
+    /// To a shard.
+    Shard(ShardRequest),
+    /// To the node.
+    Node(NodeRequest),
+}
+
+impl RequestBody {
+    /// The frame that carries it under this number.
+    #[must_use]
+    pub fn numbered(self, id: u64) -> ClientFrame {
+        match self {
+            RequestBody::Shard(request) => ClientFrame::Request { id, request },
+            RequestBody::Node(request) => ClientFrame::Node { id, request },
+        }
+    }
+}
+
+/// An answer without its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerBody {
+    /// From a shard.
+    Shard(ShardReply),
+    /// From the node.
+    Node(NodeResponse),
+}
+
+impl From<ServerFrame> for ServerBody {
+    fn from(frame: ServerFrame) -> ServerBody {
+        match frame {
+            ServerFrame::Response { reply, .. } => ServerBody::Shard(reply),
+            ServerFrame::Node { response, .. } => ServerBody::Node(response),
+        }
+    }
+}

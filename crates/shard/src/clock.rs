@@ -1,0 +1,197 @@
+//! Watches the node's wall clock (K2): against its own monotonic clock, and
+//! against the other nodes' clocks as the lease exchange brings them.
+//!
+//! A clock that jumped, or that misses the majority's, is not used: the node
+//! hands its leaderships over and says so. In unbounded mode it is trusted
+//! again once it agrees with a majority, or after a fixed while: clocks may
+//! cost latency there, never correctness (U2).
+
+use crate::shard::Now;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use synod_paxos::lease::LeaseMessage;
+use synod_paxos::{NodeId, Timestamp};
+
+/// How far the wall clock may move against the monotonic one between two
+/// checks, beyond the rate error; nanoseconds. Covers slewing and the reading itself.
+const STEP_TOLERANCE_NANOS: u64 = 250_000_000;
+/// Rate error allowed between the two clocks of one node: 1 in 1,000.
+const RATE_DIVISOR: u64 = 1_000;
+/// How far another node's clock may be away before the two disagree; nanoseconds.
+const PEER_TOLERANCE_NANOS: u64 = 1_000_000_000;
+/// A quarantine lasts this long at most in unbounded mode; nanoseconds.
+const QUARANTINE_NANOS: u64 = 5_000_000_000;
+/// A peer's reading older than this says nothing; nanoseconds.
+const READING_NANOS: u64 = 2_000_000_000;
+
+/// What a change of the clock's state means for the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ClockVerdict {
+    /// Use it.
+    Usable,
+    /// Do not lead, do not pick timestamps.
+    Quarantined,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Reading {
+    /// Their wall clock minus ours, nanoseconds.
+    offset: i128,
+    at: synod_paxos::Mono,
+}
+
+/// The watch.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClockMonitor {
+    /// Monotonic and wall time that belonged together at the last check.
+    base: Now,
+    peers: BTreeMap<NodeId, Reading>,
+    quarantined: Option<(synod_paxos::Mono, String)>,
+}
+
+impl ClockMonitor {
+    /// Starts with the clock trusted.
+    #[must_use]
+    pub fn new(now: Now) -> ClockMonitor {
+        ClockMonitor {
+            base: now,
+            peers: BTreeMap::new(),
+            quarantined: None,
+        }
+    }
+
+    /// Why the clock is not used, if so.
+    #[must_use]
+    pub fn quarantine(&self) -> Option<&str> {
+        self.quarantined.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// Compares wall against monotonic time since the last check. Returns a
+    /// verdict only when it changes.
+    pub fn check(&mut self, now: Now) -> Option<ClockVerdict> {
+        let passed = now.mono.since(self.base.mono);
+        let moved = i128::from(now.clock.latest.0) - i128::from(self.base.clock.latest.0);
+        let off = (moved - i128::from(passed)).unsigned_abs();
+        let allowed = u128::from(STEP_TOLERANCE_NANOS + passed / RATE_DIVISOR);
+        self.base = now;
+        if off > allowed {
+            // Readings taken against the old clock say nothing about the new one.
+            self.peers.clear();
+            let why = format!(
+                "the wall clock moved by {} ms against the monotonic clock",
+                (moved - i128::from(passed)) / 1_000_000
+            );
+            return self.enter(now, why);
+        }
+        let (since, _) = self.quarantined.as_ref()?;
+        if now.mono.since(*since) >= QUARANTINE_NANOS {
+            self.quarantined = None;
+            return Some(ClockVerdict::Usable);
+        }
+        None
+    }
+
+    /// Takes another node's clock from a lease message.
+    pub fn compare(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        message: &LeaseMessage,
+        nodes: usize,
+    ) -> Option<ClockVerdict> {
+        let theirs: Timestamp = match message {
+            LeaseMessage::Renew { latest, .. } | LeaseMessage::Support { latest, .. } => *latest,
+        };
+        let offset = i128::from(theirs.0) - i128::from(now.clock.latest.0);
+        self.peers.insert(
+            from,
+            Reading {
+                offset,
+                at: now.mono,
+            },
+        );
+        let fresh = self
+            .peers
+            .values()
+            .filter(|r| now.mono.since(r.at) <= READING_NANOS);
+        let (mut agree, mut differ) = (1usize, 0usize);
+        for reading in fresh {
+            if reading.offset.unsigned_abs() <= u128::from(PEER_TOLERANCE_NANOS) {
+                agree += 1;
+            } else {
+                differ += 1;
+            }
+        }
+        let majority = nodes / 2 + 1;
+        if differ >= majority && self.quarantined.is_none() {
+            return self.enter(now, format!("{differ} other nodes' clocks are over 1 s away"));
+        }
+        if agree >= majority && self.quarantined.take().is_some() {
+            return Some(ClockVerdict::Usable);
+        }
+        None
+    }
+
+    fn enter(&mut self, now: Now, why: String) -> Option<ClockVerdict> {
+        let fresh = self.quarantined.is_none();
+        // A further step starts the while anew, but is no new verdict.
+        self.quarantined = Some((now.mono, why));
+        fresh.then_some(ClockVerdict::Quarantined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_paxos::Mono;
+    use synod_txn::Interval;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(mono: u64, wall: u64) -> Now {
+        Now {
+            mono: Mono(mono * SECOND),
+            clock: Interval {
+                earliest: Timestamp(wall * SECOND),
+                latest: Timestamp(wall * SECOND),
+            },
+        }
+    }
+
+    fn says(wall: u64) -> LeaseMessage {
+        LeaseMessage::Renew {
+            holder: synod_paxos::Incarnation(1),
+            supporter: synod_paxos::Incarnation(1),
+            sent: Mono(0),
+            lease_nanos: SECOND,
+            want: Timestamp(0),
+            earliest: Timestamp(wall * SECOND),
+            latest: Timestamp(wall * SECOND),
+        }
+    }
+
+    #[test]
+    fn a_step_quarantines_and_a_while_ends_it() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        assert_eq!(clock.check(at(1, 101)), None);
+        assert_eq!(clock.check(at(2, 90)), Some(ClockVerdict::Quarantined));
+        assert_eq!(clock.check(at(3, 91)), None);
+        assert_eq!(clock.check(at(8, 96)), Some(ClockVerdict::Usable));
+    }
+
+    #[test]
+    fn agreement_with_a_majority_ends_it_at_once() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        assert_eq!(clock.check(at(1, 150)), Some(ClockVerdict::Quarantined));
+        let verdict = clock.compare(at(1, 150), NodeId(2), &says(150), 3);
+        assert_eq!(verdict, Some(ClockVerdict::Usable));
+    }
+
+    #[test]
+    fn one_wild_peer_changes_nothing_and_a_majority_does() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        assert_eq!(clock.compare(at(0, 100), NodeId(2), &says(500), 3), None);
+        let verdict = clock.compare(at(0, 100), NodeId(3), &says(501), 3);
+        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
+    }
+}

@@ -1,0 +1,17 @@
+//! A shard is one Paxos group, the transaction machine above it, and a key
+//! range. The [`Worker`] steps all shards of a node: it drains an inbox, then
+//! emits one batch of log records and one of messages per peer. Sans-IO and
+//! deterministic, like all of ring 0.
+
+pub mod clock;
+pub mod outbox;
+pub mod shard;
+pub mod wire;
+pub mod worker;
+
+pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
+pub use shard::{Now, Recovered, Shard};
+pub use wire::{
+    Bootstrap, NodeDescriptor, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest,
+};
+pub use worker::{Input, Setup, Worker};

@@ -1,0 +1,630 @@
+//! One shard: consensus below, transactions above, and the steps between them.
+//!
+//! Every input is followed by [`Shard::pump`], which carries effects from one
+//! machine to the other until both are quiet; what is left for the outside is
+//! put into the worker's [`Output`].
+
+use crate::outbox::Outbox;
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use synod_paxos::lease::NodeLease;
+use synod_paxos::replica::{Cx as PaxosCx, Replica, Urgency};
+use synod_paxos::{
+    ClusterVersion, Effect as PaxosEffect, Entry, Mono, NodeId, Round, Slot, SnapshotId, Term,
+};
+use synod_txn::request::Refusal;
+use synod_txn::{
+    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Request,
+    Response, RestoreError,
+};
+
+/// Requests that wait for a leader-elect to take office, at most.
+const MAX_WAITING_FOR_OFFICE: usize = 4096;
+/// Bytes of versions that the engine has not applied yet, at most; past it
+/// commits are refused as overloaded.
+const MAX_UNAPPLIED_BYTES: usize = 64 << 20;
+/// Retry hint of an overload answer; milliseconds.
+const OVERLOAD_RETRY_MILLIS: u32 = 20;
+
+/// Time as the driver read it at the start of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Now {
+    /// The node's monotonic clock.
+    pub mono: Mono,
+    /// The node's wall clock.
+    pub clock: Interval,
+}
+
+fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
+    PaxosCx {
+        now: now.mono,
+        leases,
+    }
+}
+
+/// A replica of one shard on this node.
+#[derive(Clone, Serialize)]
+pub struct Shard {
+    pub(crate) descriptor: ShardDescriptor,
+    pub(crate) replica: Replica,
+    pub(crate) group: Group,
+    settings: GroupSettings,
+    version: ClusterVersion,
+    /// Everything up to here went through [`Group::apply`].
+    applied: Slot,
+    /// Everything up to here is in the engine.
+    engine_applied: Slot,
+    /// The term in which the group machine is in office.
+    office: Option<Term>,
+    waiting: VecDeque<(Caller, Request)>,
+    rounds: BTreeMap<Round, Vec<u64>>,
+    /// Between the last staged chunk and the installed snapshot nothing is applied.
+    installing: bool,
+    /// False in quarantine (K2): no timestamp is picked.
+    clock_usable: bool,
+    /// Between a transfer and the end of the term nothing new is proposed.
+    handing_over: bool,
+}
+
+/// What recovery hands to a shard.
+pub struct Recovered {
+    /// The shard.
+    pub descriptor: ShardDescriptor,
+    /// What the log said.
+    pub durable: synod_paxos::Durable,
+    /// The engine's last checkpoint of the replicated state, and its slot.
+    pub checkpoint: Option<(Slot, Bytes)>,
+    /// The slot up to which the engine holds versions.
+    pub engine_applied: Slot,
+}
+
+impl Shard {
+    /// A shard as recovery found it. Fails when the checkpoint cannot be read.
+    pub(crate) fn new(
+        recovered: Recovered,
+        me: NodeId,
+        paxos: synod_paxos::Settings,
+        settings: GroupSettings,
+        version: ClusterVersion,
+        seed: u64,
+        now: Mono,
+    ) -> Result<Shard, RestoreError> {
+        let Recovered {
+            descriptor,
+            durable,
+            checkpoint,
+            engine_applied,
+        } = recovered;
+        let (applied, group) = match checkpoint {
+            Some((slot, state)) => (
+                slot,
+                Group::restore(descriptor.id, settings.clone(), &state)?,
+            ),
+            None => (Slot(0), Group::new(descriptor.id, settings.clone())),
+        };
+        // Data older than the log's first entry cannot be brought up to date from
+        // the log: the replica votes as a witness until a snapshot arrives (§8).
+        let holds_data = applied >= durable.trimmed;
+        let replica = Replica::new(
+            descriptor.id,
+            me,
+            paxos,
+            durable,
+            applied,
+            holds_data,
+            seed,
+            now,
+        );
+        Ok(Shard {
+            descriptor,
+            replica,
+            group,
+            settings,
+            version,
+            applied,
+            engine_applied,
+            office: None,
+            waiting: VecDeque::new(),
+            rounds: BTreeMap::new(),
+            installing: false,
+            clock_usable: true,
+            handing_over: false,
+        })
+    }
+
+    fn txn_cx(&self, now: Now, leases: &NodeLease) -> TxnCx {
+        let cx = paxos_cx(now, leases);
+        let leads = self.office.is_some();
+        TxnCx {
+            now: now.mono,
+            clock: now.clock,
+            limit: if leads && self.clock_usable {
+                self.replica.limit(&cx)
+            } else {
+                synod_paxos::Timestamp(0)
+            },
+            lease: leads && self.replica.lease(&cx).is_some(),
+            version: self.version,
+        }
+    }
+
+    /// Whether this replica leads and has taken office.
+    #[must_use]
+    pub fn in_office(&self) -> bool {
+        self.office.is_some()
+    }
+
+    /// The replica, for status.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The transaction machine, for status.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The descriptor.
+    #[must_use]
+    pub fn descriptor(&self) -> &ShardDescriptor {
+        &self.descriptor
+    }
+
+    /// The slot up to which entries went through the state machine.
+    #[must_use]
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// The slot up to which the engine holds versions.
+    #[must_use]
+    pub fn engine_applied(&self) -> Slot {
+        self.engine_applied
+    }
+
+    /// When this shard next wants [`Shard::handle_timeout`].
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        match (self.replica.next_timeout(), self.group.next_timeout()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Now, leases: &NodeLease) {
+        let cx = paxos_cx(now, leases);
+        if self.replica.next_timeout().is_some_and(|t| t <= now.mono) {
+            self.replica.handle_timeout(&cx);
+        }
+        if self.group.next_timeout().is_some_and(|t| t <= now.mono) {
+            let cx = self.txn_cx(now, leases);
+            self.group.handle_timeout(&cx);
+        }
+    }
+
+    pub(crate) fn handle_lease_change(&mut self, now: Now, leases: &NodeLease) {
+        self.replica.handle_lease_change(&paxos_cx(now, leases));
+        if self.office.is_some() {
+            // A higher limit may free what was parked (K1).
+            let cx = self.txn_cx(now, leases);
+            self.group.handle_timeout(&cx);
+        }
+    }
+
+    /// Quarantine of the node's clock begins or ends (K2): a leader hands over.
+    pub(crate) fn set_clock_usable(&mut self, now: Now, leases: &NodeLease, usable: bool) {
+        self.clock_usable = usable;
+        if !usable && self.replica.term_ballot().is_some() {
+            self.step_down(now, leases);
+        }
+    }
+
+    /// Relinquish leadership, if any; says which timestamps were used, so that
+    /// the next leader need not wait for the limit.
+    pub(crate) fn step_down(&mut self, now: Now, leases: &NodeLease) {
+        let used = self.group.last();
+        self.replica.relinquish(
+            &paxos_cx(now, leases),
+            used,
+        );
+    }
+
+    /// Hand leadership to `to` (a planned move, L4). From here on this replica
+    /// proposes nothing and uses no timestamp; refused if it leads not, or `to`
+    /// is not up to date.
+    pub(crate) fn transfer(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        to: NodeId,
+        out: &mut Outbox,
+    ) {
+        let used = self.group.last();
+        if self
+            .replica
+            .transfer(&paxos_cx(now, leases), to, used)
+            .is_ok()
+        {
+            self.handing_over = true;
+            self.leave_office(out);
+        }
+    }
+
+    /// A client's request. Answered at once, later, or (when the term ends) as
+    /// not leader.
+    pub(crate) fn handle_request(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        caller: Caller,
+        request: Request,
+        out: &mut Outbox,
+    ) {
+        if let Some(refusal) = self.refuse(&request) {
+            out.reply(caller, refusal);
+            return;
+        }
+        if self.office.is_some() {
+            let cx = self.txn_cx(now, leases);
+            self.group.handle_request(&cx, caller, request);
+        } else if self.replica.term_ballot().is_some() && self.waiting.len() < MAX_WAITING_FOR_OFFICE
+        {
+            self.waiting.push_back((caller, request));
+        } else {
+            out.reply(caller, self.not_leader());
+        }
+    }
+
+    /// A message of another shard's leader; dropped unless in office (its owner repeats it).
+    pub(crate) fn handle_peer(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        message: synod_txn::PeerMessage,
+    ) {
+        if self.office.is_some() {
+            let cx = self.txn_cx(now, leases);
+            self.group.handle_peer(&cx, message);
+        }
+    }
+
+    fn not_leader(&self) -> Response {
+        let hint = self.replica.leader().filter(|n| *n != self.replica.me());
+        Response::Refused(Refusal::NotLeader { hint })
+    }
+
+    /// What is refused before the transaction machine sees it.
+    fn refuse(&self, request: &Request) -> Option<Response> {
+        let span = &self.descriptor.span;
+        let owned = match request {
+            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+                keys.iter().all(|k| span.contains(k))
+                    && scan.as_ref().is_none_or(|s| {
+                        s.span.start >= span.start
+                            && (span.end.is_empty()
+                                || (!s.span.end.is_empty() && s.span.end <= span.end))
+                    })
+            }
+            Request::Commit(commit) => commit.writes.iter().all(|w| span.contains(&w.key)),
+            Request::Status { anchor, .. } => span.contains(anchor),
+            Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
+        };
+        if !owned {
+            return Some(Response::Refused(Refusal::WrongShard));
+        }
+        let full = self.replica.undecided_full()
+            || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
+        if full && matches!(request, Request::Commit(_)) {
+            return Some(Response::Refused(Refusal::Overloaded {
+                retry_after_millis: OVERLOAD_RETRY_MILLIS,
+            }));
+        }
+        None
+    }
+
+    /// Carries effects between the two machines until both are quiet.
+    pub(crate) fn pump(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        loop {
+            let paxos = self.replica.drain_effects();
+            let txn = self.group.drain_effects();
+            if paxos.is_empty() && txn.is_empty() {
+                return;
+            }
+            for effect in paxos {
+                self.carry_out_paxos(now, leases, effect, out);
+            }
+            for effect in txn {
+                self.carry_out_txn(now, leases, effect, out);
+            }
+        }
+    }
+
+    /// End of a step: everything proposed in it goes out as one batch.
+    pub(crate) fn flush(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        self.replica.flush(&paxos_cx(now, leases));
+        self.pump(now, leases, out);
+    }
+
+    fn carry_out_paxos(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        effect: PaxosEffect,
+        out: &mut Outbox,
+    ) {
+        let group = self.descriptor.id;
+        match effect {
+            PaxosEffect::Send { to, message } => {
+                out.send(to, NodeMessage::Group { group, message });
+            }
+            PaxosEffect::Persist {
+                records,
+                release,
+                seq,
+            } => out.persist(group, records, release, seq),
+            PaxosEffect::Decided { .. } => self.apply_decided(now, leases, out),
+            PaxosEffect::Deposed { .. } => {
+                self.handing_over = false;
+                self.leave_office(out);
+            }
+            PaxosEffect::Confirmed { round } => {
+                let later = self.rounds.split_off(&Round(round.0 + 1));
+                let ready = std::mem::replace(&mut self.rounds, later);
+                let cx = self.txn_cx(now, leases);
+                for token in ready.into_values().flatten() {
+                    self.group.handle_confirmed(&cx, token);
+                }
+            }
+            PaxosEffect::ReadSnapshot { to, id, chunk } => match id {
+                Some(id) => out.read_snapshot(group, to, id, chunk),
+                None => {
+                    let id = SnapshotId {
+                        slot: self.applied,
+                        nonce: now.mono.0,
+                    };
+                    let state = self.group.checkpoint();
+                    out.open_snapshot(group, self.descriptor.span.clone(), to, id, state);
+                }
+            },
+            PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
+            PaxosEffect::StageSnapshot {
+                id,
+                chunk,
+                data,
+                done,
+            } => {
+                self.installing |= done;
+                out.stage_snapshot(group, self.descriptor.span.clone(), id, chunk, data, done);
+            }
+        }
+    }
+
+    fn carry_out_txn(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        effect: TxnEffect,
+        out: &mut Outbox,
+    ) {
+        match effect {
+            TxnEffect::Propose { command, lazy } => self.propose(now, leases, &command, lazy),
+            TxnEffect::Respond { to, response } => out.reply(to, response),
+            TxnEffect::Peer { shard, message } => out.peer(shard, message),
+            TxnEffect::Read {
+                token,
+                keys,
+                scan,
+                at,
+            } => out.read(self.descriptor.id, token, keys, scan, at),
+            TxnEffect::Write(batch) => {
+                if batch.slot > self.engine_applied {
+                    out.write(self.descriptor.id, batch);
+                }
+            }
+            TxnEffect::Confirm { token } => {
+                let cx = paxos_cx(now, leases);
+                if let Ok(round) = self.replica.confirm(&cx) {
+                    self.rounds.entry(round).or_default().push(token);
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, now: Now, leases: &NodeLease, command: &Command, lazy: bool) {
+        let cx = paxos_cx(now, leases);
+        let urgency = if lazy { Urgency::Lazy } else { Urgency::Now };
+        let proposed = synod_txn::command::encode(command)
+            .map_err(|_| ())
+            .and_then(|bytes| self.replica.propose(&cx, bytes, urgency).map_err(|_| ()));
+        if proposed.is_err() && self.replica.term_ballot().is_some() {
+            // The machine above counts on its slot. It cannot have it, so this
+            // term ends here rather than wait for an entry that never comes.
+            self.step_down(now, leases);
+        }
+    }
+
+    /// Applies what is decided, in order; takes office once its entry is applied.
+    pub(crate) fn apply_decided(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        if self.installing || !self.replica.holds_data() {
+            return;
+        }
+        let decided = self.replica.decided();
+        if self.applied < decided {
+            let cx = self.txn_cx(now, leases);
+            while self.applied < decided {
+                let slot = self.applied.next();
+                let Some(entry) = self.replica.entry(slot) else {
+                    break;
+                };
+                match entry {
+                    Entry::Command(bytes) => match synod_txn::command::decode(bytes) {
+                        Ok(command) => self.group.apply(&cx, slot, command),
+                        Err(error) => {
+                            // Decided, so the same on all replicas; no replica can go on.
+                            out.fatal(format!(
+                                "entry {} of shard {} cannot be decoded ({error}); its log was \
+                                 written by a newer version or is damaged: start this node with \
+                                 the version that wrote it",
+                                slot.0, self.descriptor.id.0
+                            ));
+                            return;
+                        }
+                    },
+                    Entry::TermStart(start) => self.group.apply_term_start(&cx, slot, *start),
+                    Entry::Noop | Entry::StopSign(_) => self.group.apply_noop(slot),
+                }
+                self.applied = slot;
+            }
+            out.mark(self.descriptor.id, self.applied);
+            self.replica.handle_applied(
+                &paxos_cx(now, leases),
+                self.applied,
+            );
+        }
+        self.take_office(now, leases);
+    }
+
+    fn take_office(&mut self, now: Now, leases: &NodeLease) {
+        if self.office.is_some() || self.handing_over || !self.replica.in_office() {
+            return;
+        }
+        let Some(ballot) = self.replica.term_ballot() else {
+            return;
+        };
+        let term = Term {
+            group: self.descriptor.id,
+            ballot,
+        };
+        self.office = Some(term);
+        let cx = self.txn_cx(now, leases);
+        self.group.take_office(&cx, term);
+        // Last in the order of P6: the requests that queued meanwhile.
+        while let Some((caller, request)) = self.waiting.pop_front() {
+            self.group.handle_request(&cx, caller, request);
+        }
+    }
+
+    fn leave_office(&mut self, out: &mut Outbox) {
+        if self.office.take().is_some() {
+            self.group.leave_office();
+        }
+        self.rounds.clear();
+        let answer = self.not_leader();
+        for caller in self.group.take_orphans() {
+            out.reply(caller, answer.clone());
+        }
+        for (caller, _) in std::mem::take(&mut self.waiting) {
+            out.reply(caller, answer.clone());
+        }
+    }
+
+    /// The engine holds everything up to `slot`.
+    pub(crate) fn handle_engine_applied(&mut self, slot: Slot) {
+        self.engine_applied = self.engine_applied.max(slot);
+        self.group.handle_engine_applied(slot);
+    }
+
+    /// A snapshot was installed in the engine; go on from it.
+    pub(crate) fn handle_snapshot_installed(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        id: SnapshotId,
+        state: &[u8],
+        out: &mut Outbox,
+    ) {
+        match Group::restore(self.descriptor.id, self.settings.clone(), state) {
+            Ok(group) => {
+                self.group = group;
+                self.applied = id.slot;
+                self.engine_applied = id.slot;
+                self.installing = false;
+                self.replica.handle_snapshot_installed(
+                    &paxos_cx(now, leases),
+                    id,
+                );
+                self.apply_decided(now, leases, out);
+            }
+            Err(error) => out.fatal(format!(
+                "the snapshot of shard {} at slot {} cannot be read: {error}",
+                self.descriptor.id.0, id.slot.0
+            )),
+        }
+    }
+
+    /// An answer for the driver's [`ShardReply`].
+    #[must_use]
+    pub fn wrong_node(descriptor: Option<&ShardDescriptor>) -> ShardReply {
+        ShardReply::WrongNode(descriptor.cloned().map(Box::new))
+    }
+}
+
+/// Inputs that go straight to one of the two machines.
+impl Shard {
+    pub(crate) fn handle_message(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        from: NodeId,
+        message: synod_paxos::Message,
+    ) {
+        let cx = paxos_cx(now, leases);
+        self.replica.handle_message(&cx, from, message);
+    }
+
+    pub(crate) fn handle_persisted(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        seq: synod_paxos::PersistSeq,
+    ) {
+        let cx = paxos_cx(now, leases);
+        self.replica.handle_persisted(&cx, seq);
+    }
+
+    pub(crate) fn read_done(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        token: synod_txn::ReadToken,
+        rows: synod_txn::effect::EngineRows,
+    ) {
+        let cx = self.txn_cx(now, leases);
+        self.group.handle_read(&cx, token, rows);
+    }
+
+    pub(crate) fn client_gone(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        client: synod_txn::ClientId,
+    ) {
+        let cx = self.txn_cx(now, leases);
+        self.group.handle_client_gone(&cx, client);
+    }
+
+    pub(crate) fn trim(&mut self, now: Now, leases: &NodeLease, through: Slot) {
+        let cx = paxos_cx(now, leases);
+        self.replica.trim(&cx, through);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn snapshot_read(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        to: NodeId,
+        id: SnapshotId,
+        chunk: u64,
+        data: Bytes,
+        done: bool,
+    ) {
+        let cx = paxos_cx(now, leases);
+        self.replica
+            .handle_snapshot_read(&cx, to, id, chunk, data, done);
+    }
+}

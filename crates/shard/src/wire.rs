@@ -1,0 +1,161 @@
+//! What nodes, and clients and nodes, say to each other about shards. The
+//! transport carries these and does not look inside.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use synod_paxos::lease::LeaseMessage;
+use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId};
+use synod_txn::{Key, PeerMessage, Request, Response, Span};
+
+/// First byte pair of the keys that belong to the cluster itself. User keys may
+/// not begin with it.
+pub const RESERVED_PREFIX: &[u8] = &[0xff, 0xff];
+
+/// The meta shard.
+pub const META_SHARD: GroupId = GroupId(1);
+
+/// A node, as the meta shard knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDescriptor {
+    /// Its id; made at first start.
+    pub id: NodeId,
+    /// Its name (the one in its certificate).
+    pub name: String,
+    /// Where it is reached.
+    pub address: std::net::SocketAddr,
+    /// Its place: ordered tiers, `region=…,dc=…,rack=…,host=…`.
+    pub locality: String,
+}
+
+/// A shard: its range and who holds it. The higher generation wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDescriptor {
+    /// The shard and its group.
+    pub id: GroupId,
+    /// Its keys.
+    pub span: Span,
+    /// Rises with every change of the descriptor.
+    pub generation: u64,
+    /// Its members.
+    pub configuration: Configuration,
+    /// Who should lead it, other things being equal.
+    pub preferred_leader: NodeId,
+}
+
+/// The whole map: nodes, and shards ascending by range.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardMap {
+    /// All nodes, ascending by id.
+    pub nodes: Vec<NodeDescriptor>,
+    /// All shards, ascending by start of range, without holes.
+    pub shards: Vec<ShardDescriptor>,
+}
+
+impl ShardMap {
+    /// The shard that owns `key`.
+    #[must_use]
+    pub fn shard_of(&self, key: &[u8]) -> Option<&ShardDescriptor> {
+        let after = self.shards.partition_point(|s| s.span.start[..] <= *key);
+        let shard = self.shards.get(after.checked_sub(1)?)?;
+        shard.span.contains(key).then_some(shard)
+    }
+
+    /// The shard with this id.
+    #[must_use]
+    pub fn shard(&self, id: GroupId) -> Option<&ShardDescriptor> {
+        self.shards.iter().find(|s| s.id == id)
+    }
+
+    /// The node with this id.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeDescriptor> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+}
+
+/// What `synod init` hands to every node. Handing it over again is harmless;
+/// another one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// The cluster's id, from its CA.
+    pub cluster: u128,
+    /// Formats in use from the start.
+    pub version: ClusterVersion,
+    /// Nodes and shards, the meta shard included.
+    pub map: ShardMap,
+}
+
+/// Between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeMessage {
+    /// Within a group.
+    Group {
+        /// The group.
+        group: GroupId,
+        /// The message.
+        message: Message,
+    },
+    /// Support, limits and clocks of the pair.
+    Lease(LeaseMessage),
+    /// Two-phase commit between shards; whoever is not the leader passes it on.
+    Transaction {
+        /// The shard that owned the receiver's anchor when last known.
+        shard: GroupId,
+        /// How often it was passed on.
+        hops: u8,
+        /// The message.
+        message: PeerMessage,
+    },
+}
+
+/// A client's request to one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRequest {
+    /// The shard.
+    pub shard: GroupId,
+    /// The generation of the descriptor the client routed by.
+    pub generation: u64,
+    /// The request.
+    pub request: Request,
+}
+
+/// The answer to a [`ShardRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShardReply {
+    /// From the shard's leader.
+    Response(Response),
+    /// This node has no replica of the shard, or the shard's range has changed:
+    /// here is what the node knows (none = nothing; ask for the map).
+    WrongNode(Option<Box<ShardDescriptor>>),
+}
+
+/// Bytes that name a key in messages for people: UTF-8 where it is, hex otherwise.
+#[must_use]
+pub fn show_key(key: &Key) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => {
+            use std::fmt::Write;
+            key.iter().fold(String::from("x'"), |mut out, byte| {
+                let _ = write!(out, "{byte:02x}");
+                out
+            }) + "'"
+        }
+    }
+}
+
+/// An opaque piece of a snapshot, as shards exchange them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotPiece {
+    /// The replicated transaction state after the snapshot's slot (first piece).
+    State(Bytes),
+    /// Versions `(key, timestamp, attempt, value)` in engine order.
+    Versions(
+        Vec<(
+            Key,
+            synod_paxos::Timestamp,
+            synod_txn::AttemptId,
+            Option<Bytes>,
+        )>,
+    ),
+}

@@ -1,0 +1,589 @@
+//! Steps many shards of one node. The driver drains its inbox into
+//! [`Worker::handle`], then calls [`Worker::finish`] once and carries out the
+//! [`Output`]: one batch for the log, one frame per peer. The real node and
+//! the simulator drive this same machine.
+
+use crate::clock::{ClockMonitor, ClockVerdict};
+use crate::outbox::{Outbox, Output, Pending};
+use crate::shard::{Now, Recovered, Shard};
+use crate::wire::{NodeMessage, ShardMap, ShardReply, ShardRequest};
+use bytes::Bytes;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use synod_paxos::lease::{LeaseEffect, LeaseRecord, LeaseSettings, NodeLease};
+use synod_paxos::{
+    ClusterVersion, Durable, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId,
+};
+use synod_txn::effect::EngineRows;
+use synod_txn::{Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError};
+
+/// How often a transaction message may be passed on before it is dropped; its
+/// owner repeats it (T9).
+const MAX_HOPS: u8 = 3;
+/// Rounds of local deliveries within one step; what is left waits for the next.
+const MAX_LOCAL_ROUNDS: usize = 64;
+
+/// Everything that goes into a worker.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// From another node.
+    Peer {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: NodeMessage,
+    },
+    /// From a client.
+    Client {
+        /// Who waits for the answer.
+        caller: Caller,
+        /// The request.
+        request: ShardRequest,
+    },
+    /// Nobody waits for this answer any more.
+    Cancel {
+        /// Who waited.
+        caller: Caller,
+    },
+    /// The client lives: its sessions do too.
+    ClientSeen {
+        /// The client.
+        client: ClientId,
+    },
+    /// The client said good-bye, or its last connection closed.
+    ClientGone {
+        /// The client.
+        client: ClientId,
+    },
+    /// All log batches up to this ticket are durable.
+    Logged {
+        /// The ticket.
+        ticket: u64,
+    },
+    /// The engine answered a read.
+    ReadDone {
+        /// The shard.
+        group: GroupId,
+        /// Which read.
+        token: ReadToken,
+        /// The rows.
+        rows: EngineRows,
+    },
+    /// The engine holds everything of this shard up to this slot.
+    EngineApplied {
+        /// The shard.
+        group: GroupId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// The engine holds the checkpoint of this slot and everything below, synced.
+    Checkpointed {
+        /// The shard.
+        group: GroupId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// A chunk of an outgoing snapshot was read.
+    SnapshotRead {
+        /// The shard.
+        group: GroupId,
+        /// For whom.
+        to: NodeId,
+        /// Which.
+        id: SnapshotId,
+        /// The chunk's number.
+        chunk: u64,
+        /// The chunk.
+        data: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// An incoming snapshot is installed in the engine.
+    SnapshotInstalled {
+        /// The shard.
+        group: GroupId,
+        /// Which.
+        id: SnapshotId,
+        /// The replicated state it brought.
+        state: Bytes,
+    },
+    /// Whether the log's disk answers in time (L6).
+    DiskHealth {
+        /// False while it stalls.
+        healthy: bool,
+    },
+    /// An operator wants the shard led by another node.
+    Transfer {
+        /// The shard.
+        group: GroupId,
+        /// The new leader.
+        to: NodeId,
+    },
+    /// Hand over all leaderships (before an orderly stop).
+    StepDown,
+    /// Only time has passed.
+    Tick,
+}
+
+/// What a worker is made of.
+pub struct Setup {
+    /// This node.
+    pub me: NodeId,
+    /// Its incarnation (durable, already incremented).
+    pub incarnation: Incarnation,
+    /// Nodes and shards.
+    pub map: ShardMap,
+    /// The cluster version.
+    pub version: ClusterVersion,
+    /// Limits granted before the restart.
+    pub leases: Vec<LeaseRecord>,
+    /// The shards that have a replica here.
+    pub shards: Vec<Recovered>,
+    /// Consensus settings; the priority is set per shard.
+    pub paxos: synod_paxos::Settings,
+    /// Lease settings.
+    pub lease: LeaseSettings,
+    /// Transaction settings.
+    pub txn: GroupSettings,
+    /// Seeds the jitter of elections.
+    pub seed: u64,
+}
+
+/// The worker. `Clone` and encodable, so that states can be compared and hashed.
+#[derive(Clone, Serialize)]
+pub struct Worker {
+    me: NodeId,
+    map: ShardMap,
+    leases: NodeLease,
+    clock: ClockMonitor,
+    shards: BTreeMap<GroupId, Shard>,
+    outbox: Outbox,
+    /// Shards touched in this step.
+    dirty: BTreeSet<GroupId>,
+    timers: BTreeSet<(Mono, GroupId)>,
+    timer_of: BTreeMap<GroupId, Mono>,
+}
+
+impl Worker {
+    /// A worker over recovered shards. What is decided but not applied is
+    /// applied in the first step.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read.
+    pub fn new(setup: Setup, now: Now) -> Result<Worker, RestoreError> {
+        let peers = setup
+            .map
+            .nodes
+            .iter()
+            .map(|n| n.id)
+            .filter(|n| *n != setup.me)
+            .collect();
+        let leases = NodeLease::new(
+            setup.lease,
+            setup.me,
+            setup.incarnation,
+            peers,
+            setup.leases,
+            now.mono,
+        );
+        let mut shards = BTreeMap::new();
+        for recovered in setup.shards {
+            let mut paxos = setup.paxos.clone();
+            paxos.priority = u16::from(recovered.descriptor.preferred_leader == setup.me);
+            let id = recovered.descriptor.id;
+            let seed = setup.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let shard = Shard::new(
+                recovered,
+                setup.me,
+                paxos,
+                setup.txn.clone(),
+                setup.version,
+                seed,
+                now.mono,
+            )?;
+            shards.insert(id, shard);
+        }
+        Ok(Worker {
+            me: setup.me,
+            clock: ClockMonitor::new(now),
+            map: setup.map,
+            leases,
+            dirty: shards.keys().copied().collect(),
+            shards,
+            outbox: Outbox::default(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+        })
+    }
+
+    /// The map this worker routes by.
+    #[must_use]
+    pub fn map(&self) -> &ShardMap {
+        &self.map
+    }
+
+    /// The support exchange, for status.
+    #[must_use]
+    pub fn leases(&self) -> &NodeLease {
+        &self.leases
+    }
+
+    /// The clock's state, for status.
+    #[must_use]
+    pub fn clock(&self) -> &ClockMonitor {
+        &self.clock
+    }
+
+    /// All shards with a replica here.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.values()
+    }
+
+    /// One shard.
+    #[must_use]
+    pub fn shard(&self, group: GroupId) -> Option<&Shard> {
+        self.shards.get(&group)
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let shards = self.timers.first().map(|(at, _)| *at);
+        match (shards, self.leases.next_timeout()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The replicated state of a shard and its slot, for a checkpoint of the engine.
+    #[must_use]
+    pub fn checkpoint(&self, group: GroupId) -> Option<(Slot, Bytes)> {
+        let shard = self.shards.get(&group)?;
+        Some((shard.applied(), shard.group.checkpoint()))
+    }
+
+    /// Everything durable of every replica, and of the lease exchange: what a
+    /// log must repeat before its older part may go.
+    #[must_use]
+    pub fn bases(&self) -> (Vec<(GroupId, Durable)>, Vec<LeaseRecord>) {
+        let groups = self
+            .shards
+            .iter()
+            .map(|(id, shard)| (*id, shard.replica.durable()))
+            .collect();
+        (groups, self.leases.records())
+    }
+
+    /// Messages dropped for a named reason, over all shards.
+    #[must_use]
+    pub fn ignored(&self) -> Vec<(String, u64)> {
+        let mut all: BTreeMap<String, u64> = BTreeMap::new();
+        for shard in self.shards.values() {
+            for (reason, count) in shard.replica.ignored() {
+                *all.entry(format!("{reason:?}")).or_default() += count;
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Takes one input. Effects are collected until [`Worker::finish`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Peer { from, message } => self.handle_node(now, from, message),
+            Input::Client { caller, request } => self.handle_client(now, caller, request),
+            Input::Cancel { caller } => {
+                for shard in self.shards.values_mut() {
+                    shard.group.cancel(caller);
+                }
+            }
+            Input::ClientSeen { client } => {
+                for shard in self.shards.values_mut().filter(|s| s.in_office()) {
+                    shard.group.handle_client_seen(now.mono, client);
+                }
+            }
+            Input::ClientGone { client } => {
+                let leases = &self.leases;
+                for (id, shard) in self.shards.iter_mut().filter(|(_, s)| s.in_office()) {
+                    shard.client_gone(now, leases, client);
+                    self.dirty.insert(*id);
+                }
+            }
+            Input::Logged { ticket } => self.handle_logged(now, ticket),
+            Input::ReadDone { group, token, rows } => {
+                self.with(group, |s, leases, _| s.read_done(now, leases, token, rows));
+            }
+            Input::EngineApplied { group, slot } => {
+                self.with(group, |s, _, _| s.handle_engine_applied(slot));
+            }
+            Input::Checkpointed { group, slot } => {
+                self.with(group, |s, leases, _| s.trim(now, leases, slot));
+            }
+            Input::SnapshotRead {
+                group,
+                to,
+                id,
+                chunk,
+                data,
+                done,
+            } => self.with(group, |s, leases, _| {
+                s.snapshot_read(now, leases, to, id, chunk, data, done);
+            }),
+            Input::SnapshotInstalled { group, id, state } => {
+                self.with(group, |s, leases, out| {
+                    s.handle_snapshot_installed(now, leases, id, &state, out);
+                });
+            }
+            Input::DiskHealth { healthy } => {
+                self.leases.set_healthy(now.mono, healthy);
+                self.lease_step(now);
+            }
+            Input::Transfer { group, to } => {
+                self.with(group, |s, leases, out| s.transfer(now, leases, to, out));
+            }
+            Input::StepDown => self.step_down_all(now),
+            Input::Tick => self.handle_tick(now),
+        }
+    }
+
+    /// Ends the step: pumps what was touched, flushes each shard once, delivers
+    /// between local shards, and hands out everything to be done.
+    pub fn finish(&mut self, now: Now) -> Output {
+        if self.leases.next_timeout().is_some_and(|t| t <= now.mono) {
+            self.handle_tick(now);
+        }
+        for _ in 0..MAX_LOCAL_ROUNDS {
+            self.lease_step(now);
+            let dirty = std::mem::take(&mut self.dirty);
+            for group in &dirty {
+                if let Some(shard) = self.shards.get_mut(group) {
+                    shard.apply_decided(now, &self.leases, &mut self.outbox);
+                    shard.pump(now, &self.leases, &mut self.outbox);
+                    shard.flush(now, &self.leases, &mut self.outbox);
+                    let at = shard.next_timeout();
+                    set_timer(&mut self.timers, &mut self.timer_of, *group, at);
+                }
+            }
+            if let Some(pending) = self.outbox.seal() {
+                self.complete(now, vec![pending]);
+            }
+            self.deliver_peers(now);
+            if self.dirty.is_empty() {
+                break;
+            }
+        }
+        std::mem::take(&mut self.outbox.output)
+    }
+
+    fn with(&mut self, group: GroupId, f: impl FnOnce(&mut Shard, &NodeLease, &mut Outbox)) {
+        if let Some(shard) = self.shards.get_mut(&group) {
+            f(shard, &self.leases, &mut self.outbox);
+            self.dirty.insert(group);
+        }
+    }
+
+    fn handle_node(&mut self, now: Now, from: NodeId, message: NodeMessage) {
+        match message {
+            NodeMessage::Group { group, message } => self.with(group, |s, leases, _| {
+                s.handle_message(now, leases, from, message);
+            }),
+            NodeMessage::Lease(message) => {
+                if let Some(verdict) = self.clock.compare(now, from, &message, self.map.nodes.len())
+                {
+                    self.clock_verdict(now, verdict);
+                }
+                let wall = (now.clock.earliest, now.clock.latest);
+                self.leases.handle_message(now.mono, wall, from, message);
+                self.lease_step(now);
+            }
+            NodeMessage::Transaction {
+                shard,
+                hops,
+                message,
+            } => self.route_peer(now, shard, hops, message),
+        }
+    }
+
+    fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
+        let id = request.shard;
+        if let Some(shard) = self.shards.get_mut(&id) {
+            shard.handle_request(
+                now,
+                &self.leases,
+                caller,
+                request.request,
+                &mut self.outbox,
+            );
+            self.dirty.insert(id);
+        } else {
+            let known = self.map.shard(id).cloned().map(Box::new);
+            self.outbox
+                .reply_wrong_node(caller, ShardReply::WrongNode(known));
+        }
+    }
+
+    fn handle_logged(&mut self, now: Now, ticket: u64) {
+        let ready = self.outbox.logged(ticket);
+        self.complete(now, ready);
+    }
+
+    fn complete(&mut self, now: Now, ready: Vec<Pending>) {
+        for pending in ready {
+            for (to, message) in pending.release {
+                if to == self.me {
+                    self.handle_node(now, to, message);
+                } else {
+                    self.outbox.send(to, message);
+                }
+            }
+            for seq in pending.leases {
+                self.leases.handle_persisted(now.mono, seq);
+            }
+            for (group, seq) in pending.replicas {
+                self.with(group, |s, leases, _| s.handle_persisted(now, leases, seq));
+            }
+        }
+        self.lease_step(now);
+    }
+
+    fn handle_tick(&mut self, now: Now) {
+        if let Some(verdict) = self.clock.check(now) {
+            self.clock_verdict(now, verdict);
+        }
+        if self.leases.next_timeout().is_some_and(|t| t <= now.mono) {
+            let wall = (now.clock.earliest, now.clock.latest);
+            self.leases.handle_timeout(now.mono, wall);
+            self.lease_step(now);
+        }
+        while let Some((at, group)) = self.timers.first().copied() {
+            if at > now.mono {
+                break;
+            }
+            set_timer(&mut self.timers, &mut self.timer_of, group, None);
+            self.with(group, |s, leases, _| s.handle_timeout(now, leases));
+        }
+    }
+
+    /// Carries out what the lease machine wants; a change of any view goes to all replicas.
+    fn lease_step(&mut self, now: Now) {
+        loop {
+            let effects = self.leases.drain_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                match effect {
+                    LeaseEffect::Send { to, message } if to == self.me => {
+                        let wall = (now.clock.earliest, now.clock.latest);
+                        self.leases.handle_message(now.mono, wall, to, message);
+                    }
+                    LeaseEffect::Send { to, message } => {
+                        self.outbox.send(to, NodeMessage::Lease(message));
+                    }
+                    LeaseEffect::Persist {
+                        record,
+                        release,
+                        seq,
+                    } => self.outbox.persist_lease(record, release, seq),
+                }
+            }
+        }
+        if self.leases.take_changed() {
+            for (id, shard) in &mut self.shards {
+                shard.handle_lease_change(now, &self.leases);
+                self.dirty.insert(*id);
+            }
+        }
+    }
+
+    fn clock_verdict(&mut self, now: Now, verdict: ClockVerdict) {
+        let usable = verdict == ClockVerdict::Usable;
+        for (id, shard) in &mut self.shards {
+            shard.set_clock_usable(now, &self.leases, usable);
+            self.dirty.insert(*id);
+        }
+    }
+
+    fn step_down_all(&mut self, now: Now) {
+        for (id, shard) in &mut self.shards {
+            if shard.replica.term_ballot().is_some() {
+                shard.step_down(now, &self.leases);
+                self.dirty.insert(*id);
+            }
+        }
+    }
+
+    fn deliver_peers(&mut self, now: Now) {
+        for _ in 0..self.outbox.peers.len() {
+            let Some((shard, message)) = self.outbox.peers.pop_front() else {
+                return;
+            };
+            self.route_peer(now, shard, 0, message);
+        }
+    }
+
+    /// To the leader of the shard that owns the message's anchor: here, or on
+    /// the node that seems to have it.
+    fn route_peer(&mut self, now: Now, hint: GroupId, hops: u8, message: PeerMessage) {
+        let Some(owner) = self.owner(&message.anchor, hint) else {
+            return;
+        };
+        if let Some(shard) = self.shards.get_mut(&owner)
+            && shard.in_office()
+        {
+            shard.handle_peer(now, &self.leases, message);
+            self.dirty.insert(owner);
+            return;
+        }
+        if hops >= MAX_HOPS {
+            return;
+        }
+        let local = self.shards.get(&owner).and_then(|s| s.replica.leader());
+        let to = local.or_else(|| {
+            // No replica here: any member knows its leader; spread by hops.
+            let members = &self.map.shard(owner)?.configuration.voters;
+            members
+                .get(usize::from(hops) % members.len().max(1))
+                .copied()
+        });
+        if let Some(to) = to.filter(|to| *to != self.me) {
+            self.outbox.send(
+                to,
+                NodeMessage::Transaction {
+                    shard: owner,
+                    hops: hops + 1,
+                    message,
+                },
+            );
+        }
+    }
+
+    fn owner(&self, anchor: &Key, hint: GroupId) -> Option<GroupId> {
+        if let Some(shard) = self.shards.get(&hint)
+            && shard.descriptor.span.contains(anchor)
+        {
+            return Some(hint);
+        }
+        self.map.shard_of(anchor).map(|s| s.id)
+    }
+}
+
+fn set_timer(
+    timers: &mut BTreeSet<(Mono, GroupId)>,
+    timer_of: &mut BTreeMap<GroupId, Mono>,
+    group: GroupId,
+    at: Option<Mono>,
+) {
+    let old = match at {
+        Some(at) => timer_of.insert(group, at),
+        None => timer_of.remove(&group),
+    };
+    if old == at {
+        return;
+    }
+    if let Some(old) = old {
+        timers.remove(&(old, group));
+    }
+    if let Some(at) = at {
+        timers.insert((at, group));
+    }
+}

@@ -1,0 +1,125 @@
+//! What a shard's log says to its transaction state. Effects count at apply (P7).
+
+use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
+use serde::{Deserialize, Serialize};
+use synod_paxos::{ClusterVersion, Term, Timestamp};
+
+/// A command. New variants are only added at the end, and proposed only once
+/// the cluster version allows them (P8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A whole one-shard transaction.
+    OneShard {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Its commit timestamp.
+        timestamp: Timestamp,
+        /// The term its Commit named.
+        term: Term,
+        /// Its writes.
+        writes: Vec<Write>,
+    },
+    /// A participant's intent; in the coordinator shard also Staged.
+    Intent(Box<Intent>),
+    /// Writes of a big intent that come before the Intent entry itself, which
+    /// votes (entries are at most 8 MiB).
+    IntentPart {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The part's number from 0.
+        part: u32,
+        /// The writes.
+        writes: Vec<Write>,
+    },
+    /// Coordinator shard: the outcome (a Committed record, or an Abort).
+    Outcome {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The outcome.
+        outcome: Outcome,
+        /// The participants, for an Abort without Staged (T5).
+        participants: Vec<Participant>,
+        /// The coordinator's anchor.
+        anchor: Key,
+    },
+    /// Participant shard: the resolution of an intent (or of an attempt known only by name).
+    Resolve {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The outcome.
+        outcome: Outcome,
+        /// The outcome is decided in the coordinator shard.
+        recorded: bool,
+    },
+    /// Coordinator shard: this participant's resolution is decided.
+    Acked {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The participant's anchors.
+        participants: Vec<Key>,
+    },
+    /// Raise the forget floor: outcomes of attempts older than this may be dropped (T6, T7).
+    Forget {
+        /// The floor, as the milliseconds of an attempt id.
+        floor_millis: u64,
+    },
+    /// Raise the garbage horizon (R5).
+    Horizon {
+        /// Versions shadowed at or below this may be collected.
+        horizon: Timestamp,
+    },
+    /// Raise the cluster version (P8).
+    Version(ClusterVersion),
+    /// The shard's own descriptor; the higher generation wins. Encoded by the layer above.
+    Descriptor {
+        /// Its generation.
+        generation: u64,
+        /// Its encoding.
+        encoded: bytes::Bytes,
+    },
+    /// Set `last` to at least this (closing a timestamp on an idle shard).
+    Close {
+        /// The timestamp.
+        timestamp: Timestamp,
+    },
+}
+
+/// A transaction's replicated, undecided writes and read spans in one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its age.
+    pub priority: Priority,
+    /// ts_i; never changes.
+    pub timestamp: Timestamp,
+    /// The writes of this entry.
+    pub writes: Vec<Write>,
+    /// How many `IntentPart` entries came before.
+    pub parts: u32,
+    /// The spans it holds shared locks on.
+    pub reads: Vec<Span>,
+    /// All participants.
+    pub participants: Vec<Participant>,
+    /// Index of this shard.
+    pub here: u32,
+    /// Index of the coordinator; equal to `here` in the coordinator shard, where
+    /// this entry is Staged too.
+    pub coordinator: u32,
+}
+
+/// The bytes of a command, as a log entry carries them.
+///
+/// # Errors
+/// Never for commands this program makes; the encoder's signature allows for it.
+pub fn encode(command: &Command) -> Result<bytes::Bytes, postcard::Error> {
+    postcard::to_stdvec(command).map(bytes::Bytes::from)
+}
+
+/// A command from a log entry.
+///
+/// # Errors
+/// When the bytes are no command this program knows.
+pub fn decode(bytes: &[u8]) -> Result<Command, postcard::Error> {
+    postcard::from_bytes(bytes)
+}

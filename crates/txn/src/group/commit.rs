@@ -1,0 +1,463 @@
+//! A Commit from its arrival to its entry.
+//!
+//! It is valid in exactly one term per participant, the one it names (T4). It
+//! is answered from state if it was met before; else it takes its write locks,
+//! and in the step that has the last of them it takes timestamp and slot (K3).
+
+use super::office::{Active, Coordination, Phase, Progress, Proposed, Queued, Timer};
+use super::read::Waiting;
+use super::{Cx, Group, checks};
+use crate::command::{Command, Intent};
+use crate::locks::{Stage, Verdict, Wants};
+use crate::peer::{PeerBody, Vote};
+use crate::request::{CommitRequest, LockMode, Refusal, Response};
+use crate::types::{AbortReason, AttemptId, Caller, Outcome, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use synod_paxos::Timestamp;
+
+impl Group {
+    pub(super) fn handle_commit(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {
+        if let Err(why) = checks::commit(&request) {
+            return self.refuse(from, Refusal::Invalid(why));
+        }
+        let Some(current) = self.term() else { return };
+        let named = request.participants[request.here as usize].term;
+        if named.group != self.shard || named > current {
+            // Not a term of this leader's: whoever issued it knows more.
+            return self.refuse(from, Refusal::NotLeader { hint: None });
+        }
+        let attempt = request.attempt;
+        if self.answer_again(cx, from, &request) {
+            return;
+        }
+        if named < current {
+            let last_word = attempt.millis() >= self.floor_of(&request);
+            let refusal = Refusal::WrongTerm { current, last_word };
+            if !last_word {
+                return self.refuse(from, refusal);
+            }
+            return self.turn_down(cx, from, &request, AbortReason::TermEnded, refusal);
+        }
+        if let Err(reason) = self.admit(&request) {
+            return match reason {
+                Some(reason) => {
+                    let refusal = Refusal::Aborted(reason);
+                    self.turn_down(cx, from, &request, reason, refusal);
+                }
+                // It may be a copy of a Commit that was forgotten (T7).
+                None => self.refuse(from, Refusal::NotLeader { hint: None }),
+            };
+        }
+        let busy = self
+            .office
+            .as_deref()
+            .is_some_and(|o| o.proposed >= self.settings.proposed);
+        if busy || self.waiting.len() >= self.settings.waiters {
+            return self.overloaded(from);
+        }
+        self.enqueue(cx, from, request);
+    }
+
+    /// Answers a Commit that was met before, from state (T1, T7).
+    fn answer_again(&mut self, cx: &Cx, from: Caller, request: &CommitRequest) -> bool {
+        let attempt = request.attempt;
+        if let Some(timestamp) = self.state.one_shard.get(attempt) {
+            self.answer_outcome(from, Outcome::Committed(timestamp), 0);
+            return true;
+        }
+        let Some(office) = self.office.as_deref_mut() else {
+            return true;
+        };
+        if let Some(coordination) = office.coordinations.get_mut(&attempt) {
+            match coordination.phase {
+                Phase::Voting | Phase::Aborting(_) => coordination.callers.push(from),
+                Phase::Committing(at) => self.answer_outcome(from, Outcome::Committed(at), 0),
+                Phase::Finished(outcome) => self.answer_outcome(from, outcome, 0),
+            }
+            return true;
+        }
+        if let Some(record) = self.state.records.get(&attempt) {
+            match record.outcome {
+                Some(outcome) => self.answer_outcome(from, outcome, 0),
+                None => self.refuse(from, Refusal::NotLeader { hint: None }),
+            }
+            return true;
+        }
+        if let Some(active) = office.active.get_mut(&attempt) {
+            match &mut active.progress {
+                Progress::Running => return false,
+                Progress::Queued(queued) => queued.callers.push(from),
+                Progress::OneShard(callers) => callers.push(from),
+                Progress::Intent(_) => self.respond(from, Response::Voting),
+            }
+            return true;
+        }
+        if self.state.intents.contains_key(&attempt) {
+            self.respond(from, Response::Voting);
+            self.send_vote(attempt);
+            return true;
+        }
+        if self.state.resolutions.contains_key(&attempt) {
+            self.respond(from, Response::Voting);
+            return true;
+        }
+        let ended = office.nos.get(attempt).or_else(|| {
+            let validated = office.validated.contains(attempt);
+            validated.then_some(AbortReason::SessionEnded)
+        });
+        if let Some(reason) = ended {
+            self.turn_down(cx, from, request, reason, Refusal::Aborted(reason));
+        }
+        ended.is_some()
+    }
+
+    /// Whether the Commit's session, floors and early votes allow it. A reason
+    /// is a final no; none means that nothing can be said.
+    fn admit(&mut self, request: &CommitRequest) -> Result<(), Option<AbortReason>> {
+        let attempt = request.attempt;
+        let below = attempt.millis() < self.floor_of(request);
+        let forgotten = attempt.millis() < self.state.forget_floor;
+        let Some(office) = self.office.as_deref_mut() else {
+            return Err(None);
+        };
+        let live = office.active.get(&attempt).and_then(|a| a.session);
+        if request.session.is_some() && request.session == live {
+            // A live session proves that no Commit of it was met; yet once
+            // outcomes of its age are forgotten, nobody could be told its end.
+            if forgotten {
+                return Err(Some(AbortReason::Deadline));
+            }
+        } else if below || attempt.millis() < office.nos.floor_millis() {
+            // The attempt may have been met and forgotten, even if a session is
+            // open: a late read may have opened it afterwards.
+            return Err(None);
+        } else if request.session.is_some() {
+            return Err(Some(AbortReason::SessionEnded));
+        }
+        let no = office.early.no(attempt, &request.participants);
+        match no {
+            Some(reason) if request.here == request.coordinator => Err(Some(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Below this millisecond, a Commit that is not known may have been forgotten.
+    fn floor_of(&self, request: &CommitRequest) -> u64 {
+        if request.participants.len() == 1 {
+            self.state.unknown_below()
+        } else {
+            self.state.forget_floor
+        }
+    }
+
+    /// Refuses a Commit for good.
+    fn turn_down(
+        &mut self,
+        cx: &Cx,
+        from: Caller,
+        request: &CommitRequest,
+        reason: AbortReason,
+        refusal: Refusal,
+    ) {
+        let attempt = request.attempt;
+        self.drop_active(cx, attempt, reason);
+        self.remember_no(attempt, reason);
+        self.refuse(from, refusal);
+        self.vote_down(request, reason);
+    }
+
+    pub(super) fn remember_no(&mut self, attempt: AttemptId, reason: AbortReason) {
+        let bound = self.settings.ended;
+        if let Some(office) = self.office.as_deref_mut()
+            && office.nos.get(attempt).is_none()
+        {
+            office.nos.insert(attempt, reason, bound);
+        }
+    }
+
+    /// Makes a no known to whoever else takes part: a participant votes, the
+    /// coordinator has the abort decided (T5).
+    pub(super) fn vote_down(&mut self, request: &CommitRequest, reason: AbortReason) {
+        if request.participants.len() < 2 {
+            return;
+        }
+        let here = &request.participants[request.here as usize];
+        if request.here == request.coordinator {
+            let anchor = here.anchor.clone();
+            self.abort_unstaged(
+                request.attempt,
+                anchor,
+                request.participants.clone(),
+                reason,
+            );
+            return;
+        }
+        let coordinator = &request.participants[request.coordinator as usize];
+        let body = PeerBody::Vote {
+            vote: Vote::No(reason),
+            term: here.term,
+        };
+        self.tell(coordinator, &here.anchor, request.attempt, body);
+    }
+
+    fn enqueue(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {
+        let attempt = request.attempt;
+        let wants = Wants {
+            points: request
+                .writes
+                .iter()
+                .map(|w| (w.key.clone(), LockMode::Exclusive))
+                .collect(),
+            spans: Vec::new(),
+        };
+        let deadline = cx
+            .now
+            .plus(u64::from(request.timeout_millis).saturating_mul(1_000_000));
+        let waiter = self.new_request();
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let priority = request.priority;
+        let active = office.active.entry(attempt).or_insert_with(|| Active {
+            priority,
+            client: None,
+            session: None,
+            progress: Progress::Running,
+            touched: cx.now,
+            requests: BTreeSet::new(),
+        });
+        let age = crate::locks::Age::new(active.priority, attempt);
+        active.progress = Progress::Queued(Box::new(Queued {
+            request,
+            callers: vec![from],
+            deadline,
+            waiter: Some(waiter),
+        }));
+        match office.locks.lock(waiter, age, wants) {
+            Verdict::Granted => self.commit_granted(cx, attempt),
+            Verdict::Blocked(wounds) => {
+                office.timers.arm(deadline, Timer::Deadline(attempt));
+                self.waiting.insert(waiter, Waiting::Commit(attempt));
+                self.wound_all(cx, age, &wounds);
+            }
+        }
+    }
+
+    /// All locks are held: take a timestamp and propose, in this step.
+    pub(super) fn commit_granted(&mut self, cx: &Cx, attempt: AttemptId) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let Some(active) = office.active.get_mut(&attempt) else {
+            return;
+        };
+        let Progress::Queued(queued) = &mut active.progress else {
+            return;
+        };
+        queued.waiter = None;
+        let deadline = queued.deadline;
+        office.parked.push_back(attempt);
+        if office.parked.len() == 1 {
+            self.unpark(cx);
+        }
+        if let Some(office) = self.office.as_deref_mut()
+            && office.parked.back() == Some(&attempt)
+        {
+            office.timers.arm(deadline, Timer::Deadline(attempt));
+            let soon = cx.now.plus(super::timeouts::LIMIT_NANOS);
+            office.timers.arm(soon, Timer::Limit);
+        }
+    }
+
+    /// Proposes commits that hold their locks, in order, while timestamps may be assigned.
+    pub(super) fn unpark(&mut self, cx: &Cx) {
+        loop {
+            let bound = self.timestamp_bound(cx);
+            let Some(office) = self.office.as_deref_mut() else {
+                return;
+            };
+            let Some(attempt) = office.parked.front().copied() else {
+                return;
+            };
+            let timestamp = cx.clock.latest.max(office.last.plus(1));
+            if timestamp > bound {
+                return;
+            }
+            office.parked.pop_front();
+            office.last = timestamp;
+            office.timers.disarm(Timer::Deadline(attempt));
+            self.propose_commit(cx, attempt, timestamp);
+        }
+    }
+
+    fn propose_commit(&mut self, cx: &Cx, attempt: AttemptId, timestamp: Timestamp) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let Some(active) = office.active.get_mut(&attempt) else {
+            return;
+        };
+        let client = active.client.take();
+        active.session = None;
+        let progress = std::mem::replace(&mut active.progress, Progress::Running);
+        let Progress::Queued(queued) = progress else {
+            return;
+        };
+        let Queued {
+            request,
+            callers,
+            deadline,
+            ..
+        } = *queued;
+        // Reads still on their way are of no use to a client that commits.
+        let late = std::mem::take(&mut active.requests);
+        office.forget_client(client, attempt);
+        office.proposed += 1;
+        office.locks.set_stage(attempt, Stage::Proposed);
+        for id in &late {
+            office.locks.cancel(*id);
+        }
+        for id in late {
+            if let Some(caller) = self.waiting.remove(&id).and_then(|w| w.caller()) {
+                self.refuse(caller, Refusal::Aborted(AbortReason::SessionEnded));
+            }
+        }
+        let bytes: usize = request.writes.iter().map(checks::weight).sum();
+        if request.participants.len() == 1 && bytes <= self.settings.entry_bytes {
+            self.set_progress(attempt, Progress::OneShard(callers));
+            let term = request.participants[0].term;
+            let writes = request.writes;
+            let command = Command::OneShard {
+                attempt,
+                timestamp,
+                term,
+                writes,
+            };
+            return self.propose(command, false);
+        }
+        self.propose_intent(cx, request, callers, deadline, timestamp, bytes);
+    }
+
+    fn set_progress(&mut self, attempt: AttemptId, progress: Progress) {
+        if let Some(office) = self.office.as_deref_mut()
+            && let Some(active) = office.active.get_mut(&attempt)
+        {
+            active.progress = progress;
+        }
+    }
+
+    fn propose_intent(
+        &mut self,
+        cx: &Cx,
+        request: CommitRequest,
+        callers: Vec<Caller>,
+        deadline: synod_paxos::Mono,
+        timestamp: Timestamp,
+        bytes: usize,
+    ) {
+        let attempt = request.attempt;
+        let coordinates = request.here == request.coordinator;
+        let anchor = request.participants[request.here as usize].anchor.clone();
+        let coordinator = request.participants[request.coordinator as usize].clone();
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let reads = office.locks.read_spans(attempt, &request.writes);
+        if coordinates {
+            office.timers.arm(deadline, Timer::Deadline(attempt));
+            let coordination = Coordination {
+                own: true,
+                staged: false,
+                priority: request.priority,
+                participants: request.participants.clone(),
+                anchor: anchor.clone(),
+                yes: BTreeMap::new(),
+                acked: BTreeSet::new(),
+                callers,
+                phase: Phase::Voting,
+                tries: 0,
+            };
+            office.coordinations.insert(attempt, coordination);
+        } else {
+            for caller in callers {
+                self.respond(caller, Response::Voting);
+            }
+        }
+        self.set_progress(
+            attempt,
+            Progress::Intent(Box::new(Proposed {
+                coordinator,
+                anchor: anchor.clone(),
+                coordinates,
+            })),
+        );
+        let (parts, writes) = self.cut(request.writes, bytes);
+        let count = parts.len() as u32;
+        for (part, writes) in parts.into_iter().enumerate() {
+            let part = part as u32;
+            let command = Command::IntentPart {
+                attempt,
+                part,
+                writes,
+            };
+            self.propose(command, false);
+        }
+        let intent = Intent {
+            attempt,
+            priority: request.priority,
+            timestamp,
+            writes,
+            parts: count,
+            reads,
+            participants: request.participants,
+            here: request.here,
+            coordinator: request.coordinator,
+        };
+        self.propose(Command::Intent(Box::new(intent)), false);
+        if coordinates {
+            self.count_early_votes(cx, attempt, anchor);
+        }
+    }
+
+    /// Cuts writes that do not fit into one entry into parts; the last rides with the Intent.
+    fn cut(&self, writes: Vec<Write>, bytes: usize) -> (Vec<Vec<Write>>, Vec<Write>) {
+        if bytes <= self.settings.entry_bytes {
+            return (Vec::new(), writes);
+        }
+        let mut parts = Vec::new();
+        let mut part = Vec::new();
+        let mut size = 0;
+        for write in writes {
+            let weight = checks::weight(&write);
+            if size + weight > self.settings.entry_bytes && !part.is_empty() {
+                parts.push(std::mem::take(&mut part));
+                size = 0;
+            }
+            size += weight;
+            part.push(write);
+        }
+        (parts, part)
+    }
+
+    /// A one-shard commit was decided: durable, so it may be told (U3).
+    pub(super) fn one_shard_applied(&mut self, attempt: AttemptId, timestamp: Timestamp) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let Some(active) = office.active.remove(&attempt) else {
+            return;
+        };
+        office.proposed = office.proposed.saturating_sub(1);
+        office.wounds.remove(&attempt);
+        office.locks.release(attempt);
+        if let Progress::OneShard(callers) = active.progress {
+            for caller in callers {
+                self.answer_outcome(caller, Outcome::Committed(timestamp), 1);
+            }
+        }
+    }
+
+    pub(super) fn answer_outcome(&mut self, to: Caller, outcome: Outcome, syncs: u32) {
+        self.respond(to, Response::Outcome { outcome, syncs });
+    }
+}

@@ -1,0 +1,205 @@
+//! What became of an attempt? Asked by clients and by participants.
+
+use super::office::Progress;
+use super::read::Waiting;
+use super::{Cx, Group};
+use crate::effect::{Effect, EngineRows, ReadToken};
+use crate::peer::PeerBody;
+use crate::request::{Refusal, Response};
+use crate::types::{AbortReason, AttemptId, Caller, Key, Outcome, Participant};
+use synod_paxos::{GroupId, Term, Timestamp};
+
+/// Versions of the anchor key a status query looks at, newest first.
+const LOOKUP_STEPS: u32 = 32;
+
+impl Group {
+    /// A client's question, after it lost its answer (U4).
+    pub(super) fn handle_status(
+        &mut self,
+        cx: &Cx,
+        from: Caller,
+        attempt: AttemptId,
+        anchor: Key,
+        named: Term,
+    ) {
+        let Some(current) = self.term() else { return };
+        if named.group != self.shard || named > current {
+            return self.refuse(from, Refusal::NotLeader { hint: None });
+        }
+        let one = self.state.one_shard.get(attempt).map(Outcome::Committed);
+        if let Some(outcome) = one.or_else(|| self.told(attempt)) {
+            return self.answer_outcome(from, outcome, 0);
+        }
+        let Some(office) = self.office.as_deref() else {
+            return;
+        };
+        if office.coordinations.contains_key(&attempt) || self.state.knows(attempt) {
+            return self.respond(from, Response::Pending);
+        }
+        match office.active.get(&attempt).map(|a| &a.progress) {
+            None | Some(Progress::Running) => {}
+            Some(_) => return self.respond(from, Response::Pending),
+        }
+        if let Some(reason) = office.nos.get(attempt) {
+            return self.answer_outcome(from, Outcome::Aborted(reason), 0);
+        }
+        let mut floor = self.state.unknown_below();
+        if named == current {
+            floor = floor.max(office.nos.floor_millis());
+        }
+        if attempt.millis() < floor {
+            return self.look_up(from, attempt, anchor);
+        }
+        // Neither intent nor record nor outcome: no, and for good (T4).
+        let reason = if named == current {
+            AbortReason::NeverStaged
+        } else {
+            AbortReason::TermEnded
+        };
+        self.drop_active(cx, attempt, reason);
+        self.remember_no(attempt, reason);
+        self.answer_outcome(from, Outcome::Aborted(reason), 0);
+    }
+
+    /// A version at the anchor key that names the attempt proves a yes, and only a yes (T7).
+    fn look_up(&mut self, from: Caller, attempt: AttemptId, anchor: Key) {
+        let at = self.last();
+        if let Some(version) = self.overlay.get(&anchor)
+            && version.attempt == attempt
+        {
+            return self.answer_outcome(from, Outcome::Committed(version.timestamp), 0);
+        }
+        if self.waiting.len() >= self.settings.waiters {
+            return self.overloaded(from);
+        }
+        self.read_anchor(from, attempt, anchor, LOOKUP_STEPS, at);
+    }
+
+    fn read_anchor(
+        &mut self,
+        from: Caller,
+        attempt: AttemptId,
+        anchor: Key,
+        steps: u32,
+        at: Timestamp,
+    ) {
+        let id = self.new_request();
+        let keys = vec![anchor.clone()];
+        let waiting = Waiting::Lookup {
+            from,
+            attempt,
+            anchor,
+            steps,
+        };
+        self.waiting.insert(id, waiting);
+        self.effects.push(Effect::Read {
+            token: ReadToken(id),
+            keys,
+            scan: None,
+            at,
+        });
+    }
+
+    pub(super) fn looked_up(
+        &mut self,
+        from: Caller,
+        attempt: AttemptId,
+        anchor: Key,
+        steps: u32,
+        engine: EngineRows,
+    ) {
+        let version = engine.versions.into_iter().next().flatten();
+        match version {
+            Some(v) if v.attempt == attempt => {
+                self.answer_outcome(from, Outcome::Committed(v.timestamp), 0);
+            }
+            Some(v) if steps > 0 && v.timestamp > self.state.horizon => {
+                let at = Timestamp(v.timestamp.0.saturating_sub(1));
+                self.read_anchor(from, attempt, anchor, steps - 1, at);
+            }
+            _ => self.respond(from, Response::Expired),
+        }
+    }
+
+    /// A participant asks; asking never aborts (T5).
+    pub(super) fn handle_ask(&mut self, attempt: AttemptId, anchor: Key, from: Key) {
+        let recorded = self
+            .state
+            .records
+            .get(&attempt)
+            .is_some_and(|r| r.outcome.is_some());
+        let list = self.known_participants(attempt);
+        let asker = list.iter().find(|p| p.anchor == from);
+        if !list.is_empty() && asker.is_none() {
+            return self.answer_stranger(attempt, anchor, from);
+        }
+        let hint = asker.map_or(GroupId(0), |p| p.shard);
+        let body = match self.told(attempt) {
+            Some(outcome) => PeerBody::Resolve { outcome, recorded },
+            None => PeerBody::Pending,
+        };
+        self.tell_anchor(hint, from, anchor, attempt, body);
+    }
+
+    fn known_participants(&self, attempt: AttemptId) -> Vec<Participant> {
+        let work = self
+            .office
+            .as_deref()
+            .and_then(|o| o.coordinations.get(&attempt))
+            .map(|c| c.participants.clone());
+        work.or_else(|| {
+            let record = self.state.records.get(&attempt)?;
+            Some(record.participants.clone())
+        })
+        .unwrap_or_default()
+    }
+
+    /// A participant with an unresolved intent wants it ended (T5).
+    pub(super) fn handle_ask_or_abort(
+        &mut self,
+        cx: &Cx,
+        attempt: AttemptId,
+        anchor: Key,
+        from: Key,
+        participants: Vec<Participant>,
+    ) {
+        let Some(office) = self.office.as_deref() else {
+            return;
+        };
+        let progress = office.active.get(&attempt).map(|a| &a.progress);
+        // A proposed Commit counts as a record.
+        let proposed = matches!(progress, Some(Progress::Intent(_) | Progress::OneShard(_)));
+        let known = office.coordinations.contains_key(&attempt) || self.state.knows(attempt);
+        if known || proposed {
+            return self.handle_ask(attempt, anchor, from);
+        }
+        let listed = participants.binary_search_by(|p| p.anchor.cmp(&from)).is_ok();
+        let owned = participants.iter().any(|p| p.anchor == anchor);
+        if !listed || !owned {
+            self.counters.strays += 1;
+            return;
+        }
+        if let Some(list) = self.queued_participants(attempt) {
+            // Dropping it remembers the no and has the abort decided for its own list.
+            self.drop_active(cx, attempt, AbortReason::NeverStaged);
+            if !list.iter().any(|p| p.anchor == from) {
+                self.answer_stranger(attempt, anchor, from);
+            }
+            return;
+        }
+        if attempt.millis() < self.state.forget_floor {
+            // A record that was forgotten had an ack of everybody on its list,
+            // so this asker's intent never had one, and no Commit of that age is
+            // let in any more. If it is a late copy of the question, its sender
+            // has its resolution and ignores this.
+            let body = PeerBody::Resolve {
+                outcome: Outcome::Aborted(AbortReason::NeverStaged),
+                recorded: true,
+            };
+            return self.tell_anchor(GroupId(0), from, anchor, attempt, body);
+        }
+        self.drop_active(cx, attempt, AbortReason::NeverStaged);
+        let reason = AbortReason::NeverStaged;
+        self.abort_unstaged(attempt, anchor, participants, reason);
+    }
+}

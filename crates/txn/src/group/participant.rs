@@ -1,0 +1,432 @@
+//! A shard with an intent: votes, resolutions, polls.
+
+use super::office::{Active, Open, Phase, Progress, Timer};
+use super::{Cx, Group};
+use crate::command::{Command, Intent};
+use crate::locks::{Age, Stage};
+use crate::peer::{PeerBody, Vote};
+use crate::types::{AbortReason, AttemptId, Key, Outcome};
+use synod_paxos::{GroupId, Term};
+
+impl Group {
+    /// Taking office, first: locks of open intents, writes and reads (T1).
+    pub(super) fn adopt_locks(&mut self) {
+        self.with_office(|_, office, state| {
+            for (attempt, intent) in &state.intents {
+                let age = Age::new(intent.priority, *attempt);
+                office.locks.adopt(age, &intent.writes, &intent.reads);
+            }
+        });
+    }
+
+    /// Taking office, last: votes of unresolved intents again.
+    pub(super) fn adopt_intents(&mut self, cx: &Cx) {
+        let mine: Vec<AttemptId> = self
+            .state
+            .intents
+            .values()
+            .filter(|intent| intent.here != intent.coordinator)
+            .map(|intent| intent.attempt)
+            .collect();
+        for attempt in mine {
+            self.open_intent(cx, attempt);
+        }
+    }
+
+    fn open_intent(&mut self, cx: &Cx, attempt: AttemptId) {
+        let at = cx.now.plus(self.settings.backoff(0));
+        self.with_office(|_, office, _| {
+            let open = Open {
+                since: cx.now,
+                tries: 0,
+                resolved: None,
+            };
+            office.open.insert(attempt, open);
+            office.timers.arm(at, Timer::Participant(attempt));
+        });
+        self.send_vote(attempt);
+    }
+
+    /// An Intent entry of this term was decided.
+    pub(super) fn intent_applied(&mut self, cx: &Cx, attempt: AttemptId, fresh: bool) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let active: Option<Active> = office.active.remove(&attempt);
+        if active.is_some() {
+            office.proposed = office.proposed.saturating_sub(1);
+        }
+        if !fresh {
+            // Something else of the attempt was decided first: it holds nothing.
+            office.locks.release(attempt);
+            return;
+        }
+        office.locks.set_stage(attempt, Stage::Decided);
+        let Some(intent) = self.state.intents.get(&attempt) else {
+            return;
+        };
+        if intent.here == intent.coordinator {
+            return self.staged_applied(attempt);
+        }
+        // An abort that overtook the entry has its resolution in the log already.
+        if !office.open.contains_key(&attempt) {
+            self.open_intent(cx, attempt);
+        }
+    }
+
+    /// Tells the coordinator about an intent that is decided (U3: durable).
+    pub(super) fn send_vote(&mut self, attempt: AttemptId) {
+        let resolved = self
+            .office
+            .as_deref()
+            .and_then(|o| o.open.get(&attempt))
+            .is_some_and(|open| open.resolved.is_some());
+        let Some(intent) = self.state.intents.get(&attempt) else {
+            return;
+        };
+        if resolved || intent.here == intent.coordinator {
+            return;
+        }
+        let here = &intent.participants[intent.here as usize];
+        let coordinator = intent.participants[intent.coordinator as usize].clone();
+        let body = PeerBody::Vote {
+            vote: Vote::Yes(intent.timestamp),
+            term: here.term,
+        };
+        let anchor = here.anchor.clone();
+        self.tell(&coordinator, &anchor, attempt, body);
+    }
+
+    /// A participant's timer fired: vote again; after a while, ask for an end (T5, T9).
+    pub(super) fn repeat_vote(&mut self, cx: &Cx, attempt: AttemptId) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let Some(open) = office.open.get_mut(&attempt) else {
+            return;
+        };
+        if open.resolved.is_some() {
+            return;
+        }
+        open.tries = open.tries.saturating_add(1);
+        let again = cx.now.plus(self.settings.backoff(open.tries));
+        let impatient = cx.now.since(open.since) >= self.settings.staged_timeout_nanos;
+        office.timers.arm(again, Timer::Participant(attempt));
+        self.send_vote(attempt);
+        if !impatient {
+            return;
+        }
+        let Some(intent) = self.state.intents.get(&attempt) else {
+            return;
+        };
+        let anchor = intent.participants[intent.here as usize].anchor.clone();
+        let coordinator = intent.participants[intent.coordinator as usize].clone();
+        let body = PeerBody::AskOrAbort {
+            participants: intent.participants.clone(),
+        };
+        self.tell(&coordinator, &anchor, attempt, body);
+    }
+
+    pub(super) fn handle_resolve(
+        &mut self,
+        cx: &Cx,
+        attempt: AttemptId,
+        anchor: Key,
+        from: Key,
+        outcome: Outcome,
+        recorded: bool,
+    ) {
+        if recorded {
+            let names = (anchor.clone(), from.clone());
+            self.with_office(|_, office, state| {
+                let open = state.intents.contains_key(&attempt)
+                    || state.resolutions.contains_key(&attempt)
+                    || office.active.contains_key(&attempt);
+                if open {
+                    office.acks.insert(attempt, names);
+                }
+            });
+        }
+        if let Some(resolution) = self.state.resolutions.get(&attempt).copied() {
+            if !agree(resolution.outcome, outcome) {
+                self.counters.contradictions += 1;
+            } else if resolution.recorded {
+                self.ack_resolution(attempt);
+            } else if recorded {
+                self.record_resolution(attempt, outcome);
+            }
+            return;
+        }
+        if self.state.records.contains_key(&attempt) || self.coordinates(attempt) {
+            // One's own coordinator needs no telling; somebody else's is confused.
+            self.counters.strays += 1;
+            return;
+        }
+        let proposed = self.progress_is_intent(attempt);
+        if let Some(intent) = self.state.intents.get(&attempt) {
+            let refused =
+                matches!(outcome, Outcome::Committed(s) if s < intent.timestamp);
+            if refused {
+                self.counters.contradictions += 1;
+                return;
+            }
+        } else if !proposed {
+            return self.resolve_unknown(cx, attempt, anchor, from, outcome, recorded);
+        } else if matches!(outcome, Outcome::Committed(_)) {
+            // A commit needs this shard's yes, which it has not given yet.
+            self.counters.contradictions += 1;
+            return;
+        }
+        self.resolve_intent(cx, attempt, outcome, recorded);
+    }
+
+    /// The outcome of an attempt that has nothing here.
+    fn resolve_unknown(
+        &mut self,
+        cx: &Cx,
+        attempt: AttemptId,
+        anchor: Key,
+        from: Key,
+        outcome: Outcome,
+        recorded: bool,
+    ) {
+        let forgotten = attempt.millis() < self.state.forget_floor;
+        match outcome {
+            Outcome::Aborted(reason) => {
+                // A Commit that comes later is refused: in this term by memory,
+                // after it by its term (T4). No entry is needed.
+                if self.has_one_shard(attempt) {
+                    self.counters.contradictions += 1;
+                    return;
+                }
+                self.drop_active(cx, attempt, reason);
+                self.with_office(|_, office, _| office.acks.remove(&attempt));
+                self.remember_no(attempt, reason);
+                if recorded {
+                    self.ack(attempt, anchor, from);
+                }
+            }
+            Outcome::Committed(_) if forgotten => {
+                if recorded {
+                    self.ack(attempt, anchor, from);
+                }
+            }
+            Outcome::Committed(_) => self.counters.contradictions += 1,
+        }
+    }
+
+    fn has_one_shard(&self, attempt: AttemptId) -> bool {
+        self.state.one_shard.get(attempt).is_some()
+            || self.office.as_deref().is_some_and(|o| {
+                o.active
+                    .get(&attempt)
+                    .is_some_and(|a| matches!(a.progress, Progress::OneShard(_)))
+            })
+    }
+
+    fn coordinates(&self, attempt: AttemptId) -> bool {
+        self.office
+            .as_deref()
+            .is_some_and(|o| o.coordinations.contains_key(&attempt))
+    }
+
+    fn progress_is_intent(&self, attempt: AttemptId) -> bool {
+        self.office.as_deref().is_some_and(|o| {
+            o.active
+                .get(&attempt)
+                .is_some_and(|a| matches!(a.progress, Progress::Intent(_)))
+        })
+    }
+
+    /// In one step: `last` rises, the resolution takes its slot, what was
+    /// written becomes readable, and the locks pass on. Whoever gets them
+    /// proposes into later slots, so nothing decided can rest on a resolution
+    /// that was lost; and if this term ends first, the intent is still in the
+    /// state and its locks are back before anybody reads.
+    fn resolve_intent(&mut self, cx: &Cx, attempt: AttemptId, outcome: Outcome, recorded: bool) {
+        let before = self.with_office(|_, office, _| {
+            let open = office.open.entry(attempt).or_insert(Open {
+                since: cx.now,
+                tries: 0,
+                resolved: None,
+            });
+            let before = open.resolved;
+            open.resolved = Some((outcome, recorded || before.is_some_and(|(_, r)| r)));
+            office.timers.disarm(Timer::Participant(attempt));
+            before
+        });
+        match before.flatten() {
+            Some((known, _)) if !agree(known, outcome) => {
+                self.counters.contradictions += 1;
+                self.with_office(|_, office, _| {
+                    if let Some(open) = office.open.get_mut(&attempt) {
+                        open.resolved = before.flatten();
+                    }
+                });
+                return;
+            }
+            // Proposed already, and nothing new in this one.
+            Some((_, known_recorded)) if known_recorded || !recorded => return,
+            Some(_) => {}
+            None => self.pass_on(attempt, outcome),
+        }
+        let command = Command::Resolve {
+            attempt,
+            outcome,
+            recorded,
+        };
+        self.propose(command, true);
+    }
+
+    /// Makes an outcome readable and lets the locks go. For a participant the
+    /// resolution, for a coordinator the outcome entry is proposed in this step.
+    pub(super) fn pass_on(&mut self, attempt: AttemptId, outcome: Outcome) {
+        if let Outcome::Committed(timestamp) = outcome
+            && let Some(intent) = self.state.intents.get(&attempt)
+        {
+            for write in &intent.writes {
+                let value = write.value.clone();
+                self.overlay
+                    .insert_provisional(&write.key, timestamp, attempt, value);
+            }
+            if let Some(office) = self.office.as_deref_mut() {
+                office.last = office.last.max(timestamp);
+            }
+        }
+        if let Some(office) = self.office.as_deref_mut() {
+            office.locks.release(attempt);
+            office.wounds.remove(&attempt);
+            office.timers.disarm(Timer::Wound(attempt));
+        }
+    }
+
+    /// A resolution that is decided, but not as recorded: say so by an entry (T6).
+    fn record_resolution(&mut self, attempt: AttemptId, outcome: Outcome) {
+        let first = self.with_office(|_, office, _| office.recording.insert(attempt));
+        if first == Some(true) {
+            let command = Command::Resolve {
+                attempt,
+                outcome,
+                recorded: true,
+            };
+            self.propose(command, true);
+        }
+    }
+
+    /// A resolution is decided: ack, once the outcome is recorded.
+    pub(super) fn resolve_applied(&mut self, attempt: AttemptId) {
+        let Some(resolution) = self.state.resolutions.get(&attempt).copied() else {
+            return;
+        };
+        let wanted = self.with_office(|_, office, _| {
+            office.recording.remove(&attempt);
+            office.locks.release(attempt);
+            let recorded_follows = office
+                .open
+                .get(&attempt)
+                .and_then(|open| open.resolved)
+                .is_some_and(|(_, recorded)| recorded);
+            if resolution.recorded || !recorded_follows {
+                office.open.remove(&attempt);
+                office.timers.disarm(Timer::Participant(attempt));
+            }
+        });
+        if wanted.is_some() && resolution.recorded {
+            self.ack_resolution(attempt);
+        }
+    }
+
+    fn ack_resolution(&mut self, attempt: AttemptId) {
+        let Some(names) = self.with_office(|_, office, _| office.acks.remove(&attempt)) else {
+            return;
+        };
+        if let Some((anchor, from)) = names {
+            self.ack(attempt, anchor, from);
+        }
+    }
+
+    fn ack(&mut self, attempt: AttemptId, anchor: Key, to: Key) {
+        let hint = self.coordinator_hint(attempt);
+        self.tell_anchor(hint, to, anchor, attempt, PeerBody::Ack);
+    }
+
+    /// Where the coordinator was when last known; 0 if nothing is known of the
+    /// attempt, then the driver looks its anchor up (T10).
+    fn coordinator_hint(&self, attempt: AttemptId) -> GroupId {
+        if let Some(intent) = self.state.intents.get(&attempt) {
+            return intent.participants[intent.coordinator as usize].shard;
+        }
+        let resolution = self.state.resolutions.get(&attempt);
+        resolution.map_or(GroupId(0), |r| r.coordinator)
+    }
+
+    /// A coordinator that inherited Staged wants to know (T4).
+    pub(super) fn handle_poll(
+        &mut self,
+        cx: &Cx,
+        attempt: AttemptId,
+        anchor: Key,
+        from: Key,
+        named: Term,
+    ) {
+        let Some(current) = self.term() else { return };
+        if named.group != self.shard || named > current {
+            return;
+        }
+        let answer = self.answer_poll(cx, attempt, named == current);
+        if let Some(vote) = answer {
+            let body = PeerBody::Vote { vote, term: named };
+            let hint = self.coordinator_hint(attempt);
+            self.tell_anchor(hint, from, anchor, attempt, body);
+        }
+    }
+
+    /// None: an entry of it is on its way; the vote follows its apply.
+    fn answer_poll(&mut self, cx: &Cx, attempt: AttemptId, same_term: bool) -> Option<Vote> {
+        if let Some(intent) = self.state.intents.get(&attempt) {
+            return Some(Vote::Yes(intent.timestamp));
+        }
+        if let Some(resolution) = self.state.resolutions.get(&attempt) {
+            // s is the maximum of all ts_i, so saying s gives the same maximum.
+            return Some(match resolution.outcome {
+                Outcome::Committed(s) => Vote::Yes(s),
+                Outcome::Aborted(reason) => Vote::No(reason),
+            });
+        }
+        if self.progress_is_intent(attempt) || self.has_one_shard(attempt) {
+            return None;
+        }
+        self.drop_active(cx, attempt, AbortReason::NeverStaged);
+        if same_term {
+            self.remember_no(attempt, AbortReason::NeverStaged);
+        }
+        let said = self
+            .office
+            .as_deref()
+            .and_then(|o| o.nos.get(attempt))
+            .unwrap_or(AbortReason::TermEnded);
+        Some(Vote::No(said))
+    }
+
+    /// The coordinator's own intent, as the participants of a record know it.
+    pub(super) fn own_intent(&self, attempt: AttemptId) -> Option<&Intent> {
+        self.state.intents.get(&attempt).map(|b| &**b)
+    }
+
+    /// Whether a coordinator has said how it ended, or may have.
+    pub(super) fn phase(&self, attempt: AttemptId) -> Option<Phase> {
+        self.office
+            .as_deref()
+            .and_then(|o| o.coordinations.get(&attempt))
+            .map(|c| c.phase)
+    }
+}
+
+/// Whether two outcomes are the same decision. Reasons may be told differently.
+fn agree(a: Outcome, b: Outcome) -> bool {
+    match (a, b) {
+        (Outcome::Committed(x), Outcome::Committed(y)) => x == y,
+        (Outcome::Aborted(_), Outcome::Aborted(_)) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,93 @@
+//! Everything that is repeated or given up, and the slow housekeeping.
+
+use super::office::{Phase, Progress, Timer};
+use super::{Cx, Group};
+use crate::command::Command;
+use crate::types::{AbortReason, AttemptId};
+use synod_paxos::{Mono, Timestamp};
+
+/// How soon a commit that waits for a timestamp limit looks again; nanoseconds.
+pub(super) const LIMIT_NANOS: u64 = 5_000_000;
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+impl Group {
+    /// When [`Group::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        self.office.as_deref().and_then(|o| o.timers.next())
+    }
+
+    /// Does what is due at `cx.now`.
+    pub fn handle_timeout(&mut self, cx: &Cx) {
+        while let Some(timer) = self
+            .office
+            .as_deref_mut()
+            .and_then(|o| o.timers.pop(cx.now))
+        {
+            match timer {
+                Timer::Client(client) => self.check_client(cx, client),
+                Timer::Deadline(attempt) => self.deadline(cx, attempt),
+                Timer::Participant(attempt) => self.repeat_vote(cx, attempt),
+                Timer::Coordinator(attempt) => self.press(cx, attempt),
+                Timer::Wound(attempt) => self.repeat_wound(cx, attempt),
+                Timer::Housekeeping => self.housekeeping(cx),
+                Timer::Limit => self.repeat_limit(cx),
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// A Commit took too long: queued, it is dropped; staged, it is aborted if T3 allows.
+    fn deadline(&mut self, cx: &Cx, attempt: AttemptId) {
+        let Some(office) = self.office.as_deref() else {
+            return;
+        };
+        let queued = office
+            .active
+            .get(&attempt)
+            .is_some_and(|a| matches!(a.progress, Progress::Queued(_)));
+        let voting = office
+            .coordinations
+            .get(&attempt)
+            .is_some_and(|c| c.own && c.phase == Phase::Voting);
+        if queued {
+            self.drop_active(cx, attempt, AbortReason::Deadline);
+        } else if voting {
+            self.start_abort(attempt, AbortReason::Deadline);
+        }
+    }
+
+    fn repeat_limit(&mut self, cx: &Cx) {
+        self.unpark(cx);
+        let waits = self
+            .office
+            .as_deref()
+            .is_some_and(|o| !o.parked.is_empty());
+        if waits {
+            self.arm(cx.now.plus(LIMIT_NANOS), Timer::Limit);
+        }
+    }
+
+    pub(super) fn arm_housekeeping(&mut self, cx: &Cx) {
+        let shortest = self.settings.window_millis.min(self.settings.horizon_millis);
+        let pause = (shortest / 10).max(1).saturating_mul(NANOS_PER_MILLI);
+        self.arm(cx.now.plus(pause), Timer::Housekeeping);
+    }
+
+    /// Raises floor and horizon by entries, where there is something to drop.
+    fn housekeeping(&mut self, cx: &Cx) {
+        let now_millis = cx.clock.earliest.0 / NANOS_PER_MILLI;
+        let floor_millis = now_millis.saturating_sub(self.settings.window_millis);
+        if floor_millis > self.state.forget_floor && self.state.has_below(floor_millis) {
+            self.propose(Command::Forget { floor_millis }, true);
+        }
+        let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);
+        let horizon = cx.clock.earliest.0.saturating_sub(kept);
+        let horizon = Timestamp(horizon.min(self.state.last.0));
+        if horizon > self.state.horizon {
+            self.propose(Command::Horizon { horizon }, true);
+        }
+        self.arm_housekeeping(cx);
+    }
+}

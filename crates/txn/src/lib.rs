@@ -1,0 +1,24 @@
+//! Transactions over groups: clocks' arithmetic, the lock table, participant,
+//! coordinator, and the client's side of a transaction. Sans-IO and
+//! deterministic, like all of ring 0.
+
+pub mod client;
+pub mod command;
+pub mod effect;
+pub mod group;
+pub mod locks;
+pub mod overlay;
+pub mod peer;
+pub mod request;
+pub mod settings;
+pub mod state;
+pub mod types;
+
+pub use command::Command;
+pub use effect::{Effect, ReadToken, WriteBatch};
+pub use group::{Cx, Group};
+pub use peer::PeerMessage;
+pub use request::{CommitRequest, Request, Response};
+pub use settings::GroupSettings;
+pub use state::RestoreError;
+pub use types::*;

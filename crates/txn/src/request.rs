@@ -1,0 +1,197 @@
+//! What clients ask of one shard's leader, and what it answers.
+
+use crate::types::{
+    AbortReason, AttemptId, ClientId, Key, Outcome, Participant, Priority, Row, SessionId, Span,
+    Version, Write,
+};
+use serde::{Deserialize, Serialize};
+use synod_paxos::{Term, Timestamp};
+
+/// How a read inside a transaction locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LockMode {
+    /// Shared with other readers.
+    Shared,
+    /// Exclusive: read for update.
+    Exclusive,
+}
+
+/// A range read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanRange {
+    /// The keys to visit.
+    pub span: Span,
+    /// Rows wanted at most.
+    pub limit: u32,
+    /// From the end downwards.
+    pub reverse: bool,
+}
+
+/// A request to one shard's leader. New variants are only added at the end.
+/// Repeating any of them is safe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Newest versions, one shard, no transaction: each linearizable on its own
+    /// moment, all at the same moment.
+    Latest {
+        /// Keys to read.
+        keys: Vec<Key>,
+        /// A range to read.
+        scan: Option<ScanRange>,
+    },
+    /// Locks, then reads, inside a transaction.
+    LockedRead {
+        /// The transaction's attempt.
+        attempt: AttemptId,
+        /// Its age.
+        priority: Priority,
+        /// Who keeps the session alive.
+        client: ClientId,
+        /// The session and its term, once the shard has opened one.
+        session: Option<(Term, SessionId)>,
+        /// Keys to lock and read.
+        keys: Vec<Key>,
+        /// A range to lock and read. Only what was visited stays locked: up to
+        /// and including the last row answered, or all of it if the scan was exhausted.
+        scan: Option<ScanRange>,
+        /// How to lock.
+        mode: LockMode,
+    },
+    /// Commit of everything the transaction has in this shard.
+    Commit(Box<CommitRequest>),
+    /// End of a transaction without writes: are all its locks still held, and
+    /// does this leader still lead? Releases them.
+    Validate {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The session and its term.
+        session: (Term, SessionId),
+        /// Keep the locks until all shards answered; then `Release` frees them.
+        keep: bool,
+    },
+    /// Give up the attempt here: drop its locks and queued requests.
+    Release {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The session and its term, if known.
+        session: Option<(Term, SessionId)>,
+    },
+    /// How did this attempt end? Sent to the coordinator shard by its anchor.
+    Status {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The coordinator's anchor key, in this shard.
+        anchor: Key,
+        /// The term its Commit named for the coordinator.
+        term: Term,
+    },
+    /// Which term is it? For writes to shards that nothing was read from.
+    Locate,
+}
+
+/// The parts of a Commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRequest {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its age.
+    pub priority: Priority,
+    /// Who commits.
+    pub client: ClientId,
+    /// The session here, if anything was read here.
+    pub session: Option<SessionId>,
+    /// The writes in this shard (ascending keys, each once).
+    pub writes: Vec<Write>,
+    /// The spans read in this shard (used by optimistic mode; locks are
+    /// authoritative in pessimistic mode).
+    pub reads: Vec<Span>,
+    /// All participants, this shard included, ascending by anchor.
+    pub participants: Vec<Participant>,
+    /// Index into `participants` of this shard.
+    pub here: u32,
+    /// Index into `participants` of the coordinator.
+    pub coordinator: u32,
+    /// Give up if locks or votes take longer than this; milliseconds.
+    pub timeout_millis: u32,
+    /// Optimistic mode's snapshot; none in pessimistic mode.
+    pub snapshot: Option<Timestamp>,
+}
+
+/// A leader's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// To `Latest` and `LockedRead`.
+    Read {
+        /// The leader's term.
+        term: Term,
+        /// The session, for locked reads.
+        session: Option<SessionId>,
+        /// One per key, in order; none = never written or collected.
+        versions: Vec<Option<Version>>,
+        /// The scan's rows.
+        rows: Vec<Row>,
+        /// Whether the scan stopped at a bound with keys left: go on after the last row.
+        more: bool,
+        /// The leader's wall clock (for ids and priorities taken from the cluster).
+        now: Timestamp,
+    },
+    /// To `Commit` (from the coordinator) and `Status`.
+    Outcome {
+        /// How it ended.
+        outcome: Outcome,
+        /// Syncs of this shard's log that the answer waited for (a counter for benchmarks).
+        syncs: u32,
+    },
+    /// To `Commit`, from a participant that is not the coordinator: the intent is
+    /// proposed or the vote sent; the outcome comes from the coordinator.
+    Voting,
+    /// To `Validate`: everything still held. `confirmed` = under lease or by a round.
+    Valid,
+    /// To `Release`.
+    Released,
+    /// To `Status`: not decided yet; ask again.
+    Pending,
+    /// To `Status`: so old that the outcome may have been forgotten (T6).
+    Expired,
+    /// To `Locate`.
+    Located {
+        /// The leader's term.
+        term: Term,
+        /// The leader's wall clock.
+        now: Timestamp,
+    },
+    /// Refused, nothing was proposed for this request.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// This replica is not the leader in office. For a Commit this says nothing
+    /// about an earlier copy of it: ask the status.
+    NotLeader {
+        /// Who might be.
+        hint: Option<synod_paxos::NodeId>,
+    },
+    /// The Commit names another term than this leader's. For an older term it is
+    /// final: this leader knows nothing of the attempt, and nothing can come of it.
+    WrongTerm {
+        /// The leader's term.
+        current: Term,
+        /// Whether the refusal is final for the attempt here.
+        last_word: bool,
+    },
+    /// The transaction lost its locks here; abort and retry with the age kept.
+    Aborted(AbortReason),
+    /// Too much to do; nothing was proposed.
+    Overloaded {
+        /// Come back after; milliseconds.
+        retry_after_millis: u32,
+    },
+    /// The key lies in no range of this shard.
+    WrongShard,
+    /// The request breaks a bound; says which.
+    Invalid(String),
+    /// A timestamp above the granted limit would be needed, or the clock is quarantined.
+    Clock,
+}

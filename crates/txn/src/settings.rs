@@ -1,0 +1,84 @@
+//! Numbers a shard's transaction machine runs by.
+
+use serde::{Deserialize, Serialize};
+
+const MILLI: u64 = 1_000_000;
+
+/// How far a new term lifts the replicated `last` (K1): a leader may always
+/// assign timestamps up to its replicated `last` plus this, so a clock that
+/// was corrected backwards stops nothing. Nanoseconds.
+pub const TERM_INCREMENT: u64 = 1_000_000;
+
+/// Outcomes of one-shard transactions a shard remembers. Part of the
+/// replicated state machine (P7): the same in every replica of every version.
+pub const ONE_SHARD_MEMORY: usize = 1 << 17;
+
+/// Keys one read names, at most.
+pub const MAX_READ_KEYS: usize = 4096;
+
+/// Settings of one [`crate::Group`]. None of them is needed for safety.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSettings {
+    /// A session ends this long after its client was last seen; nanoseconds.
+    pub session_nanos: u64,
+    /// A session that asked for nothing this long ends even if its client lives:
+    /// a read that came late, after its transaction was given up, must not hold
+    /// its lock as long as the client lives; nanoseconds.
+    pub idle_nanos: u64,
+    /// A participant asks its coordinator to end an intent after this; nanoseconds (T5).
+    pub staged_timeout_nanos: u64,
+    /// First pause before a question is repeated (T9); doubles; nanoseconds.
+    pub retry_nanos: u64,
+    /// Longest pause between repetitions; nanoseconds.
+    pub retry_max_nanos: u64,
+    /// Outcomes are remembered at least this long (T6); milliseconds.
+    pub window_millis: u64,
+    /// Versions are kept at least this long (R5); milliseconds.
+    pub horizon_millis: u64,
+    /// Bytes of writes in one entry, at most; bigger intents go in parts.
+    pub entry_bytes: usize,
+    /// Requests that wait for locks, reads or rounds, at most.
+    pub waiters: usize,
+    /// Sessions, at most.
+    pub sessions: usize,
+    /// Commits proposed and not yet decided, at most.
+    pub proposed: usize,
+    /// Attempts that ended in this term without an entry, remembered at most (T7).
+    pub ended: usize,
+    /// Attempts of which a vote came before the Commit, at most.
+    pub early_votes: usize,
+    /// What `Overloaded` tells a client to wait; milliseconds.
+    pub overload_millis: u32,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            session_nanos: 10_000 * MILLI,
+            idle_nanos: 300_000 * MILLI,
+            staged_timeout_nanos: 1_000 * MILLI,
+            retry_nanos: 100 * MILLI,
+            retry_max_nanos: 1_000 * MILLI,
+            window_millis: 10 * 60 * 1_000,
+            horizon_millis: 60 * 60 * 1_000,
+            entry_bytes: 8 << 20,
+            waiters: 20_000,
+            sessions: 100_000,
+            proposed: 50_000,
+            ended: 1 << 17,
+            early_votes: 10_000,
+            overload_millis: 50,
+        }
+    }
+}
+
+impl GroupSettings {
+    /// The pause before repetition number `tries` (from 0); nanoseconds.
+    #[must_use]
+    pub fn backoff(&self, tries: u32) -> u64 {
+        self.retry_nanos
+            .saturating_mul(1 << tries.min(16))
+            .min(self.retry_max_nanos)
+            .max(1)
+    }
+}

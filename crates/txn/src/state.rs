@@ -1,0 +1,453 @@
+//! The replicated state of a shard's transactions: a pure function of its
+//! decided entries (P7).
+//!
+//! The first of {Staged, Abort, Committed} per attempt wins; later ones change
+//! nothing. Everything here is ordered, so that equal states encode equally.
+
+use crate::command::{Command, Intent};
+use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
+use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use synod_paxos::{ClusterVersion, GroupId, Slot, Term, TermStart, Timestamp};
+
+/// The format a checkpoint is written in.
+const FORMAT: u8 = 1;
+
+/// A checkpoint that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Nothing in it.
+    #[error("the checkpoint of shard {0} is empty; fetch a snapshot from another replica")]
+    Empty(GroupId),
+    /// Written by a newer version of this program.
+    #[error(
+        "the checkpoint of shard {shard} has format {found}, this program reads up to {FORMAT}; \
+         run the newer program or fetch a snapshot from another replica"
+    )]
+    Format {
+        /// The shard.
+        shard: GroupId,
+        /// The format found.
+        found: u8,
+    },
+    /// Damaged.
+    #[error("the checkpoint of shard {shard} is damaged ({source}); fetch a snapshot from another replica")]
+    Damaged {
+        /// The shard.
+        shard: GroupId,
+        /// What the decoder said.
+        source: postcard::Error,
+    },
+}
+
+/// The coordinator's record of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// All participants, this shard included if it is one.
+    pub participants: Vec<Participant>,
+    /// The coordinator's anchor.
+    pub anchor: Key,
+    /// The outcome; none while staged.
+    pub outcome: Option<Outcome>,
+    /// Anchors of participants whose resolution is decided.
+    pub acked: BTreeSet<Key>,
+}
+
+impl Record {
+    /// Whether every participant's resolution is decided.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.outcome.is_some()
+            && self
+                .participants
+                .iter()
+                .all(|p| p.anchor == self.anchor || self.acked.contains(&p.anchor))
+    }
+}
+
+/// What a participant keeps of a resolved intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The outcome is decided in the coordinator shard (T6).
+    pub recorded: bool,
+    /// Where the coordinator was (a hint); 0 if the intent was not known.
+    pub coordinator: GroupId,
+}
+
+/// Outcomes of one-shard transactions, oldest slot first, bounded.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OneShards {
+    order: VecDeque<(AttemptId, Timestamp)>,
+    /// Attempts with an earlier millisecond may have been dropped.
+    floor_millis: u64,
+    #[serde(skip)]
+    index: BTreeMap<AttemptId, Timestamp>,
+}
+
+impl OneShards {
+    fn insert(&mut self, attempt: AttemptId, timestamp: Timestamp) {
+        self.order.push_back((attempt, timestamp));
+        self.index.insert(attempt, timestamp);
+        if self.order.len() > ONE_SHARD_MEMORY {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((attempt, _)) = self.order.pop_front() {
+            self.floor_millis = self.floor_millis.max(attempt.millis() + 1);
+            self.index.remove(&attempt);
+        }
+    }
+
+    /// Drops from the old end what lies below the forget floor.
+    fn forget(&mut self, floor_millis: u64) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(attempt, _)| attempt.millis() < floor_millis)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    /// When `attempt` committed here, if it is remembered.
+    #[must_use]
+    pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {
+        self.index.get(&attempt).copied()
+    }
+
+    fn rebuild(&mut self) {
+        self.index = self.order.iter().copied().collect();
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The last slot applied.
+    pub applied: Slot,
+    /// The term of the last TermStart.
+    pub term: Term,
+    /// The maximum of every timestamp applied (K3).
+    pub last: Timestamp,
+    /// Open intents, with the writes of all their parts.
+    pub intents: BTreeMap<AttemptId, Box<Intent>>,
+    /// Parts whose Intent entry has not come yet: how many, and their writes.
+    pub parts: BTreeMap<AttemptId, (u32, Vec<Write>)>,
+    /// Coordinator records.
+    pub records: BTreeMap<AttemptId, Record>,
+    /// Resolutions of intents whose coordinator is elsewhere.
+    pub resolutions: BTreeMap<AttemptId, Resolution>,
+    /// One-shard outcomes.
+    pub one_shard: OneShards,
+    /// Outcomes of attempts with an earlier millisecond may have been dropped.
+    pub forget_floor: u64,
+    /// Versions shadowed at or below this may be collected.
+    pub horizon: Timestamp,
+    /// The cluster version, as this shard knows it.
+    pub version: ClusterVersion,
+    /// The shard's descriptor and its generation.
+    pub descriptor: (u64, Bytes),
+}
+
+/// One version that an entry made.
+pub type NewVersion = (Key, Timestamp, AttemptId, Option<Value>);
+
+/// What an entry did to the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing the transaction machine has to follow up.
+    Quiet,
+    /// A one-shard transaction committed.
+    OneShard(AttemptId, Timestamp),
+    /// An intent came; false if something else of the attempt had come first.
+    Intent(AttemptId, bool),
+    /// An outcome came; false if there was one already.
+    Outcome(AttemptId, bool),
+    /// A resolution came.
+    Resolved(AttemptId),
+    /// The intent or staged record is gone from memory.
+    Acked,
+}
+
+impl State {
+    /// Applies the command of `slot`; returns what it did and the versions it made.
+    pub fn apply(&mut self, slot: Slot, command: Command) -> (Applied, Vec<NewVersion>) {
+        debug_assert!(slot > self.applied, "P7: entries are applied once, in order");
+        self.applied = slot;
+        match command {
+            Command::OneShard {
+                attempt,
+                timestamp,
+                writes,
+                ..
+            } => self.apply_one_shard(attempt, timestamp, writes),
+            Command::Intent(intent) => (self.apply_intent(intent), Vec::new()),
+            Command::IntentPart {
+                attempt,
+                part,
+                writes,
+            } => {
+                let entry = self.parts.entry(attempt).or_default();
+                if entry.0 == part {
+                    entry.0 += 1;
+                    entry.1.extend(writes);
+                }
+                (Applied::Quiet, Vec::new())
+            }
+            Command::Outcome {
+                attempt,
+                outcome,
+                participants,
+                anchor,
+            } => self.apply_outcome(attempt, outcome, participants, anchor),
+            Command::Resolve {
+                attempt,
+                outcome,
+                recorded,
+            } => self.apply_resolve(attempt, outcome, recorded),
+            Command::Acked {
+                attempt,
+                participants,
+            } => {
+                if let Some(record) = self.records.get_mut(&attempt) {
+                    record.acked.extend(participants);
+                }
+                (Applied::Acked, Vec::new())
+            }
+            other => {
+                self.apply_housekeeping(other);
+                (Applied::Quiet, Vec::new())
+            }
+        }
+    }
+
+    fn apply_housekeeping(&mut self, command: Command) {
+        match command {
+            Command::Forget { floor_millis } => self.forget(floor_millis),
+            Command::Horizon { horizon } => self.horizon = self.horizon.max(horizon),
+            Command::Version(version) => self.version = self.version.max(version),
+            Command::Descriptor {
+                generation,
+                encoded,
+            } if generation > self.descriptor.0 => self.descriptor = (generation, encoded),
+            Command::Close { timestamp } => self.raise(timestamp),
+            _ => {}
+        }
+    }
+
+    /// Applies a new leader's first own entry: `last` rises above everything
+    /// an earlier leader may have used, and nothing of an earlier term can
+    /// follow, so parts that wait for their Intent wait in vain.
+    pub fn apply_term_start(&mut self, shard: GroupId, slot: Slot, start: TermStart) {
+        self.applied = slot;
+        self.term = Term {
+            group: shard,
+            ballot: start.ballot,
+        };
+        self.last = self.last.plus(TERM_INCREMENT).max(start.floor);
+        self.parts.clear();
+    }
+
+    fn raise(&mut self, timestamp: Timestamp) {
+        self.last = self.last.max(timestamp);
+    }
+
+    fn apply_one_shard(
+        &mut self,
+        attempt: AttemptId,
+        timestamp: Timestamp,
+        writes: Vec<Write>,
+    ) -> (Applied, Vec<NewVersion>) {
+        if self.one_shard.get(attempt).is_some() {
+            return (Applied::Quiet, Vec::new());
+        }
+        self.raise(timestamp);
+        self.one_shard.insert(attempt, timestamp);
+        (
+            Applied::OneShard(attempt, timestamp),
+            versions(attempt, timestamp, writes),
+        )
+    }
+
+    fn apply_intent(&mut self, mut intent: Box<Intent>) -> Applied {
+        let attempt = intent.attempt;
+        let parts = self.parts.remove(&attempt);
+        if self.knows(attempt) {
+            return Applied::Intent(attempt, false);
+        }
+        self.raise(intent.timestamp);
+        if let Some((_, mut writes)) = parts {
+            writes.append(&mut intent.writes);
+            intent.writes = writes;
+        }
+        if intent.here == intent.coordinator {
+            let anchor = intent.participants[intent.coordinator as usize]
+                .anchor
+                .clone();
+            self.records.insert(
+                attempt,
+                Record {
+                    participants: intent.participants.clone(),
+                    anchor,
+                    outcome: None,
+                    acked: BTreeSet::new(),
+                },
+            );
+        }
+        self.intents.insert(attempt, intent);
+        Applied::Intent(attempt, true)
+    }
+
+    /// Whether an entry of the attempt took effect here and is still remembered.
+    #[must_use]
+    pub fn knows(&self, attempt: AttemptId) -> bool {
+        self.intents.contains_key(&attempt)
+            || self.records.contains_key(&attempt)
+            || self.resolutions.contains_key(&attempt)
+            || self.one_shard.get(attempt).is_some()
+    }
+
+    fn apply_outcome(
+        &mut self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        participants: Vec<Participant>,
+        anchor: Key,
+    ) -> (Applied, Vec<NewVersion>) {
+        let Some(record) = self.records.get_mut(&attempt) else {
+            // Without Staged only an Abort counts (T5).
+            let fresh = matches!(outcome, Outcome::Aborted(_)) && !self.knows(attempt);
+            if fresh {
+                self.records.insert(
+                    attempt,
+                    Record {
+                        participants,
+                        anchor,
+                        outcome: Some(outcome),
+                        acked: BTreeSet::new(),
+                    },
+                );
+            }
+            return (Applied::Outcome(attempt, fresh), Vec::new());
+        };
+        if record.outcome.is_some() {
+            return (Applied::Outcome(attempt, false), Vec::new());
+        }
+        record.outcome = Some(outcome);
+        let made = self.close_intent(attempt, outcome);
+        (Applied::Outcome(attempt, true), made)
+    }
+
+    fn apply_resolve(
+        &mut self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        recorded: bool,
+    ) -> (Applied, Vec<NewVersion>) {
+        if let Some(resolution) = self.resolutions.get_mut(&attempt) {
+            resolution.recorded |= recorded;
+            return (Applied::Resolved(attempt), Vec::new());
+        }
+        if self.records.contains_key(&attempt) {
+            return (Applied::Quiet, Vec::new());
+        }
+        let intent = self.intents.get(&attempt);
+        let coordinator = intent.map_or(GroupId(0), |i| {
+            i.participants[i.coordinator as usize].shard
+        });
+        let resolution = Resolution {
+            outcome,
+            recorded,
+            coordinator,
+        };
+        self.resolutions.insert(attempt, resolution);
+        let made = self.close_intent(attempt, outcome);
+        (Applied::Resolved(attempt), made)
+    }
+
+    /// Removes the intent; its writes become versions if it committed.
+    fn close_intent(&mut self, attempt: AttemptId, outcome: Outcome) -> Vec<NewVersion> {
+        self.parts.remove(&attempt);
+        if let Outcome::Committed(timestamp) = outcome {
+            self.raise(timestamp);
+        }
+        match (self.intents.remove(&attempt), outcome) {
+            (Some(intent), Outcome::Committed(timestamp)) => {
+                debug_assert!(timestamp >= intent.timestamp, "T5: a commit below ts_i");
+                versions(attempt, timestamp, intent.writes)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Raises the floor, then drops what T6 allows to drop below it.
+    fn forget(&mut self, floor_millis: u64) {
+        if floor_millis <= self.forget_floor {
+            return;
+        }
+        self.forget_floor = floor_millis;
+        let floor = AttemptId(u128::from(floor_millis) << 80);
+        let keep = self.records.split_off(&floor);
+        self.records.retain(|_, record| !record.is_done());
+        self.records.extend(keep);
+        let keep = self.resolutions.split_off(&floor);
+        self.resolutions.retain(|_, r| !r.recorded);
+        self.resolutions.extend(keep);
+        self.one_shard.forget(floor_millis);
+    }
+
+    /// Whether a Forget with this floor would drop anything.
+    #[must_use]
+    pub fn has_below(&self, floor_millis: u64) -> bool {
+        let floor = AttemptId(u128::from(floor_millis) << 80);
+        self.records.range(..floor).any(|(_, r)| r.is_done())
+            || self.resolutions.range(..floor).any(|(_, r)| r.recorded)
+            || self.one_shard.order.front().is_some_and(|(a, _)| *a < floor)
+    }
+
+    /// Below this millisecond, an attempt that is not known may have been
+    /// forgotten; from it on, unknown means never decided.
+    #[must_use]
+    pub fn unknown_below(&self) -> u64 {
+        self.forget_floor.max(self.one_shard.floor_millis)
+    }
+
+    /// The state, encoded.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        // Encoding plain data into memory cannot fail; an empty checkpoint
+        // would be refused by `decode` rather than believed.
+        let encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
+        Bytes::from(encoded)
+    }
+
+    /// The inverse of [`State::encode`].
+    ///
+    /// # Errors
+    /// If the bytes are empty, of a newer format, or damaged.
+    pub fn decode(shard: GroupId, encoded: &[u8]) -> Result<State, RestoreError> {
+        match encoded.split_first() {
+            None => Err(RestoreError::Empty(shard)),
+            Some((&FORMAT, rest)) => {
+                let mut state: State = postcard::from_bytes(rest)
+                    .map_err(|source| RestoreError::Damaged { shard, source })?;
+                state.one_shard.rebuild();
+                Ok(state)
+            }
+            Some((&found, _)) => Err(RestoreError::Format { shard, found }),
+        }
+    }
+}
+
+fn versions(attempt: AttemptId, timestamp: Timestamp, writes: Vec<Write>) -> Vec<NewVersion> {
+    writes
+        .into_iter()
+        .map(|write| (write.key, timestamp, attempt, write.value))
+        .collect()
+}

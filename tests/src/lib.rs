@@ -1,0 +1,115 @@
+//! What the end-to-end suites share: the program under test, and clusters of it.
+//!
+//! Each suite is a file in `tests/tests`, and each starts clusters of its own on
+//! free loopback ports; dropping one kills its processes and removes its files.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use synod_client::Client;
+use synod_harness::cluster::{Cluster, Options};
+
+/// The `synod` program of this build; built if it is not there or not current.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("synod", "synod"))
+}
+
+/// The ledger example of this build.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn ledger() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("ledger", "ledger"))
+}
+
+fn build(package: &str, binary: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test>
+    let profile = exe
+        .parent()
+        .and_then(Path::parent)
+        .expect("a test lies two levels below its profile")
+        .to_path_buf();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", package, "--bin", binary]);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = profile.parent() {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
+    let status = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "{binary} does not build");
+    profile.join(binary)
+}
+
+/// Three data centres of one node, cut at these keys.
+///
+/// # Panics
+/// When the cluster does not start; says why.
+pub fn cluster(splits: &[&str]) -> Cluster {
+    let mut options = Options::new(program());
+    options.splits = splits.iter().map(|s| (*s).to_owned()).collect();
+    start(options)
+}
+
+/// A cluster with these options.
+///
+/// # Panics
+/// When it does not start; says why.
+pub fn start(options: Options) -> Cluster {
+    Cluster::start(options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A client of it.
+///
+/// # Panics
+/// When it cannot connect.
+pub async fn connect(cluster: &Cluster) -> Client {
+    Client::connect(cluster.client_config())
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs `synod` against the cluster; `input` goes to its standard input.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn synod(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut command = Command::new(program());
+    command.args(arguments).arg("--certs").arg(cluster.certs());
+    command.args(["--user", "admin"]);
+    for endpoint in cluster.endpoints() {
+        command.arg("--endpoint").arg(endpoint.to_string());
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("its input is a pipe");
+    // A program that refuses its arguments does not read its input.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("the program ends")
+}
+
+/// What it printed.
+#[must_use]
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
