@@ -155,6 +155,9 @@ mod tests {
     #[test]
     fn a_bad_endpoint_is_named() {
         let text = address("nowhere").expect_err("no port").to_string();
-        assert!(text.contains("`nowhere`") && text.contains("HOST:PORT"), "{text}");
+        assert!(
+            text.contains("`nowhere`") && text.contains("HOST:PORT"),
+            "{text}"
+        );
     }
 }

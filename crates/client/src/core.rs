@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{GroupId, NodeId, Term, Timestamp};
-use synod_rpc::{NodeRequest, NodeResponse, RequestBody, ServerBody};
+use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
 use synod_shard::ShardMap;
 use synod_txn::client::Outgoing;
 use synod_txn::{ClientId, Request};
@@ -86,7 +86,8 @@ impl Core {
         loop {
             match core.fetch_map().await {
                 Ok(()) => break,
-                // Certificates do not mend themselves; nodes may still come up.
+                // Nodes may still come up, but certificates do not mend themselves.
+                Err(error @ Error::Config(_)) => return Err(error),
                 Err(error) if Instant::now() + MAP_PAUSE >= deadline => return Err(error),
                 Err(_) => tokio::time::sleep(MAP_PAUSE).await,
             }
@@ -173,6 +174,7 @@ impl Core {
         }
         let mut reasons = Vec::new();
         let mut uninitialized = false;
+        let mut refused = true;
         while let Some(answer) = asked.join_next().await {
             match answer {
                 Ok((_, Ok(ServerBody::Node(NodeResponse::Map(map))))) if !map.shards.is_empty() => {
@@ -186,16 +188,21 @@ impl Core {
                     uninitialized = true;
                 }
                 Ok((address, Ok(_))) => reasons.push(format!("{address} has no map to give")),
-                Ok((_, Err(error))) => reasons.push(error.to_string()),
+                Ok((_, Err(error))) => {
+                    refused &= matches!(error, CallError::Refused { .. });
+                    reasons.push(error.to_string());
+                }
                 Err(error) => reasons.push(error.to_string()),
             }
         }
         if uninitialized {
             return Err(Error::NotInitialized);
         }
-        Err(Error::NoCluster {
-            reason: reasons.join("; "),
-        })
+        let reason = reasons.join("; ");
+        if refused && !reasons.is_empty() {
+            return Err(Error::Config(reason));
+        }
+        Err(Error::NoCluster { reason })
     }
 
     fn take_map(&self, map: &ShardMap) {

@@ -44,6 +44,7 @@ mod core;
 mod error;
 mod flight;
 mod range;
+mod reads;
 mod router;
 pub mod script;
 mod table;

@@ -179,9 +179,9 @@ impl Core {
         let until = Instant::now() + PROBE_TIMEOUT;
         let answer = self.transport.call(address, body, until).await;
         match called(answer) {
-            Called::Answer(ShardReply::Response(response @ Response::Located { .. })) => {
+            Called::Answer(ShardReply::Response(response @ Response::Located { term, .. })) => {
                 self.judge(table, shard, node, &response);
-                true
+                !self.table().is_over(shard, term)
             }
             _ => false,
         }

@@ -76,17 +76,27 @@ impl Table {
         }
     }
 
-    /// Whether this says anything new about who leads.
+    fn term(&self, shard: GroupId) -> Option<Term> {
+        self.routes.of_shard(shard).and_then(|route| route.term)
+    }
+
+    /// Whether a term is over: one that does not know yet that it was deposed
+    /// may still answer.
+    pub(crate) fn is_over(&self, shard: GroupId, term: Term) -> bool {
+        self.term(shard)
+            .is_some_and(|known| known.ballot > term.ballot)
+    }
+
+    /// Whether it is known that this node leads, in this term.
     pub(crate) fn knows(&self, shard: GroupId, leader: NodeId, term: Option<Term>) -> bool {
         let leads = self.shards.get(&shard).is_some_and(|s| s.leader == leader);
-        let newer = |term: Term| {
-            let known = self.routes.of_shard(shard).and_then(|route| route.term);
-            known.is_none_or(|known| known.ballot < term.ballot)
-        };
-        leads && !term.is_some_and(newer)
+        leads && (term.is_none() || term == self.term(shard))
     }
 
     pub(crate) fn learn(&mut self, shard: GroupId, leader: NodeId, term: Option<Term>) {
+        if term.is_some_and(|term| self.is_over(shard, term)) {
+            return;
+        }
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.leader = leader;
         }
@@ -182,6 +192,39 @@ mod tests {
         assert_eq!(tour.target().0, NodeId(1));
         tour.hint(Some(NodeId(2)));
         assert_eq!(tour.target(), (NodeId(2), true));
+    }
+
+    #[test]
+    fn a_deposed_leader_is_not_believed() {
+        let id = GroupId(5);
+        let term = |round| Term {
+            group: id,
+            ballot: synod_paxos::Ballot {
+                round,
+                ..synod_paxos::Ballot::default()
+            },
+        };
+        let span = synod_txn::Span {
+            start: synod_txn::Key::new(),
+            end: synod_txn::Key::new(),
+        };
+        let route = Route {
+            shard: id,
+            span,
+            term: None,
+        };
+        let mut table = Table {
+            routes: Routes::new(vec![route]),
+            shards: [(id, shard())].into(),
+            ..Table::default()
+        };
+        table.learn(id, NodeId(3), Some(term(2)));
+        assert!(table.knows(id, NodeId(3), Some(term(2))));
+        table.learn(id, NodeId(1), Some(term(1)));
+        assert_eq!(table.shards[&id].leader, NodeId(3));
+        assert!(table.is_over(id, term(1)) && !table.is_over(id, term(2)));
+        table.learn(id, NodeId(1), None);
+        assert_eq!(table.shards[&id].leader, NodeId(1));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub(crate) enum Transport {
     /// A function in place of a cluster.
     #[cfg(test)]
     Fake(crate::tests::Fake),
+    /// The transaction machines of a cluster, without the rest.
+    #[cfg(test)]
+    Groups(crate::tests::Groups),
 }
 
 impl Transport {
@@ -26,6 +29,8 @@ impl Transport {
             Transport::Pool(pool) => pool.call(to, body, deadline).await,
             #[cfg(test)]
             Transport::Fake(fake) => fake.call(to, body, deadline).await,
+            #[cfg(test)]
+            Transport::Groups(groups) => groups.call(to, body, deadline).await,
         }
     }
 
@@ -33,7 +38,7 @@ impl Transport {
         match self {
             Transport::Pool(pool) => pool.keepalive(client),
             #[cfg(test)]
-            Transport::Fake(_) => {
+            Transport::Fake(_) | Transport::Groups(_) => {
                 let _ = client;
             }
         }

@@ -40,7 +40,10 @@ fn a_sweep_finds_no_violation() {
         "violations in seeds {failed:?}; replay one with \
          SYNOD_SIM_FIRST=<seed> SYNOD_SIM_SEEDS=1 cargo test -p synod-harness --test sim"
     );
-    assert!(commits > 0, "nothing was committed: the sweep proves nothing");
+    assert!(
+        commits > 0,
+        "nothing was committed: the sweep proves nothing"
+    );
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Replica {
         if leader.ballot != ballot {
             return self.ignore(Ignored::Stale);
         }
-        if last > leader.flushed || last < leader.term_start || round > leader.round {
+        if last > leader.flushed() || last < leader.term_start || round > leader.round {
             return self.ignore(Ignored::Absurd);
         }
         let Some(follower) = leader.followers.get_mut(&from) else {
@@ -123,7 +123,7 @@ impl Replica {
         let State::Leader(leader) = &mut self.state else {
             return;
         };
-        let flushed = leader.flushed;
+        let flushed = leader.flushed();
         let Some(follower) = leader.followers.get_mut(&from) else {
             return self.ignore(Ignored::Stranger);
         };

@@ -1,12 +1,11 @@
-//! Phase 2: what a leader sends, counts and decides.
+//! Phase 2: what a leader proposes and sends, and how it stops.
 
 use crate::entry::Entry;
-use crate::ids::{Ballot, Mono, NodeId, Round, Slot, SupportEpoch, Timestamp};
-use crate::message::{Message, NackReason};
+use crate::ids::{Ballot, Mono, NodeId, Round, Slot, Timestamp};
+use crate::message::Message;
 use crate::progress::{Mode, Progress};
-use crate::quorum;
 use crate::record::Record;
-use crate::replica::{Cx, FollowerProgress, Ignored, ProposeError, Replica, State, Urgency};
+use crate::replica::{Cx, FollowerProgress, ProposeError, Replica, State, Urgency};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -38,7 +37,7 @@ pub(crate) struct Leader {
     pub(crate) term_start: Slot,
     pub(crate) followers: BTreeMap<NodeId, Progress>,
     /// This replica's own log is durable under `ballot` up to here.
-    own: Slot,
+    pub(crate) own: Slot,
     /// Up to here entries are in a record; those above wait for a flush.
     flushed: Slot,
     /// Where the unflushed sync begins, until it is flushed.
@@ -46,7 +45,7 @@ pub(crate) struct Leader {
     urgent: bool,
     lazy: Option<Mono>,
     /// When to tell the decided slot for its own sake.
-    tell: Option<Mono>,
+    pub(crate) tell: Option<Mono>,
     pub(crate) round: Round,
     /// Whether `round` has not been sent yet, so that later callers may share it.
     pub(crate) round_is_open: bool,

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 /// What a completed persist effect proves about this replica itself.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Mark {
-    number: u64,
-    promised: Option<Ballot>,
-    accepted: Option<(Ballot, Slot)>,
+    pub(crate) number: u64,
+    pub(crate) promised: Option<Ballot>,
+    pub(crate) accepted: Option<(Ballot, Slot)>,
 }
 
 /// What waits for the flush, and what the driver has not drained yet.
@@ -24,9 +24,9 @@ pub(crate) struct Outgoing {
     pub(crate) release: Vec<(NodeId, Message)>,
     pub(crate) promised: Option<Ballot>,
     pub(crate) accepted: Option<(Ballot, Slot)>,
-    number: u64,
-    marks: VecDeque<Mark>,
-    written_decided: Slot,
+    pub(crate) number: u64,
+    pub(crate) marks: VecDeque<Mark>,
+    pub(crate) written_decided: Slot,
 }
 
 impl Outgoing {
@@ -58,7 +58,7 @@ impl Outgoing {
     }
 
     /// One Persist for everything that gathered, if anything did.
-    fn persist(&mut self, durable: &Durable) {
+    pub(crate) fn persist(&mut self, durable: &Durable) {
         if self.records.is_empty()
             && self.release.is_empty()
             && self.promised.is_none()

@@ -1,6 +1,6 @@
 //! One replica of one group: its state, its inputs, its views. What it does
 //! with them lies in the files named by role: `acceptor`, `election`, `leader`,
-//! `office`, `snapshot`.
+//! `counting`, `office`, `snapshot`; its views in `views`.
 //!
 //! A step of the driver: any number of `handle_*`, [`Replica::propose`] and
 //! [`Replica::confirm`] calls, then one [`Replica::flush`], then
@@ -11,20 +11,20 @@
 //! The protocol is classic Multi-Paxos (Lamport, "Paxos Made Simple", 2001)
 //! with a contiguous log, and votes before campaigns (Ongaro's thesis, §9.6).
 
-use crate::config::{Configuration, Settings};
-use crate::effect::{Effect, PersistSeq, SnapshotId};
+use crate::config::Settings;
+use crate::effect::{Effect, PersistSeq};
 use crate::election::{Campaign, Election};
-use crate::entry::Entry;
 use crate::ids::{Ballot, GroupId, Mono, NodeId, Slot, SupportEpoch, Timestamp};
 use crate::leader::Leader;
 use crate::lease::NodeLease;
 use crate::log::Log;
 use crate::message::{Message, NackReason};
+use crate::outgoing::Outgoing;
 use crate::prng::Prng;
 use crate::record::{Durable, Record};
 use crate::snapshot::Incoming;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// What surrounds one step: the time, and the node's leases.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub enum Urgency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Another replica leads, or none.
-    #[error("this replica does not lead the group; retry at {leader:?} or once a leader is known")]
+    #[error("this replica does not lead the group; {}", hint(*leader))]
     NotLeader {
         /// The best guess at who does.
         leader: Option<NodeId>,
@@ -99,6 +99,13 @@ pub enum ProposeError {
         /// The bound.
         bound: usize,
     },
+}
+
+fn hint(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(node) => format!("retry at {node}"),
+        None => "retry once a leader is known".to_owned(),
+    }
 }
 
 /// Why a message or a completion was dropped. All reasons are named here and counted.
@@ -169,7 +176,7 @@ pub struct Replica {
     /// When a snapshot may be asked for again.
     pub(crate) ask_snapshot_after: Mono,
     pub(crate) out: Outgoing,
-    ignored: BTreeMap<Ignored, u64>,
+    pub(crate) ignored: BTreeMap<Ignored, u64>,
 }
 
 impl Replica {

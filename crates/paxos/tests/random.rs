@@ -45,6 +45,20 @@ struct Weather {
     cut: u64,
     slow_disk: bool,
     deliveries: u64,
+    /// What is aimed at leases, if anything.
+    aim: Aim,
+    /// Until when an aimed cut stands, and who it separates.
+    aimed_until: u64,
+}
+
+/// Faults that chance alone rarely combines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Nothing,
+    /// The leader is alone for about a lease, and comes back just after the next election.
+    IsolateLeader,
+    /// One follower cannot reach the leader while another restarts again and again.
+    RestartBetween,
 }
 
 fn build(dice: &mut Dice, seed: u64) -> (Sim, Weather) {
@@ -73,6 +87,8 @@ fn build(dice: &mut Dice, seed: u64) -> (Sim, Weather) {
         cut: [0, 3, 8][dice.below(3) as usize],
         slow_disk: dice.chance(700),
         deliveries: 2 + dice.below(8),
+        aim: [Aim::Nothing, Aim::IsolateLeader, Aim::RestartBetween][dice.below(3) as usize],
+        aimed_until: 0,
     };
     for node in sim.nodes.values_mut() {
         node.auto = !weather.slow_disk;
@@ -81,6 +97,45 @@ fn build(dice: &mut Dice, seed: u64) -> (Sim, Weather) {
         node.settings.priority = u16::try_from(dice.below(2)).unwrap();
     }
     (sim, weather)
+}
+
+/// Cuts the leader off from some or all, for about a lease; then heals.
+fn aim_at_leases(sim: &mut Sim, dice: &mut Dice, weather: &mut Weather) {
+    let ids = sim.ids();
+    let leads = |sim: &Sim, id: &NodeId| sim.up(*id).is_some_and(|r| r.replica.in_office());
+    if weather.aimed_until != 0 {
+        if sim.now > weather.aimed_until {
+            sim.cut.clear();
+            weather.aimed_until = 0;
+        } else if weather.aim == Aim::RestartBetween && dice.chance(4) {
+            let between = ids
+                .iter()
+                .find(|n| !sim.cut.iter().any(|(a, b)| a == *n || b == *n));
+            if let Some(id) = between.copied().filter(|n| sim.up(*n).is_some()) {
+                sim.crash(id, false);
+                sim.start(id);
+                sim.oracle.mark("restart between");
+            }
+        }
+        return;
+    }
+    let leader = ids.iter().copied().find(|n| leads(sim, n));
+    let Some(leader) = leader.filter(|_| weather.aim != Aim::Nothing && dice.chance(3)) else {
+        return;
+    };
+    let others: Vec<NodeId> = ids.iter().copied().filter(|n| *n != leader).collect();
+    let apart = match weather.aim {
+        Aim::IsolateLeader => others,
+        _ => others
+            .into_iter()
+            .take(1 + dice.below(2) as usize % ids.len())
+            .collect(),
+    };
+    for other in apart {
+        sim.cut.extend([(leader, other), (other, leader)]);
+    }
+    weather.aimed_until = sim.now + (620 + dice.below(800)) * MS;
+    sim.oracle.mark("aimed cut");
 }
 
 fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
@@ -105,7 +160,7 @@ fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
     } else if sim.up(id).is_none() && dice.chance(5) {
         sim.start(id);
     }
-    if dice.chance(weather.cut) {
+    if weather.aimed_until == 0 && dice.chance(weather.cut) {
         if dice.chance(400) {
             sim.cut.clear();
         } else {
@@ -253,6 +308,8 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         cut: 0,
         slow_disk: false,
         deliveries: 200,
+        aim: Aim::Nothing,
+        aimed_until: 0,
     };
     for round in 0..6_000_u64 {
         step_time(sim, 2 * MS);
@@ -300,7 +357,7 @@ fn describe(sim: &Sim, id: NodeId) -> String {
 
 fn run(seed: u64, steps: u64, verbose: bool) -> Sim {
     let mut dice = Dice(seed);
-    let (mut sim, weather) = build(&mut dice, seed);
+    let (mut sim, mut weather) = build(&mut dice, seed);
     for id in sim.ids() {
         sim.start(id);
     }
@@ -309,6 +366,7 @@ fn run(seed: u64, steps: u64, verbose: bool) -> Sim {
         let nanos = dice.below(3 * MS);
         step_time(&mut sim, nanos);
         disturb(&mut sim, &mut dice, &weather);
+        aim_at_leases(&mut sim, &mut dice, &mut weather);
         work(&mut sim, &mut dice, &mut counter);
         traffic(&mut sim, &mut dice, &weather);
         disks(&mut sim, &mut dice);
@@ -352,6 +410,8 @@ fn random_executions_keep_every_rule_and_recover() {
     }
     println!("{marks:?}");
     for rare in [
+        "aimed cut",
+        "restart between",
         "confirmed",
         "contested",
         "engine lost",

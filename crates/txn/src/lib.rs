@@ -11,6 +11,7 @@ pub mod overlay;
 pub mod peer;
 pub mod request;
 pub mod settings;
+pub mod show;
 pub mod state;
 pub mod types;
 

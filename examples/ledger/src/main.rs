@@ -43,7 +43,13 @@ struct Args {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
     /// Address of a node, host:port; repeat for more
-    #[arg(short, long = "endpoint", required = true, env = "SYNOD_ENDPOINTS", value_delimiter = ',')]
+    #[arg(
+        short,
+        long = "endpoint",
+        required = true,
+        env = "SYNOD_ENDPOINTS",
+        value_delimiter = ','
+    )]
     endpoints: Vec<String>,
     /// Directory with ca.crt and user-NAME.crt/.key
     #[arg(long, env = "SYNOD_CERTS", default_value = "certs")]

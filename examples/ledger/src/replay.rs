@@ -76,7 +76,11 @@ pub async fn worker(client: &Client, rows: &[Row], counts: &Counts) -> Result<()
             account: row.account,
             reason,
         })?;
-        let count = if is_new { &counts.booked } else { &counts.skipped };
+        let count = if is_new {
+            &counts.booked
+        } else {
+            &counts.skipped
+        };
         count.set(count.get() + 1);
         let retries = u64::from(receipt.attempts.saturating_sub(1));
         counts.retries.set(counts.retries.get() + retries);
@@ -124,9 +128,11 @@ fn add(key: &str, value: Option<&[u8]>, cents: i64) -> Result<i64, Error> {
             })
         })?,
     };
-    before
-        .checked_add(cents)
-        .ok_or_else(|| Error::application(Contradiction::Overflow { key: key.to_owned() }))
+    before.checked_add(cents).ok_or_else(|| {
+        Error::application(Contradiction::Overflow {
+            key: key.to_owned(),
+        })
+    })
 }
 
 /// A balance as kept: decimal text.

@@ -263,7 +263,11 @@ mod tests {
             for account in [11, 12, 13] {
                 let holders: Vec<_> = parts
                     .iter()
-                    .map(|p| p.iter().filter(|r| r.account == account).collect::<Vec<_>>())
+                    .map(|p| {
+                        p.iter()
+                            .filter(|r| r.account == account)
+                            .collect::<Vec<_>>()
+                    })
                     .filter(|p| !p.is_empty())
                     .collect();
                 assert_eq!(holders.len(), 1);

@@ -36,7 +36,10 @@ pub async fn run(args: &Args, cluster: &mut Cluster, target: &Target) -> Result<
     let keys = args.keys();
     let probes: Vec<Probe> = (0..u64::from(args.shards))
         .map(|i| Probe {
-            key: format!("{}probe", keys.prefix(keys.count * i / u64::from(args.shards))),
+            key: format!(
+                "{}probe",
+                keys.prefix(keys.count * i / u64::from(args.shards))
+            ),
         })
         .collect();
     let run = Run::default();
@@ -51,7 +54,10 @@ pub async fn run(args: &Args, cluster: &mut Cluster, target: &Target) -> Result<
     for number in 1..=args.rounds {
         let round = one_round(cluster, target, &run, &probes).await?;
         if !args.json {
-            eprintln!("round {number}: killed {}, which led {} shards", round.node, round.led);
+            eprintln!(
+                "round {number}: killed {}, which led {} shards",
+                round.node, round.led
+            );
         }
         rounds.push(round);
     }
@@ -67,7 +73,9 @@ pub async fn run(args: &Args, cluster: &mut Cluster, target: &Target) -> Result<
     if findings.is_clean() {
         Ok(())
     } else {
-        Err(Failure::failed(format!("acknowledged writes are missing: {findings}")))
+        Err(Failure::failed(format!(
+            "acknowledged writes are missing: {findings}"
+        )))
     }
 }
 
@@ -90,9 +98,9 @@ async fn one_round(
     tokio::time::sleep(STEADY).await;
     let busiest = ask::busiest_leader(&target.pool, &cluster.endpoints(), ANSWER).await;
     let (_, node, led) = busiest.ok_or_else(|| Failure::cluster("no node answers"))?;
-    let index = cluster
-        .index_of(&node)
-        .ok_or_else(|| Failure::cluster(format!("a node calls itself {node}; nobody started it")))?;
+    let index = cluster.index_of(&node).ok_or_else(|| {
+        Failure::cluster(format!("a node calls itself {node}; nobody started it"))
+    })?;
     cluster.node_mut(index).kill();
     let killed = run.now();
     // Every shard takes writes again.
@@ -178,7 +186,12 @@ fn report(args: &Args, rounds: &[Round], gaps: &[Duration], findings: &Findings)
         return;
     }
     for (round, gap) in rounds.iter().zip(gaps) {
-        println!("failover of {} ({} shards): {} ms", round.node, round.led, millis(gap));
+        println!(
+            "failover of {} ({} shards): {} ms",
+            round.node,
+            round.led,
+            millis(gap)
+        );
     }
     println!(
         "longest write gap per round: median {} ms, from {} to {} ms; {} operations checked, {} violations",

@@ -65,8 +65,9 @@ impl Table {
 fn object(measured: &Measured) -> serde_json::Value {
     let at = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
     let nodes = measured.node_cpu.iter();
-    let nodes: Map<String, serde_json::Value> =
-        nodes.map(|(name, cpu)| (name.clone(), json!(cpu))).collect();
+    let nodes: Map<String, serde_json::Value> = nodes
+        .map(|(name, cpu)| (name.clone(), json!(cpu)))
+        .collect();
     json!({
         "workload": measured.workload,
         "clients": measured.clients,

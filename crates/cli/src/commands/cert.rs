@@ -66,11 +66,8 @@ pub fn run(args: Args) -> Result<Status, Failure> {
     Ok(Status::Done)
 }
 
-type Issue = fn(
-    &std::path::Path,
-    &str,
-    &Validity,
-) -> Result<CertFiles, synod_rpc::error::CertError>;
+type Issue =
+    fn(&std::path::Path, &str, &Validity) -> Result<CertFiles, synod_rpc::error::CertError>;
 
 fn issue(names: &Names, issue: Issue) -> Result<(), Failure> {
     let validity = Validity::days(names.days);

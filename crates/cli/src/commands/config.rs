@@ -33,7 +33,12 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
             let read = File::read(file)?;
             let node = read.node()?;
             read.client()?;
-            println!("{} is good: node {} on {}", file.display(), node.name, node.listen);
+            println!(
+                "{} is good: node {} on {}",
+                file.display(),
+                node.name,
+                node.listen
+            );
         }
     }
     Ok(Status::Done)

@@ -80,7 +80,10 @@ pub async fn get(args: GetArgs) -> Result<Status, Failure> {
     match missing.is_empty() {
         true => Ok(Status::Done),
         false if args.common.json => Ok(Status::Aborted),
-        false => Err(Failure::failed(format!("no such key: {}", missing.join(", ")))),
+        false => Err(Failure::failed(format!(
+            "no such key: {}",
+            missing.join(", ")
+        ))),
     }
 }
 

@@ -139,7 +139,10 @@ fn plan(
 ) -> Result<ShardMap, Failure> {
     splits.sort();
     splits.dedup();
-    if splits.iter().any(|s| s.is_empty() || s.starts_with(RESERVED_PREFIX)) {
+    if splits
+        .iter()
+        .any(|s| s.is_empty() || s.starts_with(RESERVED_PREFIX))
+    {
         return Err(Failure::input(
             "a --split key is empty or begins with the cluster's own prefix (bytes ff ff)",
         ));
@@ -147,7 +150,10 @@ fn plan(
     let mut views = Vec::new();
     for node in &nodes {
         let locality = node.locality.parse().map_err(|e| {
-            Failure::input(format!("node {} says it is in `{}`: {e}", node.name, node.locality))
+            Failure::input(format!(
+                "node {} says it is in `{}`: {e}",
+                node.name, node.locality
+            ))
         })?;
         views.push(NodeView {
             id: node.id,
@@ -166,24 +172,25 @@ fn plan(
     })
     .map_err(Failure::input)?;
     let last = placed.len() - 1;
-    let shards = placed
-        .into_iter()
-        .zip(borders.windows(2))
-        .enumerate()
-        .map(|(index, (place, border))| ShardDescriptor {
-            id: if index == last {
-                META_SHARD
-            } else {
-                GroupId(META_SHARD.0 + 1 + index as u64)
-            },
-            span: Span {
-                start: border[0].clone(),
-                end: border[1].clone(),
-            },
-            generation: 1,
-            configuration: Configuration::of_voters(place.voters),
-            preferred_leader: place.leader,
-        });
+    let shards =
+        placed
+            .into_iter()
+            .zip(borders.windows(2))
+            .enumerate()
+            .map(|(index, (place, border))| ShardDescriptor {
+                id: if index == last {
+                    META_SHARD
+                } else {
+                    GroupId(META_SHARD.0 + 1 + index as u64)
+                },
+                span: Span {
+                    start: border[0].clone(),
+                    end: border[1].clone(),
+                },
+                generation: 1,
+                configuration: Configuration::of_voters(place.voters),
+                preferred_leader: place.leader,
+            });
     Ok(ShardMap {
         shards: shards.collect(),
         nodes,
@@ -253,7 +260,10 @@ mod tests {
         assert_eq!(map.shard_of(b"").map(|s| s.id), Some(GroupId(2)));
         assert_eq!(map.shard_of(b"c").map(|s| s.id), Some(GroupId(3)));
         assert_eq!(map.shard_of(b"z").map(|s| s.id), Some(GroupId(4)));
-        assert_eq!(map.shard_of(&[0xff, 0xff, 1]).map(|s| s.id), Some(META_SHARD));
+        assert_eq!(
+            map.shard_of(&[0xff, 0xff, 1]).map(|s| s.id),
+            Some(META_SHARD)
+        );
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use super::txn::show;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
-use reedline::{
-    DefaultPrompt, DefaultPromptSegment, FileBackedHistory, Prompt, Reedline, Signal,
-};
+use reedline::{DefaultPrompt, DefaultPromptSegment, FileBackedHistory, Prompt, Reedline, Signal};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +66,11 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
 }
 
 fn prompt(in_transaction: bool) -> impl Prompt {
-    let name = if in_transaction { "synod (open)" } else { "synod" };
+    let name = if in_transaction {
+        "synod (open)"
+    } else {
+        "synod"
+    };
     DefaultPrompt::new(
         DefaultPromptSegment::Basic(name.to_owned()),
         DefaultPromptSegment::Empty,

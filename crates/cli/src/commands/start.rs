@@ -27,9 +27,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Status, Failure> {
     let config = File::read(&args.config)?.node()?;
     let name = config.name.clone();
-    let stops = |error: &dyn std::fmt::Display| {
-        Failure::cluster(format!("node {name} stops: {error}"))
-    };
+    let stops =
+        |error: &dyn std::fmt::Display| Failure::cluster(format!("node {name} stops: {error}"));
     let node = synod_kv::start(config)
         .map_err(|e| Failure::cluster(format!("node {name} cannot start: {e}")))?;
     tracing::info!(node = name, address = %node.address(), "listening");

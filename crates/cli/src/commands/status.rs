@@ -156,7 +156,10 @@ fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>)
             .max_by_key(|(_, s)| (s.lease_millis.is_some(), s.decided));
         let of_leader = leader.map(|(_, status)| *status);
         let behind = |s: &ShardStatus| {
-            let followers = s.followers.iter().map(|f| s.last.0.saturating_sub(f.matched.0));
+            let followers = s
+                .followers
+                .iter()
+                .map(|f| s.last.0.saturating_sub(f.matched.0));
             followers.max().unwrap_or(0)
         };
         ShardRow {

@@ -62,7 +62,10 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
             .iter()
             .map(|mistake| format!("{}: {mistake}", args.file.display()))
             .collect();
-        Failure::input(format!("bad script, nothing was sent\n{}", lines.join("\n")))
+        Failure::input(format!(
+            "bad script, nothing was sent\n{}",
+            lines.join("\n")
+        ))
     })?;
     let client = args.connection.resolve()?.client(args.timeout).await?;
     let status = script::run(&client, &script, |event| show(event, args.json)).await;

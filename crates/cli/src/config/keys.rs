@@ -35,12 +35,7 @@ impl Key {
     }
 
     /// Takes `value` over; relative paths are meant from `base`.
-    pub fn apply(
-        &self,
-        config: &mut NodeConfig,
-        value: &Value,
-        base: &Path,
-    ) -> Result<(), String> {
+    pub fn apply(&self, config: &mut NodeConfig, value: &Value, base: &Path) -> Result<(), String> {
         (self.set)(config, value, base)
     }
 }

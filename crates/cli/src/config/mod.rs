@@ -63,7 +63,8 @@ impl File {
     }
 
     fn parse(path: &Path, text: &str) -> Result<File, Failure> {
-        let refuse = |problem: String| Err(Failure::input(format!("{}: {problem}", path.display())));
+        let refuse =
+            |problem: String| Err(Failure::input(format!("{}: {problem}", path.display())));
         let table: Table = match text.parse() {
             Ok(table) => table,
             Err(error) => return refuse(format!("not TOML: {error}")),
@@ -166,10 +167,7 @@ fn unknown(kind: &str, name: &str, known: &BTreeSet<&str>) -> String {
         Some(right) => format!("unknown {kind}: `{name}`; did you mean `{right}`?"),
         None => {
             let list: Vec<&str> = known.iter().copied().collect();
-            format!(
-                "unknown {kind}: `{name}`; there are {}",
-                list.join(", ")
-            )
+            format!("unknown {kind}: `{name}`; there are {}", list.join(", "))
         }
     }
 }

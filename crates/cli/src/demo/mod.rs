@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use synod_client::Client;
 use synod_harness::check::{self, Findings};
 use synod_harness::cluster::{Cluster, Options, ask};
-use synod_harness::history::{BankOp, History, ListOp, Nanos, RegisterOp};
+use synod_harness::history::{BankOp, History, ListOp, Nanos, Outcome, RegisterOp};
 use synod_harness::workload::bank::Bank;
 use synod_harness::workload::list_append::Lists;
 use synod_harness::workload::probe::{Probe, Written};
-use synod_harness::workload::{Meter, Run};
+use synod_harness::workload::{Gap, Meter, Run};
 use tokio::task::JoinHandle;
 
 /// Accounts per shard.
@@ -113,7 +113,11 @@ pub fn run(args: Args) -> Result<Status, Failure> {
     }
     let good = report.is_good();
     if args.keep {
-        let endpoints: Vec<String> = cluster.endpoints().iter().map(ToString::to_string).collect();
+        let endpoints: Vec<String> = cluster
+            .endpoints()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let certs = cluster.certs();
         let dir = cluster.leave();
         progress.say(&format!(
@@ -181,19 +185,25 @@ impl Load {
             let (load, client) = (Rc::clone(self), client.clone());
             clients.transfers.push(tokio::task::spawn_local(async move {
                 let run = load.run.clone();
-                load.bank.transfer(client, run, &load.transfers, number).await
+                load.bank
+                    .transfer(client, run, &load.transfers, number)
+                    .await
             }));
         }
         let (load, own) = (Rc::clone(self), client.clone());
         clients.transfers.push(tokio::task::spawn_local(async move {
             let run = load.run.clone();
-            load.bank.audit(own, run, AUDIT_PAUSE, transfer_clients).await
+            load.bank
+                .audit(own, run, AUDIT_PAUSE, transfer_clients)
+                .await
         }));
         for number in 0..LIST_CLIENTS {
             let (load, client) = (Rc::clone(self), client.clone());
             clients.lists.push(tokio::task::spawn_local(async move {
                 let run = load.run.clone();
-                load.lists.client(client, run, &load.list_meter, number).await
+                load.lists
+                    .client(client, run, &load.list_meter, number)
+                    .await
             }));
         }
         for index in 0..self.probes.len() {
@@ -241,9 +251,8 @@ async fn drive(
     progress.say("stopping the clients and reading everything back");
     let mut outcome = Report::new(args, &load, transferring);
     let first = load.transfers.snapshot().first_commit;
-    outcome.first_transfer = first.map(|at| {
-        start_offset + Duration::from_nanos(at.saturating_sub(start_now))
-    });
+    outcome.first_transfer =
+        first.map(|at| start_offset + Duration::from_nanos(at.saturating_sub(start_now)));
     let since = kill.as_ref().map_or(0, |kill| kill.at);
     outcome.killed = kill.map(|kill| kill.node);
     collect(&client, &load, clients, since, stopped, &mut outcome).await?;
@@ -272,7 +281,12 @@ async fn steer(
         let rate = (now.committed - last.committed) as f64 / last_at.elapsed().as_secs_f64();
         last_at = Instant::now();
         last = now;
-        progress.report(begin.elapsed(), &now, rate, load.transfers.latency_micros(0.99));
+        progress.report(
+            begin.elapsed(),
+            &now,
+            rate,
+            load.transfers.latency_micros(0.99),
+        );
         if !args.no_kill && kill.is_none() && begin.elapsed() >= kill_at {
             kill = kill_busiest(cluster, progress, load).await?;
         }
@@ -300,15 +314,26 @@ async fn kill_busiest(
     let Some((_, node, led)) = busiest else {
         return Err(Failure::cluster("no node says what it leads"));
     };
-    let index = cluster
-        .index_of(&node)
-        .ok_or_else(|| Failure::cluster(format!("a node calls itself {node}; nobody started it")))?;
+    let index = cluster.index_of(&node).ok_or_else(|| {
+        Failure::cluster(format!("a node calls itself {node}; nobody started it"))
+    })?;
     cluster.node_mut(index).kill();
     progress.say(&format!("kill -9 of {node}, which leads {led} shards"));
     Ok(Some(Kill {
         node,
         at: load.run.now(),
     }))
+}
+
+/// The longest time for which no transfer at all was acknowledged.
+fn transfer_gap(bank: &History<BankOp>, since: Nanos, stopped: Nanos) -> Duration {
+    let transfers = bank.transactions.iter().filter(|t| {
+        let is_transfer = matches!(t.ops.first(), Some(BankOp::Transfer { .. }));
+        is_transfer && matches!(t.outcome, Outcome::Committed(_)) && t.completed <= stopped
+    });
+    let mut acks: Vec<Nanos> = transfers.map(|t| t.completed).collect();
+    acks.sort_unstable();
+    Gap::longest(&acks, since, stopped).length
 }
 
 /// Waits for all clients and checks everything they saw.
@@ -325,11 +350,15 @@ async fn collect(
         |e: synod_client::Error| Failure::failed(format!("cannot read the result back: {e}"));
     let mut bank = History::default();
     for task in clients.transfers {
-        bank.transactions.extend(task.await.map_err(lost)?.transactions);
+        bank.transactions
+            .extend(task.await.map_err(lost)?.transactions);
     }
+    report.transfer_gap = transfer_gap(&bank, since, stopped);
     let mut lists = History::default();
     for task in clients.lists {
-        lists.transactions.extend(task.await.map_err(lost)?.transactions);
+        lists
+            .transactions
+            .extend(task.await.map_err(lost)?.transactions);
     }
     let mut findings = Findings::default();
     let pairs = clients.writers.into_iter().zip(clients.readers);
@@ -338,14 +367,18 @@ async fn collect(
         let gap = written.longest_gap(since, stopped);
         report.write_gap = report.write_gap.max(gap.length);
         let mut history = written.history;
-        history.transactions.extend(reader.await.map_err(lost)?.transactions);
+        history
+            .transactions
+            .extend(reader.await.map_err(lost)?.transactions);
         let read = probe.read_into(client, &load.run, &mut history).await;
         read.map_err(unreadable)?;
         findings.merge(check::register::check(&history));
     }
     report.probe_operations = findings.checked;
     let rest = load.lists.read_all(client, &load.run, LIST_CLIENTS).await;
-    lists.transactions.extend(rest.map_err(unreadable)?.transactions);
+    lists
+        .transactions
+        .extend(rest.map_err(unreadable)?.transactions);
     report.list_transactions = lists.transactions.len();
     findings.merge(check::list_append::check(&lists));
     let last = load.bank.final_state(client).await.map_err(unreadable)?;

@@ -24,6 +24,8 @@ pub struct Report {
     pub killed: Option<String>,
     /// The longest time for which one shard acknowledged no write, from the kill on.
     pub write_gap: Duration,
+    /// The longest time for which no transfer was acknowledged, from the kill on.
+    pub transfer_gap: Duration,
     /// Money before and after.
     pub total: (i64, i64),
     /// What the checkers found.
@@ -52,6 +54,7 @@ impl Report {
             first_transfer: None,
             killed: None,
             write_gap: Duration::ZERO,
+            transfer_gap: Duration::ZERO,
             total: (0, 0),
             findings: Findings::default(),
             bank_transactions: 0,
@@ -89,7 +92,9 @@ impl Report {
             "p99_us": self.p99_micros,
             "first_transfer_ms": self.first_transfer.map(|d| d.as_millis() as u64),
             "killed": self.killed,
-            "write_gap_ms": self.write_gap.as_millis() as u64,
+            "write_gap_ms": self.write_gap.max(self.transfer_gap).as_millis() as u64,
+            "shard_write_gap_ms": self.write_gap.as_millis() as u64,
+            "transfer_gap_ms": self.transfer_gap.as_millis() as u64,
             "money_before": self.total.0,
             "money_after": self.total.1,
             "conserved": self.conserved(),
@@ -110,17 +115,23 @@ impl Report {
             let _ = writeln!(out, "{name:<22}{value}");
         };
         let counts = &self.counts;
-        line("first transfer", match self.first_transfer {
-            Some(at) => format!("{:.1} s after the start", at.as_secs_f64()),
-            None => "never".to_owned(),
-        });
+        line(
+            "first transfer",
+            match self.first_transfer {
+                Some(at) => format!("{:.1} s after the start", at.as_secs_f64()),
+                None => "never".to_owned(),
+            },
+        );
         line("transfers committed", counts.committed.to_string());
         line(
             "retried, aborted",
             format!("{}, {}", counts.retries, counts.aborted),
         );
         line("unknown outcomes", counts.unknown.to_string());
-        line("throughput", format!("{:.0} transfers/s", self.throughput()));
+        line(
+            "throughput",
+            format!("{:.0} transfers/s", self.throughput()),
+        );
         line(
             "latency",
             format!(
@@ -129,15 +140,25 @@ impl Report {
                 self.p99_micros as f64 / 1000.0
             ),
         );
-        let gap = format!("{} ms", self.write_gap.as_millis());
-        line("longest write gap", match &self.killed {
-            Some(node) => format!("{gap} in any shard, after kill -9 of {node}"),
-            None => format!("{gap} in any shard"),
-        });
-        line("money", match self.conserved() {
-            true => format!("{} before and after", self.total.0),
-            false => format!("{} BEFORE, {} AFTER", self.total.0, self.total.1),
-        });
+        let gap = format!(
+            "{} ms in any shard, {} ms in transfers",
+            self.write_gap.as_millis(),
+            self.transfer_gap.as_millis()
+        );
+        line(
+            "longest write gap",
+            match &self.killed {
+                Some(node) => format!("{gap}, after kill -9 of {node}"),
+                None => gap,
+            },
+        );
+        line(
+            "money",
+            match self.conserved() {
+                true => format!("{} before and after", self.total.0),
+                false => format!("{} BEFORE, {} AFTER", self.total.0, self.total.1),
+            },
+        );
         line(
             "histories checked",
             format!(

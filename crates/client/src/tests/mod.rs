@@ -1,13 +1,16 @@
 //! The SDK against a fake cluster: three nodes, two shards, no locks, and
 //! faults on demand.
 
+mod bank;
 mod calls;
 mod commits;
 mod fake;
+mod groups;
 mod routing;
 
 pub(crate) use fake::Fake;
 use fake::{A, B, Fault};
+pub(crate) use groups::Groups;
 
 use crate::{Client, Config, Error, Identity, Transaction};
 use std::time::Duration;

@@ -12,11 +12,7 @@ const RT: u8 = Why::RealTime.bit();
 
 /// Adds every kind of cycle found at the weakest level at which there is one.
 /// `describe` puts a transaction in words.
-pub(super) fn report(
-    graph: &Graph,
-    findings: &mut Findings,
-    describe: &dyn Fn(usize) -> String,
-) {
+pub(super) fn report(graph: &Graph, findings: &mut Findings, describe: &dyn Fn(usize) -> String) {
     let levels = [
         (WW, Anomaly::WriteCycle),
         (WW | WR, Anomaly::CircularInformation),

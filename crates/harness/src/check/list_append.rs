@@ -93,9 +93,8 @@ fn describe(history: &[Transaction<ListOp>], index: usize) -> String {
 
 impl Checker<'_> {
     fn committed(&self) -> impl Iterator<Item = (usize, &Transaction<ListOp>)> {
-        let committed = |(_, t): &(usize, &Transaction<ListOp>)| {
-            matches!(t.outcome, Outcome::Committed(_))
-        };
+        let committed =
+            |(_, t): &(usize, &Transaction<ListOp>)| matches!(t.outcome, Outcome::Committed(_));
         self.history.iter().enumerate().filter(committed)
     }
 
@@ -149,7 +148,12 @@ impl Checker<'_> {
         let mut twice = Vec::new();
         for (key, order) in &orders {
             let mut seen = HashSet::new();
-            twice.extend(order.iter().filter(|v| !seen.insert(**v)).map(|v| (*key, *v)));
+            twice.extend(
+                order
+                    .iter()
+                    .filter(|v| !seen.insert(**v))
+                    .map(|v| (*key, *v)),
+            );
         }
         for (index, key) in bad {
             let longest = orders[&key].clone();

@@ -50,13 +50,15 @@ pub fn check(history: &History<RegisterOp>) -> Findings {
         let is_read = matches!(transaction.ops.first(), Some(RegisterOp::Read(_)));
         match phase {
             0 => ceiling = ceiling.max(number),
-            1 if number < floor && !unknown.contains(&number) => findings.add(Anomaly::Stale, || {
-                format!(
-                    "client {} read {number} although {floor} had been acknowledged or read \
+            1 if number < floor && !unknown.contains(&number) => {
+                findings.add(Anomaly::Stale, || {
+                    format!(
+                        "client {} read {number} although {floor} had been acknowledged or read \
                      before it asked",
-                    transaction.process
-                )
-            }),
+                        transaction.process
+                    )
+                })
+            }
             1 => {}
             _ => {
                 if is_read && number > ceiling {

@@ -19,9 +19,9 @@ pub async fn ask(
     let deadline = Instant::now() + limit;
     match pool.call(node, RequestBody::Node(request), deadline).await {
         Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(reason),
-        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => {
-            Err(format!("the node at {node} has too much to do; retry later"))
-        }
+        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => Err(format!(
+            "the node at {node} has too much to do; retry later"
+        )),
         Ok(ServerBody::Node(response)) => Ok(response),
         Ok(ServerBody::Shard(_)) => Err(format!("the node at {node} answered for a shard")),
         Err(error) => Err(error.to_string()),

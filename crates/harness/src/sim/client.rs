@@ -7,7 +7,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use synod_paxos::{GroupId, NodeId, Timestamp};
 use synod_shard::{ShardMap, ShardReply, ShardRequest};
-use synod_txn::client::{Begin, Done, Outgoing, Reply, Retry, RetrySettings, Route, Routes, Transaction};
+use synod_txn::client::{
+    Begin, Done, Outgoing, Reply, Retry, RetrySettings, Route, Routes, Transaction,
+};
 use synod_txn::request::{LockMode, Refusal};
 use synod_txn::{ClientId, Request, Response, Span};
 
@@ -111,7 +113,10 @@ impl SimClient {
             return Some(self.idle_until);
         };
         let flights = running.flights.values().map(|f| f.resend_at);
-        flights.chain(running.restart_at).chain([running.deadline]).min()
+        flights
+            .chain(running.restart_at)
+            .chain([running.deadline])
+            .min()
     }
 
     /// Begins a transaction of random reads and appends.
@@ -120,7 +125,9 @@ impl SimClient {
         let read_only = self.random.chance(300);
         let scan = read_only && self.random.chance(400);
         let ops: Vec<ListOp> = if scan {
-            (0..keys).map(|key| ListOp::Read { key, list: None }).collect()
+            (0..keys)
+                .map(|key| ListOp::Read { key, list: None })
+                .collect()
         } else {
             (0..count)
                 .map(|_| {
@@ -237,7 +244,11 @@ impl SimClient {
     fn launch(&mut self, t: u64, outgoing: Outgoing, after: u64, wants: &mut Vec<Want>) {
         self.numbers += 1;
         let number = self.numbers;
-        let to = self.leaders.get(&outgoing.shard).copied().unwrap_or_default();
+        let to = self
+            .leaders
+            .get(&outgoing.shard)
+            .copied()
+            .unwrap_or_default();
         let after = after + outgoing.after_nanos;
         wants.push(Want::Send {
             to,
@@ -255,7 +266,10 @@ impl SimClient {
             running.flights.insert(
                 number,
                 Flight {
-                    outgoing: Outgoing { after_nanos: 0, ..outgoing },
+                    outgoing: Outgoing {
+                        after_nanos: 0,
+                        ..outgoing
+                    },
                     resend_at: t + after + ANSWER,
                 },
             );
@@ -295,7 +309,9 @@ impl SimClient {
                     self.launch(t, flight.outgoing, 10 * MS, &mut wants);
                 }
             }
-            ShardReply::Response(Response::Refused(Refusal::Overloaded { .. } | Refusal::Clock)) => {
+            ShardReply::Response(Response::Refused(
+                Refusal::Overloaded { .. } | Refusal::Clock,
+            )) => {
                 self.launch(t, flight.outgoing, 20 * MS, &mut wants);
             }
             ShardReply::Response(response) => {
@@ -305,9 +321,11 @@ impl SimClient {
                 if let Response::Refused(Refusal::WrongTerm { current, .. }) = &response {
                     self.routes.learn_term(shard, *current);
                 }
-                running
-                    .machine
-                    .handle_reply(&self.routes, flight.outgoing.token, Reply::Answer(response));
+                running.machine.handle_reply(
+                    &self.routes,
+                    flight.outgoing.token,
+                    Reply::Answer(response),
+                );
             }
         }
         self.step(t, &mut wants);
@@ -351,9 +369,13 @@ impl SimClient {
         }
         let called = if running.scan && running.next == 0 {
             let span = Span::of_prefix(b"k");
-            running
-                .machine
-                .scan(&self.routes, span, 1_000, self.id.is_multiple_of(2), LockMode::Shared)
+            running.machine.scan(
+                &self.routes,
+                span,
+                1_000,
+                self.id.is_multiple_of(2),
+                LockMode::Shared,
+            )
         } else if let Some(op) = running.ops.get(running.next) {
             let (key_number, mode) = match op {
                 ListOp::Read { key, .. } => (*key, LockMode::Shared),

@@ -6,7 +6,9 @@ use super::engine::SimEngine;
 use super::random::Random;
 use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseSettings;
-use synod_paxos::{ClusterVersion, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId, Timestamp};
+use synod_paxos::{
+    ClusterVersion, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId, Timestamp,
+};
 use synod_shard::wire::SnapshotPiece;
 use synod_shard::{Input, Now, Output, Recovered, Setup, ShardMap, SnapshotTask, Worker};
 use synod_txn::{GroupSettings, Interval};
@@ -124,7 +126,11 @@ impl SimNode {
             seed: config.seed ^ self.id.0 << 32 ^ self.incarnation,
         };
         self.worker = Worker::new(setup, self.now(t)).ok();
-        assert!(self.worker.is_some(), "a checkpoint of {} cannot be read", self.id);
+        assert!(
+            self.worker.is_some(),
+            "a checkpoint of {} cannot be read",
+            self.id
+        );
     }
 
     pub(super) fn crash(&mut self, random: &mut Random) {

@@ -10,7 +10,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use synod_paxos::{Configuration, GroupId, NodeId, Slot};
 use synod_shard::wire::RESERVED_PREFIX;
-use synod_shard::{Input, NodeDescriptor, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
+use synod_shard::{
+    Input, NodeDescriptor, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest,
+};
 use synod_txn::{Caller, Span};
 
 const MS: u64 = 1_000_000;
@@ -246,7 +248,9 @@ impl Sim {
             }
             if at > end {
                 let why = self.unrest();
-                self.violation(format!("nothing came to rest after the faults stopped: {why}"));
+                self.violation(format!(
+                    "nothing came to rest after the faults stopped: {why}"
+                ));
                 return;
             }
         }
@@ -440,7 +444,10 @@ impl Sim {
 
     fn wake_later(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        let next = node.worker.as_ref().and_then(synod_shard::Worker::next_timeout);
+        let next = node
+            .worker
+            .as_ref()
+            .and_then(synod_shard::Worker::next_timeout);
         let Some(next) = next else {
             return;
         };
@@ -487,7 +494,10 @@ impl Sim {
     }
 
     fn client(&mut self, client: usize) {
-        let wall = self.nodes[client % self.nodes.len()].now(self.t).clock.latest;
+        let wall = self.nodes[client % self.nodes.len()]
+            .now(self.t)
+            .clock
+            .latest;
         let mut wants = Vec::new();
         if self.clients[client].is_idle() {
             if !self.faulty || self.clients[client].idle_until > self.t {
@@ -623,7 +633,12 @@ impl Sim {
             // Encoding a whole state is dear: only where one has just changed, and
             // only at slots that all replicas sample.
             let sampled = shard.applied().0.is_multiple_of(DIGEST_EVERY);
-            if sampled && self.digested.insert((id, self.nodes[index].life, group), shard.applied()) != Some(shard.applied()) {
+            if sampled
+                && self
+                    .digested
+                    .insert((id, self.nodes[index].life, group), shard.applied())
+                    != Some(shard.applied())
+            {
                 let digest = shard.group().digest();
                 let seen = *self
                     .digests
@@ -654,7 +669,10 @@ impl Sim {
                     .shard(group)
                     .is_some_and(|s| s.replica().lease(&cx).is_some());
                 if holds {
-                    wrong.push(format!("L1: {id} and {} both hold the lease of {group}", node.id));
+                    wrong.push(format!(
+                        "L1: {id} and {} both hold the lease of {group}",
+                        node.id
+                    ));
                 }
             }
         }

@@ -181,7 +181,10 @@ impl Bank {
         let values = client
             .read_only(async |txn| txn.get_many(&keys).await)
             .await?;
-        Ok(values.iter().map(|value| balance(value.as_deref())).collect())
+        Ok(values
+            .iter()
+            .map(|value| balance(value.as_deref()))
+            .collect())
     }
 
     /// What is there once no client runs any more.

@@ -156,7 +156,10 @@ fn unseal(key: &[u8], value: &[u8]) -> Result<u8, EngineError> {
     if checksum(key, sealed) != u32::from_le_bytes(*sum) {
         return Err(damaged(key, "wrong checksum"));
     }
-    sealed.first().copied().ok_or_else(|| damaged(key, "too short"))
+    sealed
+        .first()
+        .copied()
+        .ok_or_else(|| damaged(key, "too short"))
 }
 
 /// What to store for a version.

@@ -1,11 +1,16 @@
 //! What every engine has to do, run against each of them.
 
+mod model;
+
 use super::*;
+use model::{agrees_with_the_model, step};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 /// Opens the engine under test, again and again over the same contents.
 type Open<'a> = &'a dyn Fn() -> Box<dyn Engine>;
+
+/// Opens an engine in a directory.
+type OpenAt = fn(&std::path::Path) -> Box<dyn Engine>;
 
 const LATEST: Timestamp = Timestamp(u64::MAX);
 
@@ -15,7 +20,12 @@ fn key(bytes: &[u8]) -> Key {
 
 fn put(bytes: &[u8], at: u64, value: &str) -> StoredVersion {
     let value = Value::copy_from_slice(value.as_bytes());
-    (key(bytes), Timestamp(at), AttemptId(u128::from(at) << 70), Some(value))
+    (
+        key(bytes),
+        Timestamp(at),
+        AttemptId(u128::from(at) << 70),
+        Some(value),
+    )
 }
 
 fn tombstone(bytes: &[u8], at: u64) -> StoredVersion {
@@ -63,7 +73,11 @@ fn rows(engine: &dyn Engine, scan: &ScanRange, at: u64) -> (Vec<Vec<u8>>, bool) 
 
 fn versions_are_read_as_of_a_timestamp(open: Open) {
     let engine = open();
-    let versions = vec![put(b"a", 10, "ten"), put(b"a", 20, "twenty"), tombstone(b"a", 30)];
+    let versions = vec![
+        put(b"a", 10, "ten"),
+        put(b"a", 20, "twenty"),
+        tombstone(b"a", 30),
+    ];
     engine.apply(batch(versions)).unwrap();
     assert_eq!(value(&*engine, b"a", 9), None);
     assert_eq!(value(&*engine, b"a", 10).as_deref(), Some("ten"));
@@ -74,7 +88,12 @@ fn versions_are_read_as_of_a_timestamp(open: Open) {
     let exact = engine.get(b"a", Timestamp(20)).unwrap().unwrap();
     assert_eq!(exact.attempt, AttemptId(20 << 70));
     assert!(engine.get(b"b", LATEST).unwrap().is_none());
-    engine.apply(batch(vec![put(b"e", 0, "first"), put(b"e", u64::MAX, "last")])).unwrap();
+    engine
+        .apply(batch(vec![
+            put(b"e", 0, "first"),
+            put(b"e", u64::MAX, "last"),
+        ]))
+        .unwrap();
     assert_eq!(value(&*engine, b"e", 0).as_deref(), Some("first"));
     assert_eq!(value(&*engine, b"e", u64::MAX).as_deref(), Some("last"));
 }
@@ -107,9 +126,15 @@ fn awkward_keys_keep_their_order_and_never_interleave(open: Open) {
     versions.reverse();
     engine.apply(batch(versions)).unwrap();
     let expected: Vec<Vec<u8>> = AWKWARD.iter().map(|k| k.to_vec()).collect();
-    assert_eq!(rows(&*engine, &range(all(), 100, false), u64::MAX), (expected.clone(), false));
+    assert_eq!(
+        rows(&*engine, &range(all(), 100, false), u64::MAX),
+        (expected.clone(), false)
+    );
     let reversed: Vec<Vec<u8>> = expected.iter().rev().cloned().collect();
-    assert_eq!(rows(&*engine, &range(all(), 100, true), u64::MAX), (reversed, false));
+    assert_eq!(
+        rows(&*engine, &range(all(), 100, true), u64::MAX),
+        (reversed, false)
+    );
     for (index, bytes) in AWKWARD.iter().enumerate() {
         let at = 1 + index as u64 * 7;
         assert_eq!(value(&*engine, bytes, at), Some(format!("{at}")));
@@ -125,7 +150,12 @@ fn awkward_keys_keep_their_order_and_never_interleave(open: Open) {
             assert_eq!(found, wanted, "{bytes:?} to {end:?}");
         }
     }
-    assert_eq!(rows(&*engine, &range(span(b"b", b"a"), 9, false), u64::MAX).0.len(), 0);
+    assert_eq!(
+        rows(&*engine, &range(span(b"b", b"a"), 9, false), u64::MAX)
+            .0
+            .len(),
+        0
+    );
 }
 
 fn scans_stop_at_their_bounds_and_say_so(open: Open) {
@@ -140,7 +170,10 @@ fn scans_stop_at_their_bounds_and_say_so(open: Open) {
         }
     }
     engine.apply(batch(versions)).unwrap();
-    let live: Vec<Vec<u8>> = (0..40u8).filter(|i| i % 4 != 3).map(|i| vec![b'k', i]).collect();
+    let live: Vec<Vec<u8>> = (0..40u8)
+        .filter(|i| i % 4 != 3)
+        .map(|i| vec![b'k', i])
+        .collect();
     for reverse in [false, true] {
         let mut wanted = live.clone();
         if reverse {
@@ -164,7 +197,9 @@ fn scans_stop_at_their_bounds_and_say_so(open: Open) {
     let (found, more) = rows(&*engine, &range(span(b"z", b""), 100, false), 1_000);
     assert_eq!((found.len(), more), (3, true), "about 4 MiB");
     let huge = "x".repeat(5 << 20);
-    engine.apply(batch(vec![put(b"zz", 5, &huge), put(b"zzz", 5, "")])).unwrap();
+    engine
+        .apply(batch(vec![put(b"zz", 5, &huge), put(b"zzz", 5, "")]))
+        .unwrap();
     let (found, more) = rows(&*engine, &range(span(b"zz", b""), 100, false), 1_000);
     assert_eq!((found.len(), more), (1, true), "a first row always fits");
 }
@@ -198,7 +233,11 @@ fn marks_checkpoints_and_installing_are_kept_per_group(open: Open) {
     let engine = open();
     assert_eq!(engine.installing(GroupId(2)).unwrap(), None);
     assert_eq!(value(&*engine, b"a", 1).as_deref(), Some("x"));
-    assert_eq!(rows(&*engine, &range(all(), 9, false), 9).0.len(), 1, "groups are no rows");
+    assert_eq!(
+        rows(&*engine, &range(all(), 9, false), 9).0.len(),
+        1,
+        "groups are no rows"
+    );
 }
 
 fn a_snapshot_sees_one_moment_and_exports_in_chunks(open: Open) {
@@ -225,7 +264,10 @@ fn a_snapshot_sees_one_moment_and_exports_in_chunks(open: Open) {
 
     assert_eq!(snapshot.applied(GroupId(3)).unwrap(), Some(Slot(1)));
     assert_eq!(snapshot.checkpoint(GroupId(3)).unwrap().unwrap().0, Slot(1));
-    assert_eq!(snapshot.get(&[7, 0], LATEST).unwrap().unwrap().timestamp, Timestamp(9));
+    assert_eq!(
+        snapshot.get(&[7, 0], LATEST).unwrap().unwrap().timestamp,
+        Timestamp(9)
+    );
     let (rows, _) = snapshot.scan(&range(all(), 100, false), LATEST).unwrap();
     assert_eq!(rows.len(), 50);
     let wanted = &versions[2 * 5..2 * 45];
@@ -257,7 +299,10 @@ fn a_cleared_range_is_empty_and_its_neighbours_are_not(open: Open) {
     let (start, end) = (100u32.to_be_bytes(), 24_900u32.to_be_bytes());
     engine.clear_range(&span(&start, &end)).unwrap();
     assert_eq!(rows(&*engine, &range(all(), 20_000, false), 9).0.len(), 200);
-    assert_eq!(value(&*engine, &99u32.to_be_bytes(), 9).as_deref(), Some("v"));
+    assert_eq!(
+        value(&*engine, &99u32.to_be_bytes(), 9).as_deref(),
+        Some("v")
+    );
     assert_eq!(value(&*engine, &100u32.to_be_bytes(), 9), None);
     assert_eq!(value(&*engine, &end, 9).as_deref(), Some("v"));
     engine.apply(batch(vec![put(&start, 2, "again")])).unwrap();
@@ -267,7 +312,9 @@ fn a_cleared_range_is_empty_and_its_neighbours_are_not(open: Open) {
 fn a_reader_of_whole_batches_never_sees_half_of_one(open: Open) {
     let engine = open();
     let write = |round: u64| {
-        let values = (0..60u8).map(|id| put(&[id], round, &round.to_string())).collect();
+        let values = (0..60u8)
+            .map(|id| put(&[id], round, &round.to_string()))
+            .collect();
         engine.apply(batch(values)).unwrap();
     };
     write(1);
@@ -275,10 +322,15 @@ fn a_reader_of_whole_batches_never_sees_half_of_one(open: Open) {
         let writer = scope.spawn(|| (2..150).for_each(write));
         let mut looks = 0;
         while looks < 5 || !writer.is_finished() {
-            let (rows, _) = engine.scan(&range(all(), 100, looks % 2 == 0), LATEST).unwrap();
+            let (rows, _) = engine
+                .scan(&range(all(), 100, looks % 2 == 0), LATEST)
+                .unwrap();
             assert_eq!(rows.len(), 60);
             let first = rows[0].timestamp;
-            assert!(rows.iter().all(|row| row.timestamp == first), "half a batch");
+            assert!(
+                rows.iter().all(|row| row.timestamp == first),
+                "half a batch"
+            );
             looks += 1;
         }
     });
@@ -287,125 +339,14 @@ fn a_reader_of_whole_batches_never_sees_half_of_one(open: Open) {
 fn a_key_that_is_too_long_is_refused_whole(open: Open) {
     let engine = open();
     let long = vec![0; 40_000];
-    let error = engine.apply(batch(vec![put(b"a", 1, "x"), put(&long, 1, "y")])).unwrap_err();
+    let error = engine
+        .apply(batch(vec![put(b"a", 1, "x"), put(&long, 1, "y")]))
+        .unwrap_err();
     assert!(matches!(error, EngineError::KeyTooLong { .. }));
     assert_eq!(value(&*engine, b"a", 1), None);
     let longest = vec![0; synod_txn::MAX_KEY_BYTES];
     engine.apply(batch(vec![put(&longest, 1, "y")])).unwrap();
     assert_eq!(value(&*engine, &longest, 1).as_deref(), Some("y"));
-}
-
-/// The dumb twin: all versions in a map.
-type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), (AttemptId, Option<Value>)>;
-
-fn model_rows(model: &Model, scan: &ScanRange, at: u64) -> Vec<Row> {
-    let mut newest: BTreeMap<&[u8], Option<Row>> = BTreeMap::new();
-    for ((bytes, timestamp), (_, value)) in model {
-        if timestamp.0 <= at && scan.span.contains(bytes) {
-            newest.entry(bytes).or_insert_with(|| {
-                value.clone().map(|value| Row {
-                    key: key(bytes),
-                    value,
-                    timestamp: Timestamp(timestamp.0),
-                })
-            });
-        }
-    }
-    let mut rows: Vec<Row> = newest.into_values().flatten().collect();
-    if scan.reverse {
-        rows.reverse();
-    }
-    rows
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Apply(Vec<(Vec<u8>, u64, Option<u8>)>),
-    Clear(Vec<u8>, Vec<u8>),
-    Collect(u64, usize),
-    Scan(Vec<u8>, Vec<u8>, u32, bool, u64),
-    Reopen,
-}
-
-fn short_key() -> impl Strategy<Value = Vec<u8>> {
-    let byte = prop::sample::select(vec![0u8, 1, b'a', 0xff]);
-    prop::collection::vec(byte, 0..4)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let version = (short_key(), 1..40u64, prop::option::weighted(0.7, any::<u8>()));
-    prop_oneof![
-        6 => prop::collection::vec(version, 1..20).prop_map(Step::Apply),
-        1 => (short_key(), short_key()).prop_map(|(a, b)| Step::Clear(a, b)),
-        1 => (1..40u64, 1..30usize).prop_map(|(at, items)| Step::Collect(at, items)),
-        6 => (short_key(), short_key(), 0..6u32, any::<bool>(), 0..45u64)
-            .prop_map(|(a, b, limit, reverse, at)| Step::Scan(a, b, limit, reverse, at)),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-/// Runs the steps on an engine and its twin. Reads below the highest horizon
-/// collected at are not compared.
-fn agrees_with_the_model(open: Open, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut engine = open();
-    let mut model = Model::new();
-    let mut horizon = 0;
-    for step in steps {
-        match step {
-            Step::Apply(writes) => {
-                let mut versions = Vec::new();
-                for (bytes, at, value) in writes {
-                    // Nothing commits below the horizon, and a version never changes.
-                    let at = at.max(horizon + 1);
-                    let slot = (bytes.clone(), std::cmp::Reverse(at));
-                    let value = value.map(|v| Value::copy_from_slice(&[v]));
-                    let (_, value) = model
-                        .entry(slot)
-                        .or_insert((AttemptId(7), value))
-                        .clone();
-                    versions.push((key(&bytes), Timestamp(at), AttemptId(7), value));
-                }
-                engine.apply(batch(versions)).unwrap();
-            }
-            Step::Clear(start, end) => {
-                let span = span(&start, &end);
-                engine.clear_range(&span).unwrap();
-                model.retain(|(bytes, _), _| !span.contains(bytes));
-            }
-            Step::Collect(at, items) => {
-                horizon = horizon.max(at);
-                let mut cursor = None;
-                loop {
-                    let at = Timestamp(horizon);
-                    let done = engine.collect(&all(), at, cursor.as_ref(), items).unwrap();
-                    cursor = done.1;
-                    if cursor.is_none() {
-                        break;
-                    }
-                }
-            }
-            Step::Scan(start, end, limit, reverse, at) => {
-                let at = at.max(horizon);
-                let scan = range(span(&start, &end), limit, reverse);
-                let wanted = model_rows(&model, &scan, at);
-                let (found, more) = engine.scan(&scan, Timestamp(at)).unwrap();
-                let count = wanted.len().min(limit as usize);
-                prop_assert_eq!(&found[..], &wanted[..count]);
-                prop_assert_eq!(more, count < wanted.len());
-                for row in wanted {
-                    let version = engine.get(&row.key, Timestamp(at)).unwrap().unwrap();
-                    prop_assert_eq!(version.timestamp, row.timestamp);
-                    prop_assert_eq!(version.value, Some(row.value));
-                }
-            }
-            Step::Reopen => {
-                engine.sync().unwrap();
-                drop(engine);
-                engine = open();
-            }
-        }
-    }
-    Ok(())
 }
 
 /// `fresh` gives an engine in a place of its own, as often as it is asked.
@@ -465,7 +406,9 @@ fn the_memory_engine_loses_exactly_what_was_not_synced() {
     engine.apply(batch(vec![put(b"a", 1, "kept")])).unwrap();
     Engine::sync(&engine).unwrap();
     let snapshot = Engine::snapshot(&engine).unwrap();
-    engine.apply(batch(vec![put(b"a", 2, "lost"), put(b"b", 2, "lost")])).unwrap();
+    engine
+        .apply(batch(vec![put(b"a", 2, "lost"), put(b"b", 2, "lost")]))
+        .unwrap();
     engine.clear_range(&all()).unwrap();
     engine.lose_unsynced();
     assert_eq!(value(&engine, b"a", 9).as_deref(), Some("kept"));
@@ -483,10 +426,21 @@ fn a_damaged_item_is_an_error_that_names_its_key() {
     };
     engine.apply(versions).unwrap();
     engine.damage();
-    let text = engine.get(b"accounts/alice", LATEST).unwrap_err().to_string();
-    assert!(text.contains("accounts/alice @5 is damaged (wrong checksum)"), "{text}");
+    let text = engine
+        .get(b"accounts/alice", LATEST)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("accounts/alice @5 is damaged (wrong checksum)"),
+        "{text}"
+    );
     assert!(engine.scan(&range(all(), 9, false), LATEST).is_err());
-    assert!(Engine::snapshot(&engine).unwrap().export(&all(), None, 9).is_err());
+    assert!(
+        Engine::snapshot(&engine)
+            .unwrap()
+            .export(&all(), None, 9)
+            .is_err()
+    );
     assert!(engine.applied(GroupId(1)).is_err());
 }
 
@@ -503,7 +457,7 @@ fn a_directory_of_another_engine_is_refused() {
 /// the first on, and the mark must not run ahead of the data.
 #[test]
 fn what_an_unclean_end_leaves_is_a_prefix_of_the_batches() {
-    let openers: [(&str, fn(&std::path::Path) -> Box<dyn Engine>); 2] = [
+    let openers: [(&str, OpenAt); 2] = [
         ("fjall", |path| Box::new(FjallEngine::open(path).unwrap())),
         ("redb", |path| Box::new(RedbEngine::open(path).unwrap())),
     ];
@@ -512,7 +466,9 @@ fn what_an_unclean_end_leaves_is_a_prefix_of_the_batches() {
         let (live, copy) = (directory.path().join("live"), directory.path().join("copy"));
         let engine = open(&live);
         for slot in 1..=400u64 {
-            let versions = (0..20u8).map(|id| put(&[id], slot, &"x".repeat(500))).collect();
+            let versions = (0..20u8)
+                .map(|id| put(&[id], slot, &"x".repeat(500)))
+                .collect();
             engine
                 .apply(EngineBatch {
                     versions,

@@ -57,7 +57,9 @@ pub(super) fn meta(
 ) -> Result<Option<(Slot, Bytes)>, EngineError> {
     let key = codec::meta_key(kind, group);
     let value = view.item(&key)?;
-    value.map(|value| codec::decode_meta(&key, &value)).transpose()
+    value
+        .map(|value| codec::decode_meta(&key, &value))
+        .transpose()
 }
 
 pub(super) fn get(
@@ -271,9 +273,9 @@ pub(super) fn garbage(
     let mut found = Vec::new();
     // A call that goes on within a key knows the newest version at or below
     // the horizon by the cursor.
-    let mut shadowing = after.map(|Cursor(last)| last.clone()).filter(|last| {
-        codec::timestamp_part(last) <= horizon
-    });
+    let mut shadowing = after
+        .map(|Cursor(last)| last.clone())
+        .filter(|last| codec::timestamp_part(last) <= horizon);
     let mut tombstone: Option<Bytes> = None;
     let mut last = None;
     for (looked, item) in view.range(&start, &end)?.enumerate() {

@@ -61,7 +61,10 @@ impl RedbEngine {
         items: Vec<(Bytes, Option<Bytes>)>,
         durability: Durability,
     ) -> Result<(), EngineError> {
-        let mut transaction = self.database.begin_write().map_err(failed("begin a batch"))?;
+        let mut transaction = self
+            .database
+            .begin_write()
+            .map_err(failed("begin a batch"))?;
         if matches!(durability, Durability::Immediate) {
             transaction.set_quick_repair(true);
         }

@@ -54,7 +54,9 @@ pub enum LogError {
         wanted: u128,
     },
     /// It was written in a format that this program does not know.
-    #[error("{path} has log format {found}, this program knows {known}: start the version that wrote it")]
+    #[error(
+        "{path} has log format {found}, this program knows {known}: start the version that wrote it"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -77,7 +79,9 @@ pub enum LogError {
         what: String,
     },
     /// More than one append may hold. Nothing was written; smaller appends work.
-    #[error("{bytes} bytes of records are too many for one append (at most {limit}); append them in parts")]
+    #[error(
+        "{bytes} bytes of records are too many for one append (at most {limit}); append them in parts"
+    )]
     TooLarge {
         /// Their size.
         bytes: usize,
@@ -85,7 +89,9 @@ pub enum LogError {
         limit: usize,
     },
     /// The options cannot be used.
-    #[error("a log segment of {bytes} bytes is not possible: choose a multiple of 4096 from {least} to {most}")]
+    #[error(
+        "a log segment of {bytes} bytes is not possible: choose a multiple of 4096 from {least} to {most}"
+    )]
     SegmentSize {
         /// What was asked for.
         bytes: u64,

@@ -69,15 +69,20 @@ pub(super) fn open<D: Disk>(
     cluster: u128,
     visit: impl FnMut(Sequence, LogRecord),
 ) -> Result<(Log<D>, Recovery), LogError> {
-    let (mut segments, numbers) =
-        Segments::survey(disk, options.segment_bytes, options.spares)?;
+    let (mut segments, numbers) = Segments::survey(disk, options.segment_bytes, options.spares)?;
     let Some(newest) = numbers.last().copied() else {
         return first(segments, options, cluster);
     };
     let newest = load(&segments.disk, newest, cluster)?;
     let tail = find_tail(&newest)?;
 
-    let needed = needed(&segments.disk, &numbers, &newest.header, tail.oldest, cluster)?;
+    let needed = needed(
+        &segments.disk,
+        &numbers,
+        &newest.header,
+        tail.oldest,
+        cluster,
+    )?;
     let mut replay = Replay {
         from: tail.oldest,
         visit,

@@ -98,7 +98,11 @@ impl Script {
             for part in 0..=round % 3 {
                 let id = base + round * 10 + part;
                 // Most fit a segment, some span several.
-                let bytes = if id % 7 == 3 { 9_000 } else { 150 + (id as usize * 37) % 700 };
+                let bytes = if id % 7 == 3 {
+                    9_000
+                } else {
+                    150 + (id as usize * 37) % 700
+                };
                 let records = [record(id, bytes), record(id + 5, 3)];
                 self.appends.push(names(&records));
                 starts.push((self.appends.len() - 1, log.append(&records)?));
@@ -165,7 +169,8 @@ fn a_crash_anywhere_loses_nothing_synced_and_revives_nothing_cut() {
                 Err(_) => false,
             };
             disk.crash(seed * 7_919 + calls + 1);
-            let (mut log, seen, _) = open(disk.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+            let (mut log, seen, _) =
+                open(disk.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
             let kept = script.check(&names(&seen), &context);
             script.appends.truncate(kept);
             script.synced = kept;
@@ -323,7 +328,9 @@ fn damage_to_older_segments_headers_and_missing_files_is_refused() {
 fn a_log_of_another_cluster_or_format_is_refused() {
     let disk = MemoryDisk::new();
     three_batches(&disk);
-    let error = Log::open(disk.clone(), options(), 9, |_, _| ()).map(|_| ()).unwrap_err();
+    let error = Log::open(disk.clone(), options(), 9, |_, _| ())
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, LogError::OtherCluster { .. }), "{error}");
     disk.damage(SEGMENT, 8, 0xff);
     let error = open(disk).map(|_| ()).unwrap_err();
@@ -332,7 +339,9 @@ fn a_log_of_another_cluster_or_format_is_refused() {
         segment_bytes: 5000,
         ..options()
     };
-    let error = Log::open(MemoryDisk::new(), sizes, 9, |_, _| ()).map(|_| ()).unwrap_err();
+    let error = Log::open(MemoryDisk::new(), sizes, 9, |_, _| ())
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, LogError::SegmentSize { .. }), "{error}");
 }
 
@@ -354,11 +363,19 @@ fn a_trim_frees_files_once_a_later_append_says_so() {
     log.trim(base);
     assert_eq!(log.oldest(), base);
     assert!(log.bytes() < full / 4);
-    assert_eq!(disk.list().unwrap().len(), files, "only the next sync frees");
+    assert_eq!(
+        disk.list().unwrap().len(),
+        files,
+        "only the next sync frees"
+    );
     log.append(&[record(102, 1)]).unwrap();
     log.sync().unwrap();
     let names_left = disk.list().unwrap();
-    assert_eq!(names_left.len(), 3, "one segment, two spares: {names_left:?}");
+    assert_eq!(
+        names_left.len(),
+        3,
+        "one segment, two spares: {names_left:?}"
+    );
     drop(log);
     let (_, seen, _) = open(disk).unwrap();
     assert_eq!(names(&seen), [100, 101, 102]);
@@ -392,7 +409,11 @@ fn the_bytes_are_those_of_the_format_page() {
     assert_eq!(batch[24..32], 1u64.to_le_bytes(), "sequence");
     assert_eq!(batch[32..40], 0u64.to_le_bytes(), "synced");
     assert_eq!(batch[40..48], 1u64.to_le_bytes(), "the log's beginning");
-    assert_eq!(batch[48..53], [1, 2, 0xac, 2, 1], "Lease, holder, limit, lease");
+    assert_eq!(
+        batch[48..53],
+        [1, 2, 0xac, 2, 1],
+        "Lease, holder, limit, lease"
+    );
     let mut sealed = CLUSTER.to_le_bytes().to_vec();
     sealed.extend_from_slice(&bytes[56..64]);
     sealed.extend_from_slice(&batch[8..53]);
@@ -420,7 +441,10 @@ fn the_thread_syncs_in_groups_and_names_the_highest_ticket() {
     thread.wait_synced().unwrap();
     let counters = thread.counters();
     assert_eq!(counters.batches, 500);
-    assert!(counters.syncs <= 500 && counters.bytes > 500 * 100, "{counters:?}");
+    assert!(
+        counters.syncs <= 500 && counters.bytes > 500 * 100,
+        "{counters:?}"
+    );
     thread.stop();
     let tickets: Vec<u64> = events
         .iter()
@@ -455,7 +479,10 @@ fn the_thread_trims_by_ticket() {
     assert!(matches!(log.wait_synced(), Err(LogError::Stopped)));
     let (_, _, seen) = thread(&disk);
     assert!(seen.ends_with(&[101, 102]));
-    assert!(seen.len() < 8, "what lies in the same segment stays: {seen:?}");
+    assert!(
+        seen.len() < 8,
+        "what lies in the same segment stays: {seen:?}"
+    );
 }
 
 #[test]
@@ -468,7 +495,10 @@ fn a_failed_disk_ends_the_thread_and_acknowledges_nothing() {
     disk.fail_after(1);
     log.submit(vec![record(2, 1)], 2);
     let event = events.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert!(matches!(event, LogEvent::Fatal(LogError::Io { .. })), "{event:?}");
+    assert!(
+        matches!(event, LogEvent::Fatal(LogError::Io { .. })),
+        "{event:?}"
+    );
     log.submit(vec![record(3, 1)], 3);
     assert!(matches!(log.wait_synced(), Err(LogError::Stopped)));
     assert!(events.recv().is_err(), "nothing more is reported");

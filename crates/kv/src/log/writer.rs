@@ -188,9 +188,11 @@ impl<D: Disk> Log<D> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.file
-            .write_at(&self.buffer, self.offset)
-            .map_err(io(&self.segments.disk, "write", &self.name))?;
+        self.file.write_at(&self.buffer, self.offset).map_err(io(
+            &self.segments.disk,
+            "write",
+            &self.name,
+        ))?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         self.buffer.shrink_to(2 * FLUSH_BYTES);
