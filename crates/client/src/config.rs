@@ -39,7 +39,7 @@ pub struct Config {
     /// with [`Client::with_timeout`](crate::Client::with_timeout).
     pub timeout: Duration,
     /// A silent leader is left waiting this long before the other replicas are
-    /// asked whether they lead now; then again after every such while.
+    /// asked whether they lead now; then again, three times as often.
     pub probe_after: Duration,
     /// One request waits at most this long for its answer before it is sent again.
     pub attempt_timeout: Duration,

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::table::Table;
 use crate::transport::Transport;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     /// The cluster's clock less ours, nanoseconds.
     offset: AtomicI64,
     chores: AtomicUsize,
+    /// When a silent shard's replicas were last asked who leads.
+    probed: Mutex<BTreeMap<GroupId, Instant>>,
     /// Held while the map is fetched, so that one fetch serves everybody.
     fetching: tokio::sync::Mutex<()>,
     runtime: tokio::runtime::Handle,
@@ -78,13 +81,14 @@ impl Core {
             table: Mutex::default(),
             offset: AtomicI64::new(0),
             chores: AtomicUsize::new(0),
+            probed: Mutex::default(),
             fetching: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
             heartbeat: Mutex::new(None),
             me: me.clone(),
         });
         loop {
-            match core.fetch_map().await {
+            match core.fetch_map(deadline).await {
                 Ok(()) => break,
                 // Nodes may still come up, but certificates do not mend themselves.
                 Err(error @ Error::Config(_)) => return Err(error),
@@ -117,6 +121,19 @@ impl Core {
         if !seen.knows(shard, leader, term) {
             Arc::make_mut(&mut lock(&self.table)).learn(shard, leader, term);
         }
+    }
+
+    /// Whether it is this caller's turn to ask who leads a silent shard:
+    /// however many wait for it, one asks for all.
+    pub(crate) fn may_probe(&self, shard: GroupId, interval: Duration) -> bool {
+        let now = Instant::now();
+        let mut probed = lock(&self.probed);
+        let last = probed.get(&shard);
+        let may = last.is_none_or(|last| now.duration_since(*last) >= interval);
+        if may {
+            probed.insert(shard, now);
+        }
+        may
     }
 
     /// The cluster's wall clock, about.
@@ -152,14 +169,14 @@ impl Core {
     pub(crate) async fn refresh(&self, seen: &Arc<Table>) {
         let _one = self.fetching.lock().await;
         if Arc::ptr_eq(seen, &self.table())
-            && let Err(error) = self.fetch_map().await
+            && let Err(error) = self.fetch_map(Instant::now() + MAP_TIMEOUT).await
         {
             tracing::debug!(%error, "the shard map could not be fetched");
         }
     }
 
     /// Ask everybody for the map; the first good answer counts.
-    async fn fetch_map(&self) -> Result<(), Error> {
+    async fn fetch_map(&self, until: Instant) -> Result<(), Error> {
         let known = self.table();
         let mut addresses = self.endpoints.clone();
         addresses.extend(known.nodes.values().filter(|a| !self.endpoints.contains(a)));
@@ -167,47 +184,68 @@ impl Core {
         for address in addresses {
             let transport = self.transport.clone();
             asked.spawn(async move {
-                let deadline = Instant::now() + MAP_TIMEOUT;
+                let deadline = until.min(Instant::now() + MAP_TIMEOUT);
                 let body = RequestBody::Node(NodeRequest::Map);
                 (address, transport.call(address, body, deadline).await)
             });
         }
-        let mut reasons = Vec::new();
-        let mut uninitialized = false;
-        let mut refused = true;
+        let mut silence = Silence::default();
         while let Some(answer) = asked.join_next().await {
+            let Ok((address, answer)) = answer else {
+                continue;
+            };
             match answer {
-                Ok((_, Ok(ServerBody::Node(NodeResponse::Map(map))))) if !map.shards.is_empty() => {
-                    self.take_map(&map);
-                    return Ok(());
+                Ok(ServerBody::Node(NodeResponse::Map(map))) if !map.shards.is_empty() => {
+                    if !known.is_newer_than(&map) {
+                        self.take_map(&map);
+                        return Ok(());
+                    }
+                    silence.other(format!("{address} has an old map"));
                 }
-                Ok((
-                    _,
-                    Ok(ServerBody::Node(NodeResponse::Map(_) | NodeResponse::Refused { .. })),
-                )) => {
-                    uninitialized = true;
+                Ok(ServerBody::Node(NodeResponse::Map(_) | NodeResponse::Refused { .. })) => {
+                    silence.uninitialized = true;
                 }
-                Ok((address, Ok(_))) => reasons.push(format!("{address} has no map to give")),
-                Ok((_, Err(error))) => {
-                    refused &= matches!(error, CallError::Refused { .. });
-                    reasons.push(error.to_string());
-                }
-                Err(error) => reasons.push(error.to_string()),
+                Ok(_) => silence.other(format!("{address} has no map to give")),
+                Err(error @ CallError::Refused { .. }) => silence.refused.push(error.to_string()),
+                Err(error) => silence.other(error.to_string()),
             }
         }
-        if uninitialized {
-            return Err(Error::NotInitialized);
-        }
-        let reason = reasons.join("; ");
-        if refused && !reasons.is_empty() {
-            return Err(Error::Config(reason));
-        }
-        Err(Error::NoCluster { reason })
+        Err(silence.into())
     }
 
     fn take_map(&self, map: &ShardMap) {
         let mut table = lock(&self.table);
         *table = Arc::new(Table::of_map(map, &table, &self.config.locality));
+    }
+}
+
+/// Why nobody gave a map.
+#[derive(Default)]
+struct Silence {
+    uninitialized: bool,
+    /// Nodes that do not want to talk to us.
+    refused: Vec<String>,
+    others: Vec<String>,
+}
+
+impl Silence {
+    fn other(&mut self, reason: String) {
+        self.others.push(reason);
+    }
+}
+
+impl From<Silence> for Error {
+    fn from(silence: Silence) -> Error {
+        if silence.uninitialized {
+            return Error::NotInitialized;
+        }
+        if silence.others.is_empty() && !silence.refused.is_empty() {
+            return Error::Config(silence.refused.join("; "));
+        }
+        let reasons = [silence.others, silence.refused].concat();
+        Error::NoCluster {
+            reason: reasons.join("; "),
+        }
     }
 }
 

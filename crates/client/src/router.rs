@@ -9,9 +9,9 @@
 //! | no connection | the next replica |
 //! | a lost connection, or silence | as no connection; but a Commit that may have arrived is the machine's business |
 //!
-//! While a leader is silent the other replicas are asked who leads (`Locate`):
-//! a leader killed or cut off is left as soon as there is a new one, and one
-//! that only waits for locks is left alone.
+//! While a leader is silent the other replicas are asked who leads (`Locate`),
+//! by one caller for all that wait: a leader killed or cut off is left as soon
+//! as there is a new one, and one that only waits for locks is left alone.
 
 use crate::core::Core;
 use crate::table::{Table, Tour};
@@ -28,7 +28,9 @@ use synod_txn::{Request, Response};
 /// The longest pause between two rounds over all replicas.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a question who leads may take.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// After the first silence the questions come this much more often.
+const PROBES: u32 = 3;
 
 /// What became of one call to one node.
 enum Called {
@@ -140,22 +142,27 @@ impl Core {
         let body = body(table, shard, request.clone());
         let until = deadline.min(Instant::now() + self.config.attempt_timeout);
         let mut call = pin!(self.transport.call(address, body, until));
-        let mut others = Vec::new();
+        let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
+        let mut others = replicas.iter().copied().filter(|&id| id != target).cycle();
+        let interval = self.config.probe_after / PROBES;
+        let mut silence = self.config.probe_after;
         loop {
             tokio::select! {
                 biased;
                 answer = &mut call => return called(answer),
-                () = tokio::time::sleep(self.config.probe_after) => {}
+                () = tokio::time::sleep(silence) => {}
             }
-            if others.is_empty() {
-                let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
-                others = replicas
-                    .iter()
-                    .copied()
-                    .filter(|&id| id != target)
-                    .collect();
+            silence = interval;
+            // Somebody else may have found the new leader meanwhile.
+            if let Some(leader) = self.table().newer_leader(table, shard)
+                && leader != target
+            {
+                return Called::Superseded(leader);
             }
-            let Some(other) = others.pop() else {
+            if !self.may_probe(shard, interval) {
+                continue;
+            }
+            let Some(other) = others.next() else {
                 continue;
             };
             tokio::select! {

@@ -76,6 +76,15 @@ impl Table {
         }
     }
 
+    /// Whether a map is behind what is known: its node has not heard of it yet.
+    pub(crate) fn is_newer_than(&self, map: &ShardMap) -> bool {
+        let behind = |d: &ShardDescriptor| {
+            let known = self.shards.get(&d.id);
+            known.is_some_and(|shard| shard.generation > d.generation)
+        };
+        map.shards.iter().any(behind)
+    }
+
     fn term(&self, shard: GroupId) -> Option<Term> {
         self.routes.of_shard(shard).and_then(|route| route.term)
     }
@@ -85,6 +94,16 @@ impl Table {
     pub(crate) fn is_over(&self, shard: GroupId, term: Term) -> bool {
         self.term(shard)
             .is_some_and(|known| known.ballot > term.ballot)
+    }
+
+    /// The shard's leader, if its term is newer than the one in an earlier table.
+    pub(crate) fn newer_leader(&self, earlier: &Table, shard: GroupId) -> Option<NodeId> {
+        let term = self.term(shard)?;
+        let newer = earlier
+            .term(shard)
+            .is_none_or(|known| known.ballot < term.ballot);
+        let leader = self.shards.get(&shard)?.leader;
+        newer.then_some(leader)
     }
 
     /// Whether it is known that this node leads, in this term.

@@ -107,7 +107,7 @@ fn aim_at_leases(sim: &mut Sim, dice: &mut Dice, weather: &mut Weather) {
         if sim.now > weather.aimed_until {
             sim.cut.clear();
             weather.aimed_until = 0;
-        } else if weather.aim == Aim::RestartBetween && dice.chance(4) {
+        } else if weather.aim == Aim::RestartBetween && dice.chance(6) {
             let between = ids
                 .iter()
                 .find(|n| !sim.cut.iter().any(|(a, b)| a == *n || b == *n));
@@ -360,6 +360,8 @@ fn run(seed: u64, steps: u64, verbose: bool) -> Sim {
     let (mut sim, mut weather) = build(&mut dice, seed);
     for id in sim.ids() {
         sim.start(id);
+        // So that the nodes renew their leases at different times.
+        step_time(&mut sim, dice.below(150) * MS);
     }
     let mut counter = 0;
     for _ in 0..steps {

@@ -84,6 +84,14 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The cluster version from which on this kind may be proposed (P8).
+    #[must_use]
+    pub const fn since(&self) -> ClusterVersion {
+        ClusterVersion(1)
+    }
+}
+
 /// A transaction's replicated, undecided writes and read spans in one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {

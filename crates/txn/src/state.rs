@@ -33,7 +33,9 @@ pub enum RestoreError {
         found: u8,
     },
     /// Damaged.
-    #[error("the checkpoint of shard {shard} is damaged ({source}); fetch a snapshot from another replica")]
+    #[error(
+        "the checkpoint of shard {shard} is damaged ({source}); fetch a snapshot from another replica"
+    )]
     Damaged {
         /// The shard.
         shard: GroupId,
@@ -178,7 +180,10 @@ pub enum Applied {
 impl State {
     /// Applies the command of `slot`; returns what it did and the versions it made.
     pub fn apply(&mut self, slot: Slot, command: Command) -> (Applied, Vec<NewVersion>) {
-        debug_assert!(slot > self.applied, "P7: entries are applied once, in order");
+        debug_assert!(
+            slot > self.applied,
+            "P7: entries are applied once, in order"
+        );
         self.applied = slot;
         match command {
             Command::OneShard {
@@ -358,9 +363,8 @@ impl State {
             return (Applied::Quiet, Vec::new());
         }
         let intent = self.intents.get(&attempt);
-        let coordinator = intent.map_or(GroupId(0), |i| {
-            i.participants[i.coordinator as usize].shard
-        });
+        let coordinator =
+            intent.map_or(GroupId(0), |i| i.participants[i.coordinator as usize].shard);
         let resolution = Resolution {
             outcome,
             recorded,
@@ -408,7 +412,11 @@ impl State {
         let floor = AttemptId(u128::from(floor_millis) << 80);
         self.records.range(..floor).any(|(_, r)| r.is_done())
             || self.resolutions.range(..floor).any(|(_, r)| r.recorded)
-            || self.one_shard.order.front().is_some_and(|(a, _)| *a < floor)
+            || self
+                .one_shard
+                .order
+                .front()
+                .is_some_and(|(a, _)| *a < floor)
     }
 
     /// Below this millisecond, an attempt that is not known may have been

@@ -79,6 +79,7 @@ impl Script {
     fn new() -> Script {
         let settings = GroupSettings {
             entry_bytes: 80,
+            window_millis: 10_000,
             ..GroupSettings::default()
         };
         let mut shards: Vec<Shard> = (1..=3).map(|id| Shard::new(id, settings.clone())).collect();
@@ -120,8 +121,7 @@ impl Script {
                 ..
             } = &response
             {
-                self.sessions
-                    .insert((to.connection, at), (*term, *session));
+                self.sessions.insert((to.connection, at), (*term, *session));
             }
             let what = self.asked.get(&to.request).cloned().unwrap_or_default();
             self.print(&format!("{name} answers {what}: {response}"));
@@ -301,7 +301,10 @@ impl Script {
     }
 
     fn network(&mut self, verb: &str, numbers: &[&str]) {
-        let numbers: Vec<u32> = numbers.iter().map(|n| n.parse().expect("a number")).collect();
+        let numbers: Vec<u32> = numbers
+            .iter()
+            .map(|n| n.parse().expect("a number"))
+            .collect();
         if verb == "deliver" && numbers.is_empty() {
             for _ in 0..100 {
                 let Some((_, message)) = self.net.pop_first() else {
@@ -311,7 +314,8 @@ impl Script {
             }
         }
         for number in numbers {
-            let message = self.net[&number].clone();
+            let message = self.net.get(&number).cloned();
+            let message = message.unwrap_or_else(|| panic!("no #{number} after:\n{}", self.out));
             if verb != "dup" {
                 self.net.remove(&number);
             }
@@ -358,7 +362,11 @@ impl Script {
                     let what = self.asked.get(&orphan.request).cloned().unwrap_or_default();
                     self.print(&format!("orphaned: {what}"));
                 }
-                self.print(&format!("{} in office, term {}", letter(at), self.shards[at].round));
+                self.print(&format!(
+                    "{} in office, term {}",
+                    letter(at),
+                    self.shards[at].round
+                ));
                 self.take(at, out);
             }
             "lease" => self.shards[at].lease = words[2] == "on",
@@ -457,7 +465,7 @@ fn relative(line: &str) -> String {
         match number.parse::<u64>() {
             Ok(n) if n >= EPOCH => {
                 let _ = write!(out, "{}", (n - EPOCH) / 1_000_000);
-                if (n - EPOCH) % 1_000_000 > 0 {
+                if !(n - EPOCH).is_multiple_of(1_000_000) {
                     let _ = write!(out, "+{}", (n - EPOCH) % 1_000_000);
                 }
             }
@@ -483,6 +491,12 @@ fn run(text: &str) -> String {
     script.out
 }
 
+/// Only for regeneration, at a developer's wish.
+#[allow(clippy::disallowed_methods)]
+fn update(path: &std::path::Path, text: &str) {
+    std::fs::write(path, text).expect("writing a script");
+}
+
 #[test]
 fn golden_scripts() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -497,7 +511,7 @@ fn golden_scripts() {
         let text = std::fs::read_to_string(&path).expect("a script");
         let got = run(&text);
         if got != text && std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, got).expect("writing a script");
+            update(&path, &got);
         } else if got != text {
             wrong.push(format!("{}\n{got}", path.display()));
         }

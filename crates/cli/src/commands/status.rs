@@ -219,7 +219,10 @@ fn print(view: &View) {
         };
         shards.add_row([
             shard.id.to_string(),
-            shard.start.clone(),
+            match shard.start.as_str() {
+                "" => "(start)".to_owned(),
+                start => start.to_owned(),
+            },
             end.to_owned(),
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             shard

@@ -41,6 +41,8 @@ struct World {
     /// Every so many answers to a Commit is lost; 0 = none.
     lose_every: u64,
     commits: u64,
+    /// State of the generator that decides who dawdles.
+    turns: u64,
 }
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ impl Groups {
             begun,
             lose_every,
             commits: 0,
+            turns: 1,
         };
         let groups = Groups(Arc::new(Mutex::new(world)));
         groups.lead(LEFT, 1);
@@ -125,9 +128,32 @@ impl Groups {
         });
     }
 
+    /// How many sessions were ended by an older transaction.
+    pub(crate) fn wounds(&self) -> u64 {
+        let wounds = |shard: &Shard| shard.group.counters().wounds;
+        self.with(|world| world.shards.values().map(wounds).sum())
+    }
+
     /// Nothing is locked, waiting or in doubt anywhere.
     pub(crate) fn is_quiet(&self) -> bool {
         self.with(|world| world.shards.values().all(|shard| shard.group.is_quiet()))
+    }
+
+    /// On its way: lets other tasks overtake, some more than others.
+    async fn dawdle(&self) {
+        let turns = self.with(|world| {
+            world.turns = world
+                .turns
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (world.turns >> 60) % 8
+        });
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if turns == 7 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(crate) async fn call(
@@ -144,6 +170,7 @@ impl Groups {
             RequestBody::Node(other) => panic!("not faked: {other:?}"),
         };
         let node = NodeId(to.port().into());
+        self.dawdle().await;
         let commits = matches!(request.request, Request::Commit(_));
         let (lose, answer) = self.with(|world| {
             world.commits += u64::from(commits);
@@ -159,6 +186,11 @@ impl Groups {
         if lose {
             return Err(lost);
         }
+        let answer = async {
+            let answer = answer.await;
+            self.dawdle().await;
+            answer
+        };
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(response)) => Ok(ServerBody::Shard(ShardReply::Response(response))),
             Ok(Err(_)) => Err(lost),

@@ -56,6 +56,25 @@ async fn a_leader_that_only_waits_is_left_alone() {
 }
 
 #[tokio::test]
+async fn one_caller_asks_for_all_that_wait() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    client.put("a", "1").await.unwrap();
+    fake.silence(1);
+    let read = |_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get("a").await })
+    };
+    let reads: Vec<_> = (0..50).map(read).collect();
+    eventually(|| fake.asked("locate").len() > 4).await;
+    fake.lead(A, 3);
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap().as_deref(), Some(&b"1"[..]));
+    }
+    assert!(fake.asked("locate").len() < 50);
+}
+
+#[tokio::test]
 async fn load_is_waited_out() {
     let fake = Fake::new();
     let client = client(&fake).await;

@@ -27,7 +27,7 @@ impl Group {
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }
         let attempt = request.attempt;
-        if self.answer_again(cx, from, &request) {
+        if self.answer_again(from, &request) {
             return;
         }
         if named < current {
@@ -36,13 +36,13 @@ impl Group {
             if !last_word {
                 return self.refuse(from, refusal);
             }
-            return self.turn_down(cx, from, &request, AbortReason::TermEnded, refusal);
+            return self.turn_down(from, &request, AbortReason::TermEnded, refusal);
         }
         if let Err(reason) = self.admit(&request) {
             return match reason {
                 Some(reason) => {
                     let refusal = Refusal::Aborted(reason);
-                    self.turn_down(cx, from, &request, reason, refusal);
+                    self.turn_down(from, &request, reason, refusal);
                 }
                 // It may be a copy of a Commit that was forgotten (T7).
                 None => self.refuse(from, Refusal::NotLeader { hint: None }),
@@ -59,7 +59,7 @@ impl Group {
     }
 
     /// Answers a Commit that was met before, from state (T1, T7).
-    fn answer_again(&mut self, cx: &Cx, from: Caller, request: &CommitRequest) -> bool {
+    fn answer_again(&mut self, from: Caller, request: &CommitRequest) -> bool {
         let attempt = request.attempt;
         if let Some(timestamp) = self.state.one_shard.get(attempt) {
             self.answer_outcome(from, Outcome::Committed(timestamp), 0);
@@ -106,7 +106,7 @@ impl Group {
             validated.then_some(AbortReason::SessionEnded)
         });
         if let Some(reason) = ended {
-            self.turn_down(cx, from, request, reason, Refusal::Aborted(reason));
+            self.turn_down(from, request, reason, Refusal::Aborted(reason));
         }
         ended.is_some()
     }
@@ -153,14 +153,13 @@ impl Group {
     /// Refuses a Commit for good.
     fn turn_down(
         &mut self,
-        cx: &Cx,
         from: Caller,
         request: &CommitRequest,
         reason: AbortReason,
         refusal: Refusal,
     ) {
         let attempt = request.attempt;
-        self.drop_active(cx, attempt, reason);
+        self.drop_active(attempt, reason);
         self.remember_no(attempt, reason);
         self.refuse(from, refusal);
         self.vote_down(request, reason);
@@ -286,11 +285,11 @@ impl Group {
             office.parked.pop_front();
             office.last = timestamp;
             office.timers.disarm(Timer::Deadline(attempt));
-            self.propose_commit(cx, attempt, timestamp);
+            self.propose_commit(attempt, timestamp);
         }
     }
 
-    fn propose_commit(&mut self, cx: &Cx, attempt: AttemptId, timestamp: Timestamp) {
+    fn propose_commit(&mut self, attempt: AttemptId, timestamp: Timestamp) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -335,7 +334,7 @@ impl Group {
             };
             return self.propose(command, false);
         }
-        self.propose_intent(cx, request, callers, deadline, timestamp, bytes);
+        self.propose_intent(request, callers, deadline, timestamp, bytes);
     }
 
     fn set_progress(&mut self, attempt: AttemptId, progress: Progress) {
@@ -348,7 +347,6 @@ impl Group {
 
     fn propose_intent(
         &mut self,
-        cx: &Cx,
         request: CommitRequest,
         callers: Vec<Caller>,
         deadline: synod_paxos::Mono,
@@ -415,7 +413,7 @@ impl Group {
         };
         self.propose(Command::Intent(Box::new(intent)), false);
         if coordinates {
-            self.count_early_votes(cx, attempt, anchor);
+            self.count_early_votes(attempt, anchor);
         }
     }
 

@@ -75,16 +75,15 @@ impl Group {
         self.try_commit(attempt);
     }
 
-    pub(super) fn count_early_votes(&mut self, cx: &Cx, attempt: AttemptId, anchor: Key) {
+    pub(super) fn count_early_votes(&mut self, attempt: AttemptId, anchor: Key) {
         let votes = self.with_office(|_, office, _| office.early.take(attempt));
         for (from, vote, term) in votes.unwrap_or_default() {
-            self.handle_vote(cx, attempt, anchor.clone(), from, vote, term);
+            self.handle_vote(attempt, anchor.clone(), from, vote, term);
         }
     }
 
     pub(super) fn handle_vote(
         &mut self,
-        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -95,7 +94,7 @@ impl Group {
             return;
         };
         let Some(coordination) = office.coordinations.get_mut(&attempt) else {
-            return self.vote_without_work(cx, attempt, anchor, from, vote, term);
+            return self.vote_without_work(attempt, anchor, from, vote, term);
         };
         let Some(index) = coordination.index_of(&from) else {
             return self.answer_stranger(attempt, anchor, from);
@@ -129,7 +128,6 @@ impl Group {
     /// the Commit has not come or waits for its locks.
     fn vote_without_work(
         &mut self,
-        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -157,7 +155,7 @@ impl Group {
         if let (Some(participants), Vote::No(reason)) = (&queued, vote)
             && participants.iter().any(meant)
         {
-            return self.drop_active(cx, attempt, reason);
+            return self.drop_active(attempt, reason);
         }
         let bound = self.settings.early_votes;
         self.with_office(|_, office, _| office.early.insert(attempt, from, vote, term, bound));
@@ -413,7 +411,6 @@ impl Group {
     /// An older transaction waits elsewhere for this one's locks.
     pub(super) fn handle_wound(
         &mut self,
-        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -446,11 +443,12 @@ impl Group {
         }
         // Queued, still reading, or not come yet: the no is remembered, and a
         // Commit that comes has the abort decided.
-        let one_shard = office.active.get(&attempt).is_some_and(|active| {
-            matches!(active.progress, super::Progress::OneShard(_))
-        });
+        let one_shard = office
+            .active
+            .get(&attempt)
+            .is_some_and(|active| matches!(active.progress, super::Progress::OneShard(_)));
         if !one_shard {
-            self.drop_active(cx, attempt, AbortReason::Wounded);
+            self.drop_active(attempt, AbortReason::Wounded);
             self.remember_no(attempt, AbortReason::Wounded);
         }
     }

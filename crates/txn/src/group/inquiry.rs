@@ -1,8 +1,8 @@
 //! What became of an attempt? Asked by clients and by participants.
 
+use super::Group;
 use super::office::Progress;
 use super::read::Waiting;
-use super::{Cx, Group};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::peer::PeerBody;
 use crate::request::{Refusal, Response};
@@ -16,7 +16,6 @@ impl Group {
     /// A client's question, after it lost its answer (U4).
     pub(super) fn handle_status(
         &mut self,
-        cx: &Cx,
         from: Caller,
         attempt: AttemptId,
         anchor: Key,
@@ -56,7 +55,7 @@ impl Group {
         } else {
             AbortReason::TermEnded
         };
-        self.drop_active(cx, attempt, reason);
+        self.drop_active(attempt, reason);
         self.remember_no(attempt, reason);
         self.answer_outcome(from, Outcome::Aborted(reason), 0);
     }
@@ -157,7 +156,6 @@ impl Group {
     /// A participant with an unresolved intent wants it ended (T5).
     pub(super) fn handle_ask_or_abort(
         &mut self,
-        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -173,7 +171,9 @@ impl Group {
         if known || proposed {
             return self.handle_ask(attempt, anchor, from);
         }
-        let listed = participants.binary_search_by(|p| p.anchor.cmp(&from)).is_ok();
+        let listed = participants
+            .binary_search_by(|p| p.anchor.cmp(&from))
+            .is_ok();
         let owned = participants.iter().any(|p| p.anchor == anchor);
         if !listed || !owned {
             self.counters.strays += 1;
@@ -181,7 +181,7 @@ impl Group {
         }
         if let Some(list) = self.queued_participants(attempt) {
             // Dropping it remembers the no and has the abort decided for its own list.
-            self.drop_active(cx, attempt, AbortReason::NeverStaged);
+            self.drop_active(attempt, AbortReason::NeverStaged);
             if !list.iter().any(|p| p.anchor == from) {
                 self.answer_stranger(attempt, anchor, from);
             }
@@ -198,7 +198,7 @@ impl Group {
             };
             return self.tell_anchor(GroupId(0), from, anchor, attempt, body);
         }
-        self.drop_active(cx, attempt, AbortReason::NeverStaged);
+        self.drop_active(attempt, AbortReason::NeverStaged);
         let reason = AbortReason::NeverStaged;
         self.abort_unstaged(attempt, anchor, participants, reason);
     }

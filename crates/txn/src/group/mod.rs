@@ -201,8 +201,10 @@ impl Group {
         for coordination in office.coordinations.into_values() {
             self.orphans.extend(coordination.callers);
         }
-        // What the old term wanted said must not be said after it.
-        self.effects.retain(|e| matches!(e, Effect::Write(_)));
+        // What the old term still wanted proposed, read or said to other shards
+        // ends with it; answers already given stand.
+        self.effects
+            .retain(|e| matches!(e, Effect::Write(_) | Effect::Respond { .. }));
     }
 
     /// Callers whose answer ended with the term; the driver answers `NotLeader`.
@@ -224,12 +226,12 @@ impl Group {
                 session,
                 keep,
             } => self.handle_validate(cx, from, attempt, session, keep),
-            Request::Release { attempt, .. } => self.handle_release(cx, from, attempt),
+            Request::Release { attempt, .. } => self.handle_release(from, attempt),
             Request::Status {
                 attempt,
                 anchor,
                 term,
-            } => self.handle_status(cx, from, attempt, anchor, term),
+            } => self.handle_status(from, attempt, anchor, term),
             Request::Locate => self.respond(
                 from,
                 Response::Located {
@@ -254,7 +256,7 @@ impl Group {
         } = message;
         match body {
             PeerBody::Vote { vote, term } => {
-                self.handle_vote(cx, attempt, anchor, from, vote, term);
+                self.handle_vote(attempt, anchor, from, vote, term);
             }
             PeerBody::Resolve { outcome, recorded } => {
                 self.handle_resolve(cx, attempt, anchor, from, outcome, recorded);
@@ -262,10 +264,10 @@ impl Group {
             PeerBody::Ack => self.handle_ack(attempt, &from),
             PeerBody::Ask => self.handle_ask(attempt, anchor, from),
             PeerBody::AskOrAbort { participants } => {
-                self.handle_ask_or_abort(cx, attempt, anchor, from, participants);
+                self.handle_ask_or_abort(attempt, anchor, from, participants);
             }
-            PeerBody::Poll { term } => self.handle_poll(cx, attempt, anchor, from, term),
-            PeerBody::Wound { by } => self.handle_wound(cx, attempt, anchor, from, by),
+            PeerBody::Poll { term } => self.handle_poll(attempt, anchor, from, term),
+            PeerBody::Wound { by } => self.handle_wound(attempt, anchor, from, by),
             // Both mean: go on asking. The driver looks the anchor up again (T10).
             PeerBody::Pending | PeerBody::Moved => {}
         }
@@ -440,9 +442,9 @@ impl Group {
             && self.office.as_deref().is_none_or(|o| {
                 o.locks.is_idle()
                     && o.active.is_empty()
-                    && o.coordinations.values().all(|c| {
-                        matches!(c.phase, Phase::Finished(_)) && c.callers.is_empty()
-                    })
+                    && o.coordinations
+                        .values()
+                        .all(|c| matches!(c.phase, Phase::Finished(_)) && c.callers.is_empty())
             })
     }
 

@@ -1,12 +1,12 @@
 //! What only a leader in office knows. It lives for one term and is rebuilt
 //! from the replicated state when the next one begins (P6).
 
+use crate::CommitRequest;
 use crate::locks::{Age, Locks};
 use crate::peer::Vote;
 use crate::types::{
     AbortReason, AttemptId, Caller, ClientId, Key, Outcome, Participant, Priority, SessionId,
 };
-use crate::CommitRequest;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{Mono, Term, Timestamp};

@@ -109,8 +109,12 @@ impl Group {
             return;
         }
         open.tries = open.tries.saturating_add(1);
-        let again = cx.now.plus(self.settings.backoff(open.tries));
-        let impatient = cx.now.since(open.since) >= self.settings.staged_timeout_nanos;
+        let mut again = cx.now.plus(self.settings.backoff(open.tries));
+        let patience = open.since.plus(self.settings.staged_timeout_nanos);
+        let impatient = cx.now >= patience;
+        if !impatient {
+            again = again.min(patience);
+        }
         office.timers.arm(again, Timer::Participant(attempt));
         self.send_vote(attempt);
         if !impatient {
@@ -164,14 +168,13 @@ impl Group {
         }
         let proposed = self.progress_is_intent(attempt);
         if let Some(intent) = self.state.intents.get(&attempt) {
-            let refused =
-                matches!(outcome, Outcome::Committed(s) if s < intent.timestamp);
+            let refused = matches!(outcome, Outcome::Committed(s) if s < intent.timestamp);
             if refused {
                 self.counters.contradictions += 1;
                 return;
             }
         } else if !proposed {
-            return self.resolve_unknown(cx, attempt, anchor, from, outcome, recorded);
+            return self.resolve_unknown(attempt, anchor, from, outcome, recorded);
         } else if matches!(outcome, Outcome::Committed(_)) {
             // A commit needs this shard's yes, which it has not given yet.
             self.counters.contradictions += 1;
@@ -183,7 +186,6 @@ impl Group {
     /// The outcome of an attempt that has nothing here.
     fn resolve_unknown(
         &mut self,
-        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -199,7 +201,7 @@ impl Group {
                     self.counters.contradictions += 1;
                     return;
                 }
-                self.drop_active(cx, attempt, reason);
+                self.drop_active(attempt, reason);
                 self.with_office(|_, office, _| office.acks.remove(&attempt));
                 self.remember_no(attempt, reason);
                 if recorded {
@@ -361,19 +363,12 @@ impl Group {
     }
 
     /// A coordinator that inherited Staged wants to know (T4).
-    pub(super) fn handle_poll(
-        &mut self,
-        cx: &Cx,
-        attempt: AttemptId,
-        anchor: Key,
-        from: Key,
-        named: Term,
-    ) {
+    pub(super) fn handle_poll(&mut self, attempt: AttemptId, anchor: Key, from: Key, named: Term) {
         let Some(current) = self.term() else { return };
         if named.group != self.shard || named > current {
             return;
         }
-        let answer = self.answer_poll(cx, attempt, named == current);
+        let answer = self.answer_poll(attempt, named == current);
         if let Some(vote) = answer {
             let body = PeerBody::Vote { vote, term: named };
             let hint = self.coordinator_hint(attempt);
@@ -382,7 +377,7 @@ impl Group {
     }
 
     /// None: an entry of it is on its way; the vote follows its apply.
-    fn answer_poll(&mut self, cx: &Cx, attempt: AttemptId, same_term: bool) -> Option<Vote> {
+    fn answer_poll(&mut self, attempt: AttemptId, same_term: bool) -> Option<Vote> {
         if let Some(intent) = self.state.intents.get(&attempt) {
             return Some(Vote::Yes(intent.timestamp));
         }
@@ -396,7 +391,7 @@ impl Group {
         if self.progress_is_intent(attempt) || self.has_one_shard(attempt) {
             return None;
         }
-        self.drop_active(cx, attempt, AbortReason::NeverStaged);
+        self.drop_active(attempt, AbortReason::NeverStaged);
         if same_term {
             self.remember_no(attempt, AbortReason::NeverStaged);
         }

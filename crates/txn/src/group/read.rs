@@ -258,13 +258,7 @@ impl Group {
         self.ask_engine(id, capture, missing, scan);
     }
 
-    fn ask_engine(
-        &mut self,
-        id: u64,
-        capture: Capture,
-        keys: Vec<Key>,
-        scan: Option<ScanRange>,
-    ) {
+    fn ask_engine(&mut self, id: u64, capture: Capture, keys: Vec<Key>, scan: Option<ScanRange>) {
         // Each overlay tombstone can hide one row of the engine.
         let hidden = capture
             .rows

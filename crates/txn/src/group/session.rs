@@ -100,7 +100,7 @@ impl Group {
 
     /// A client is gone for good: its running sessions end. Commits go on.
     pub fn handle_client_gone(&mut self, cx: &Cx, client: ClientId) {
-        self.end_client(cx, client);
+        self.end_client(client);
         self.settle(cx);
     }
 
@@ -114,7 +114,7 @@ impl Group {
         };
         let end = seen.at.plus(self.settings.session_nanos);
         if end <= cx.now {
-            return self.end_client(cx, client);
+            return self.end_client(client);
         }
         office.timers.arm(end, Timer::Client(client));
         let bound = self.settings.idle_nanos;
@@ -128,11 +128,11 @@ impl Group {
             .filter(|a| office.active.get(a).is_some_and(idle))
             .collect();
         for attempt in idle {
-            self.drop_active(cx, attempt, AbortReason::SessionEnded);
+            self.drop_active(attempt, AbortReason::SessionEnded);
         }
     }
 
-    fn end_client(&mut self, cx: &Cx, client: ClientId) {
+    fn end_client(&mut self, client: ClientId) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -152,14 +152,14 @@ impl Group {
             .collect();
         office.timers.disarm(Timer::Client(client));
         for attempt in running {
-            self.drop_active(cx, attempt, AbortReason::SessionEnded);
+            self.drop_active(attempt, AbortReason::SessionEnded);
         }
     }
 
     /// Ends an attempt that has proposed nothing: its locks go, its requests
     /// are refused, and the no is remembered (T4). A queued Commit of several
     /// shards is voted down, or aborted where this shard coordinates (T5).
-    pub(super) fn drop_active(&mut self, cx: &Cx, attempt: AttemptId, reason: AbortReason) {
+    pub(super) fn drop_active(&mut self, attempt: AttemptId, reason: AbortReason) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -212,7 +212,7 @@ impl Group {
             match stage {
                 Some(Stage::Open) => {
                     self.counters.wounds += 1;
-                    self.drop_active(cx, *victim, AbortReason::Wounded);
+                    self.drop_active(*victim, AbortReason::Wounded);
                 }
                 Some(Stage::Proposed | Stage::Decided) => self.wound_remote(cx, *victim, by.0),
                 None => {}
@@ -294,7 +294,7 @@ impl Group {
             };
         }
         if cx.lease {
-            return self.validated(cx, from, attempt, keep);
+            return self.validated(from, attempt, keep);
         }
         if self.waiting.len() >= self.settings.waiters {
             return self.overloaded(from);
@@ -331,20 +331,17 @@ impl Group {
             Some(active) if active.session == Some(id) => Ok(()),
             _ if office.validated.contains(attempt) => Err(None),
             _ => Err(Some(
-                office
-                    .nos
-                    .get(attempt)
-                    .unwrap_or(AbortReason::SessionEnded),
+                office.nos.get(attempt).unwrap_or(AbortReason::SessionEnded),
             )),
         }
     }
 
-    fn validated(&mut self, cx: &Cx, from: Caller, attempt: AttemptId, keep: bool) {
+    fn validated(&mut self, from: Caller, attempt: AttemptId, keep: bool) {
         self.respond(from, Response::Valid);
         if keep {
             return;
         }
-        self.end_running(cx, attempt);
+        self.end_running(attempt);
         let bound = self.settings.ended;
         if let Some(office) = self.office.as_deref_mut() {
             office.validated.insert(attempt, (), bound);
@@ -352,13 +349,13 @@ impl Group {
     }
 
     /// Ends a valid attempt without saying no about it.
-    fn end_running(&mut self, cx: &Cx, attempt: AttemptId) {
+    fn end_running(&mut self, attempt: AttemptId) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
         let running = |a: &Active| matches!(a.progress, Progress::Running) && a.requests.is_empty();
         if !office.active.get(&attempt).is_some_and(running) {
-            return self.drop_active(cx, attempt, AbortReason::RolledBack);
+            return self.drop_active(attempt, AbortReason::RolledBack);
         }
         if let Some(active) = office.active.remove(&attempt) {
             office.forget_client(active.client, attempt);
@@ -366,8 +363,8 @@ impl Group {
         }
     }
 
-    pub(super) fn handle_release(&mut self, cx: &Cx, from: Caller, attempt: AttemptId) {
-        self.drop_active(cx, attempt, AbortReason::RolledBack);
+    pub(super) fn handle_release(&mut self, from: Caller, attempt: AttemptId) {
+        self.drop_active(attempt, AbortReason::RolledBack);
         let knows = self.state.knows(attempt);
         let beyond = self.office.as_deref().is_some_and(|office| {
             // What is proposed, decided or answered is beyond taking back.
@@ -395,7 +392,7 @@ impl Group {
                 {
                     active.requests.remove(&token);
                 }
-                self.validated(cx, from, attempt, keep);
+                self.validated(from, attempt, keep);
             }
             Some(other) => {
                 self.waiting.insert(token, other);

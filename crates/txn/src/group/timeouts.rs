@@ -27,7 +27,7 @@ impl Group {
         {
             match timer {
                 Timer::Client(client) => self.check_client(cx, client),
-                Timer::Deadline(attempt) => self.deadline(cx, attempt),
+                Timer::Deadline(attempt) => self.deadline(attempt),
                 Timer::Participant(attempt) => self.repeat_vote(cx, attempt),
                 Timer::Coordinator(attempt) => self.press(cx, attempt),
                 Timer::Wound(attempt) => self.repeat_wound(cx, attempt),
@@ -39,7 +39,7 @@ impl Group {
     }
 
     /// A Commit took too long: queued, it is dropped; staged, it is aborted if T3 allows.
-    fn deadline(&mut self, cx: &Cx, attempt: AttemptId) {
+    fn deadline(&mut self, attempt: AttemptId) {
         let Some(office) = self.office.as_deref() else {
             return;
         };
@@ -52,7 +52,7 @@ impl Group {
             .get(&attempt)
             .is_some_and(|c| c.own && c.phase == Phase::Voting);
         if queued {
-            self.drop_active(cx, attempt, AbortReason::Deadline);
+            self.drop_active(attempt, AbortReason::Deadline);
         } else if voting {
             self.start_abort(attempt, AbortReason::Deadline);
         }
@@ -60,17 +60,17 @@ impl Group {
 
     fn repeat_limit(&mut self, cx: &Cx) {
         self.unpark(cx);
-        let waits = self
-            .office
-            .as_deref()
-            .is_some_and(|o| !o.parked.is_empty());
+        let waits = self.office.as_deref().is_some_and(|o| !o.parked.is_empty());
         if waits {
             self.arm(cx.now.plus(LIMIT_NANOS), Timer::Limit);
         }
     }
 
     pub(super) fn arm_housekeeping(&mut self, cx: &Cx) {
-        let shortest = self.settings.window_millis.min(self.settings.horizon_millis);
+        let shortest = self
+            .settings
+            .window_millis
+            .min(self.settings.horizon_millis);
         let pause = (shortest / 10).max(1).saturating_mul(NANOS_PER_MILLI);
         self.arm(cx.now.plus(pause), Timer::Housekeeping);
     }

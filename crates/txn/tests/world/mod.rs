@@ -3,7 +3,9 @@
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};
-use synod_paxos::{Ballot, ClusterVersion, GroupId, Mono, NodeId, Slot, Term, TermStart, Timestamp};
+use synod_paxos::{
+    Ballot, ClusterVersion, GroupId, Mono, NodeId, Slot, Term, TermStart, Timestamp,
+};
 use synod_txn::effect::EngineRows;
 use synod_txn::request::ScanRange;
 use synod_txn::*;
@@ -31,7 +33,10 @@ impl Engine {
                 .entry(key.clone())
                 .or_default()
                 .insert(*timestamp, (*attempt, value.clone()));
-            assert!(old.is_none_or(|o| o.0 == *attempt), "two versions at one timestamp");
+            assert!(
+                old.is_none_or(|o| o.0 == *attempt),
+                "two versions at one timestamp"
+            );
         }
     }
 
@@ -279,7 +284,11 @@ impl Shard {
             }
         }
         self.decided = self.log.len();
-        assert_eq!(fresh.digest(), self.follower.digest(), "P7: replicas differ");
+        assert_eq!(
+            fresh.digest(),
+            self.follower.digest(),
+            "P7: replicas differ"
+        );
         self.leader = fresh;
         self.leader.take_office(&cx, self.term());
         let out = self.drain();
