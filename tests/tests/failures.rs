@@ -143,7 +143,7 @@ async fn a_paused_leader_wakes_and_serves_nothing_stale() {
 /// that was away needs a snapshot.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_for_long_takes_a_snapshot() {
-    let mut cluster = cluster("[storage]\nlog_segment_bytes = 1048576\nlog_trim_bytes = 2097152\n");
+    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 2097152\n");
     survive(&mut cluster, async |cluster, meter| {
         progress(meter, 20).await;
         cluster.node_mut(2).kill();

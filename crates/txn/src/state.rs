@@ -287,6 +287,11 @@ impl State {
             return Applied::Intent(attempt, false);
         }
         self.raise(intent.timestamp);
+        debug_assert_eq!(
+            parts.as_ref().map_or(0, |p| p.0),
+            intent.parts,
+            "a part of an intent is missing"
+        );
         if let Some((_, mut writes)) = parts {
             writes.append(&mut intent.writes);
             intent.writes = writes;

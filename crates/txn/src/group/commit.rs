@@ -4,7 +4,7 @@
 //! is answered from state if it was met before; else it takes its write locks,
 //! and in the step that has the last of them it takes timestamp and slot (K3).
 
-use super::office::{Active, Coordination, Phase, Progress, Proposed, Queued, Timer};
+use super::office::{Active, Coordination, No, Phase, Progress, Proposed, Queued, Timer};
 use super::read::Waiting;
 use super::{Cx, Group, checks};
 use crate::command::{Command, Intent};
@@ -102,10 +102,18 @@ impl Group {
             return true;
         }
         let ended = office.nos.get(attempt).or_else(|| {
-            let validated = office.validated.contains(attempt);
-            validated.then_some(AbortReason::SessionEnded)
+            let no = No {
+                reason: AbortReason::SessionEnded,
+                session: None,
+            };
+            office.validated.contains(attempt).then_some(no)
         });
-        if let Some(reason) = ended {
+        // Of an attempt whose outcome may be forgotten, a no may be younger than
+        // the outcome, unless this Commit names the very session that it ended.
+        let old = attempt.millis() < self.floor_of(request);
+        let ended =
+            ended.filter(|no| !old || (request.session.is_some() && request.session == no.session));
+        if let Some(No { reason, .. }) = ended {
             self.turn_down(from, request, reason, Refusal::Aborted(reason));
         }
         ended.is_some()
@@ -170,7 +178,8 @@ impl Group {
         if let Some(office) = self.office.as_deref_mut()
             && office.nos.get(attempt).is_none()
         {
-            office.nos.insert(attempt, reason, bound);
+            let session = None;
+            office.nos.insert(attempt, No { reason, session }, bound);
         }
     }
 

@@ -39,14 +39,13 @@ impl Group {
             None | Some(Progress::Running) => {}
             Some(_) => return self.respond(from, Response::Pending),
         }
-        if let Some(reason) = office.nos.get(attempt) {
-            return self.answer_outcome(from, Outcome::Aborted(reason), 0);
+        let forgotten = attempt.millis() < self.state.unknown_below();
+        let no = office.nos.get(attempt).filter(|_| !forgotten);
+        if let Some(no) = no {
+            return self.answer_outcome(from, Outcome::Aborted(no.reason), 0);
         }
-        let mut floor = self.state.unknown_below();
-        if named == current {
-            floor = floor.max(office.nos.floor_millis());
-        }
-        if attempt.millis() < floor {
+        let dropped = named == current && attempt.millis() < office.nos.floor_millis();
+        if forgotten || dropped {
             return self.look_up(from, attempt, anchor);
         }
         // Neither intent nor record nor outcome: no, and for good (T4).

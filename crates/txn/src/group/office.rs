@@ -112,6 +112,15 @@ pub(super) struct Active {
     pub(super) requests: BTreeSet<u64>,
 }
 
+/// A no that was said for good (T4).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct No {
+    pub(super) reason: AbortReason,
+    /// The session that ended with it. A Commit that names it is new, however
+    /// old its attempt is: had it been met before, the session had ended then.
+    pub(super) session: Option<SessionId>,
+}
+
 /// Attempts that ended in this term, and the floor below which some were
 /// forgotten (T7). The oldest go first.
 #[derive(Clone, Debug, Serialize)]
@@ -283,7 +292,7 @@ pub(super) struct Office {
     pub(super) sessions: u64,
     pub(super) clients: BTreeMap<ClientId, Seen>,
     /// Attempts this leader said no about (T4).
-    pub(super) nos: Memory<AbortReason>,
+    pub(super) nos: Memory<No>,
     /// Attempts without writes that were valid.
     pub(super) validated: Memory<()>,
     pub(super) early: EarlyVotes,

@@ -399,7 +399,7 @@ impl Group {
             .office
             .as_deref()
             .and_then(|o| o.nos.get(attempt))
-            .unwrap_or(AbortReason::TermEnded);
+            .map_or(AbortReason::TermEnded, |no| no.reason);
         Some(Vote::No(said))
     }
 

@@ -1,7 +1,7 @@
 //! Sessions: an attempt's stay in this shard during one term. Losing any of
 //! its locks ends it, and what names an ended session is refused.
 
-use super::office::{Active, Phase, Progress, Timer};
+use super::office::{Active, No, Phase, Progress, Timer};
 use super::read::Waiting;
 use super::{Cx, Group};
 use crate::effect::Effect;
@@ -46,8 +46,8 @@ impl Group {
             }
             return Ok(session);
         }
-        if let Some(reason) = office.nos.get(attempt) {
-            return Err(Refusal::Aborted(reason));
+        if let Some(no) = office.nos.get(attempt) {
+            return Err(Refusal::Aborted(no.reason));
         }
         let floor = office
             .nos
@@ -174,7 +174,11 @@ impl Group {
         };
         office.forget_client(active.client, attempt);
         office.timers.disarm(Timer::Deadline(attempt));
-        office.nos.insert(attempt, reason, self.settings.ended);
+        let no = No {
+            reason,
+            session: active.session,
+        };
+        office.nos.insert(attempt, no, self.settings.ended);
         for id in &active.requests {
             office.locks.cancel(*id);
             if let Some(caller) = self.waiting.remove(id).and_then(|w| w.caller()) {
@@ -331,7 +335,10 @@ impl Group {
             Some(active) if active.session == Some(id) => Ok(()),
             _ if office.validated.contains(attempt) => Err(None),
             _ => Err(Some(
-                office.nos.get(attempt).unwrap_or(AbortReason::SessionEnded),
+                office
+                    .nos
+                    .get(attempt)
+                    .map_or(AbortReason::SessionEnded, |no| no.reason),
             )),
         }
     }

@@ -289,7 +289,11 @@ impl Sim {
             }
             let keep = self.rng.below(6) as usize;
             let restart = self.rng.below(self.shards[at].log.len() as u64 * 2) as usize;
-            let (orphans, out) = self.shards[at].take_over(self.now, keep, restart);
+            let (orphans, out) = if self.rng.percent(30) {
+                self.shards[at].retake(self.now, keep)
+            } else {
+                self.shards[at].take_over(self.now, keep, restart)
+            };
             for orphan in orphans {
                 let refusal = Refusal::NotLeader { hint: None };
                 self.net

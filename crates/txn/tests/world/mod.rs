@@ -235,6 +235,32 @@ impl Shard {
         true
     }
 
+    /// The leader loses its office and takes it again in a new term, as the
+    /// same replica, with the first `keep` undecided entries. Answers of the
+    /// engine to its earlier reads may still come.
+    pub fn retake(&mut self, now: Mono, keep: usize) -> (Vec<Caller>, Out) {
+        self.leader.leave_office();
+        let orphans = self.leader.take_orphans();
+        let end = (self.decided + keep).min(self.log.len());
+        self.log.truncate(end);
+        self.round += 1;
+        let floor = Timestamp(self.cx(now).limit.0);
+        let ballot = self.term().ballot;
+        self.log.push(Entry::Term(TermStart { ballot, floor }));
+        let mut out = self.decide(now, usize::MAX);
+        assert_eq!(
+            self.leader.digest(),
+            self.follower.digest(),
+            "P7: replicas differ"
+        );
+        let cx = self.cx(now);
+        self.leader.take_office(&cx, self.term());
+        let taken = self.drain();
+        out.responses.extend(taken.responses);
+        out.peers.extend(taken.peers);
+        (orphans, out)
+    }
+
     /// The leader is gone; another replica takes over with the first `keep`
     /// undecided entries. It is rebuilt by replaying the log, through a
     /// checkpoint after `restart` entries. Returns the callers left alone.
