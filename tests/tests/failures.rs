@@ -143,13 +143,13 @@ async fn a_paused_leader_wakes_and_serves_nothing_stale() {
 /// that was away needs a snapshot.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_for_long_takes_a_snapshot() {
-    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 2097152\n");
+    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n");
     survive(&mut cluster, async |cluster, meter| {
         progress(meter, 20).await;
         cluster.node_mut(2).kill();
         let client = connect(cluster).await;
         let bulk = vec![b'x'; 64 << 10];
-        for number in 0..120 {
+        for number in 0..160 {
             put(&client, number, &bulk).await;
         }
         progress(meter, 100).await;

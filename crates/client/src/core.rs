@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::table::Table;
 use crate::transport::Transport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,7 +13,7 @@ use synod_paxos::{GroupId, NodeId, Term, Timestamp};
 use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
 use synod_shard::ShardMap;
 use synod_txn::client::Outgoing;
-use synod_txn::{ClientId, Request};
+use synod_txn::{AttemptId, ClientId, Request};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Requests that free locks and wait for their answers, at most; over it they
@@ -38,6 +38,8 @@ pub(crate) struct Core {
     /// The cluster's clock less ours, nanoseconds.
     offset: AtomicI64,
     chores: AtomicUsize,
+    /// Transactions under way.
+    live: Mutex<BTreeSet<AttemptId>>,
     /// When a silent shard's replicas were last asked who leads.
     probed: Mutex<BTreeMap<GroupId, Instant>>,
     /// Held while the map is fetched, so that one fetch serves everybody.
@@ -81,6 +83,7 @@ impl Core {
             table: Mutex::default(),
             offset: AtomicI64::new(0),
             chores: AtomicUsize::new(0),
+            live: Mutex::default(),
             probed: Mutex::default(),
             fetching: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
@@ -213,6 +216,16 @@ impl Core {
         Err(silence.into())
     }
 
+    /// A transaction begins: its sessions are kept alive.
+    pub(crate) fn began(&self, attempt: AttemptId) {
+        lock(&self.live).insert(attempt);
+    }
+
+    /// It has ended.
+    pub(crate) fn ended(&self, attempt: AttemptId) {
+        lock(&self.live).remove(&attempt);
+    }
+
     fn take_map(&self, map: &ShardMap) {
         let mut table = lock(&self.table);
         *table = Arc::new(Table::of_map(map, &table, &self.config.locality));
@@ -253,7 +266,8 @@ impl From<Silence> for Error {
 async fn heartbeat(core: Weak<Core>) {
     while let Some(core) = core.upgrade() {
         let pause = core.config.keep_alive;
-        core.transport.keepalive(core.id);
+        let live: Vec<AttemptId> = lock(&core.live).iter().copied().collect();
+        core.transport.keepalive(core.id, &live);
         drop(core);
         tokio::time::sleep(pause).await;
     }

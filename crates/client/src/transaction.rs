@@ -72,6 +72,7 @@ impl Transaction {
             client: core.id,
             read_only: start.read_only,
         });
+        core.began(start.attempt);
         Transaction {
             core,
             machine,
@@ -382,5 +383,6 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         self.machine.rollback();
         self.send_chores();
+        self.core.ended(self.machine.attempt());
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
-use synod_txn::ClientId;
+use synod_txn::{AttemptId, ClientId};
 
 /// How nodes are reached.
 #[derive(Clone)]
@@ -34,12 +34,12 @@ impl Transport {
         }
     }
 
-    pub(crate) fn keepalive(&self, client: ClientId) {
+    pub(crate) fn keepalive(&self, client: ClientId, live: &[AttemptId]) {
         match self {
-            Transport::Pool(pool) => pool.keepalive(client),
+            Transport::Pool(pool) => pool.keepalive(client, live),
             #[cfg(test)]
             Transport::Fake(_) | Transport::Groups(_) => {
-                let _ = client;
+                let _ = (client, live);
             }
         }
     }

@@ -19,11 +19,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use synod_txn::ClientId;
+use synod_txn::{AttemptId, ClientId};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+/// Transactions named in one keep-alive frame, at most.
+const LIVE_PER_FRAME: usize = 4096;
 /// How often deadlines and silence are looked at.
 const SWEEP: Duration = Duration::from_millis(10);
 /// How long a closing pool waits for the other sides to be told.
@@ -179,10 +181,24 @@ impl Pool {
             .await
     }
 
-    /// Tells every connected node that this client is alive, without waiting.
-    pub fn keepalive(&self, client: ClientId) {
-        for link in lock(&self.inner.links).values() {
-            link.tell(&ClientFrame::KeepAlive { client });
+    /// Tells every connected node that this client and these of its
+    /// transactions are alive, without waiting.
+    pub fn keepalive(&self, client: ClientId, live: &[AttemptId]) {
+        let links = lock(&self.inner.links);
+        let mut rest = live;
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(LIVE_PER_FRAME));
+            let frame = ClientFrame::KeepAlive {
+                client,
+                live: part.to_vec(),
+            };
+            for link in links.values() {
+                link.tell(&frame);
+            }
+            if after.is_empty() {
+                return;
+            }
+            rest = after;
         }
     }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use synod_paxos::{GroupId, NodeId};
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
-use synod_txn::ClientId;
+use synod_txn::{AttemptId, ClientId};
 
 pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
@@ -24,10 +24,14 @@ pub enum ClientFrame {
         /// The request.
         request: ShardRequest,
     },
-    /// The sessions this client opened at this node stay alive. Not answered.
+    /// This client lives, and so do these of its transactions: their sessions
+    /// stay. One that is in no list for long was given up, whatever message
+    /// about that was lost. Not answered.
     KeepAlive {
         /// The client.
         client: ClientId,
+        /// Its transactions under way (long lists go in several frames).
+        live: Vec<AttemptId>,
     },
     /// Ask the node itself. Answered by exactly one [`ServerFrame::Node`], unless cancelled.
     Node {

@@ -164,10 +164,10 @@ async fn a_deadline_or_a_dropped_call_cancels_at_the_node() {
     dropped.abort();
     assert_eq!(next(&events, cancelled).await, 1);
 
-    pool.keepalive(ClientId(9));
+    pool.keepalive(ClientId(9), &[synod_txn::AttemptId(3)]);
     let client = next(&events, |event| match event {
         Event::Client {
-            frame: ClientFrame::KeepAlive { client },
+            frame: ClientFrame::KeepAlive { client, .. },
             ..
         } => Some(client),
         _ => None,

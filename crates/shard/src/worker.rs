@@ -15,7 +15,7 @@ use synod_paxos::{
     ClusterVersion, Durable, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId,
 };
 use synod_txn::effect::EngineRows;
-use synod_txn::{Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError};
+use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -45,10 +45,12 @@ pub enum Input {
         /// Who waited.
         caller: Caller,
     },
-    /// The client lives: its sessions do too.
+    /// The client lives, and so do these of its transactions.
     ClientSeen {
         /// The client.
         client: ClientId,
+        /// Its transactions under way.
+        live: Vec<AttemptId>,
     },
     /// The client said good-bye, or its last connection closed.
     ClientGone {
@@ -296,9 +298,9 @@ impl Worker {
                     shard.group.cancel(caller);
                 }
             }
-            Input::ClientSeen { client } => {
+            Input::ClientSeen { client, live } => {
                 for shard in self.shards.values_mut().filter(|s| s.in_office()) {
-                    shard.group.handle_client_seen(now.mono, client);
+                    shard.group.handle_client_seen(now.mono, client, &live);
                 }
             }
             Input::ClientGone { client } => {

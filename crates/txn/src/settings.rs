@@ -21,9 +21,9 @@ pub const MAX_READ_KEYS: usize = 4096;
 pub struct GroupSettings {
     /// A session ends this long after its client was last seen; nanoseconds.
     pub session_nanos: u64,
-    /// A session that asked for nothing this long ends even if its client lives:
-    /// a read that came late, after its transaction was given up, must not hold
-    /// its lock as long as the client lives; nanoseconds.
+    /// A session that asked for nothing this long, and that its client did not
+    /// name as alive either, ends: a read that came late, after its transaction
+    /// was given up, must not hold its lock as long as the client lives; nanoseconds.
     pub idle_nanos: u64,
     /// A participant asks its coordinator to end an intent after this; nanoseconds (T5).
     pub staged_timeout_nanos: u64,
@@ -55,7 +55,7 @@ impl Default for GroupSettings {
     fn default() -> GroupSettings {
         GroupSettings {
             session_nanos: 10_000 * MILLI,
-            idle_nanos: 300_000 * MILLI,
+            idle_nanos: 10_000 * MILLI,
             staged_timeout_nanos: 1_000 * MILLI,
             retry_nanos: 100 * MILLI,
             retry_max_nanos: 1_000 * MILLI,
@@ -73,6 +73,14 @@ impl Default for GroupSettings {
 }
 
 impl GroupSettings {
+    /// How long a coordinator waits for votes before it asks for them;
+    /// nanoseconds. Longer than a vote takes between continents, much shorter
+    /// than a client waits: an intent lost with its leader is found out by this.
+    #[must_use]
+    pub fn poll_nanos(&self) -> u64 {
+        self.retry_nanos.saturating_mul(4)
+    }
+
     /// The pause before repetition number `tries` (from 0); nanoseconds.
     #[must_use]
     pub fn backoff(&self, tries: u32) -> u64 {

@@ -437,7 +437,7 @@ impl Script {
             "seen" => {
                 let (client, now) = (words[1].parse().expect("a number"), self.now);
                 for shard in &mut self.shards {
-                    shard.leader.handle_client_seen(now, ClientId(client));
+                    shard.leader.handle_client_seen(now, ClientId(client), &[]);
                 }
             }
             _ => self.world(&words),

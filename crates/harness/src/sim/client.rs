@@ -103,6 +103,12 @@ impl SimClient {
         ClientId(u64::from(self.id) + 1)
     }
 
+    /// The attempt under way.
+    pub(super) fn live(&self) -> Vec<synod_txn::AttemptId> {
+        let running = self.running.iter();
+        running.map(|r| r.machine.attempt()).collect()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none()
     }

@@ -120,6 +120,7 @@ impl SimNode {
             lease: LeaseSettings::of_lease(config.lease),
             txn: GroupSettings {
                 session_nanos: 1_500_000_000,
+                idle_nanos: 1_500_000_000,
                 staged_timeout_nanos: 300_000_000,
                 ..GroupSettings::default()
             },

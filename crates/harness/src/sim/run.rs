@@ -347,11 +347,9 @@ impl Sim {
             Event::KeepAlive => {
                 for node in 0..self.nodes.len() {
                     for client in 0..self.clients.len() {
-                        if self.clients[client].is_idle() {
-                            continue;
-                        }
+                        let live = self.clients[client].live();
                         let client = self.clients[client].client_id();
-                        self.input(node, Input::ClientSeen { client });
+                        self.input(node, Input::ClientSeen { client, live });
                     }
                     self.step(node);
                 }

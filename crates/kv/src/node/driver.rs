@@ -263,9 +263,9 @@ impl Driver {
                 };
                 self.client_request(caller, user, request);
             }
-            ClientFrame::KeepAlive { client } => {
+            ClientFrame::KeepAlive { client, live } => {
                 self.clients.seen(connection, client);
-                self.input(Input::ClientSeen { client });
+                self.input(Input::ClientSeen { client, live });
             }
             ClientFrame::Node { id, request } => {
                 let response = self.administer(user, request);

@@ -218,6 +218,7 @@ pub(super) fn worker(
         txn: GroupSettings {
             staged_timeout_nanos: nanos(config.staged_timeout),
             session_nanos: nanos(config.session),
+            idle_nanos: nanos(config.session),
             ..GroupSettings::default()
         },
         seed: me.0 ^ identity.incarnation.0.rotate_left(32),

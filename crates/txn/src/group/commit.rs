@@ -294,11 +294,11 @@ impl Group {
             office.parked.pop_front();
             office.last = timestamp;
             office.timers.disarm(Timer::Deadline(attempt));
-            self.propose_commit(attempt, timestamp);
+            self.propose_commit(cx, attempt, timestamp);
         }
     }
 
-    fn propose_commit(&mut self, attempt: AttemptId, timestamp: Timestamp) {
+    fn propose_commit(&mut self, cx: &Cx, attempt: AttemptId, timestamp: Timestamp) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -343,7 +343,7 @@ impl Group {
             };
             return self.propose(command, false);
         }
-        self.propose_intent(request, callers, deadline, timestamp, bytes);
+        self.propose_intent(cx, request, callers, deadline, timestamp, bytes);
     }
 
     fn set_progress(&mut self, attempt: AttemptId, progress: Progress) {
@@ -356,6 +356,7 @@ impl Group {
 
     fn propose_intent(
         &mut self,
+        cx: &Cx,
         request: CommitRequest,
         callers: Vec<Caller>,
         deadline: synod_paxos::Mono,
@@ -372,6 +373,8 @@ impl Group {
         let reads = office.locks.read_spans(attempt, &request.writes);
         if coordinates {
             office.timers.arm(deadline, Timer::Deadline(attempt));
+            let poll = cx.now.plus(self.settings.poll_nanos());
+            office.timers.arm(poll, Timer::Coordinator(attempt));
             let coordination = Coordination {
                 own: true,
                 staged: false,

@@ -353,7 +353,9 @@ impl Group {
                     self.resolve_one(attempt, index, outcome, true);
                 }
             }
-            Phase::Voting if !coordination.own => {
+            // A participant whose leader was lost before its intent was decided
+            // votes no more by itself: nobody there knows of the attempt.
+            Phase::Voting => {
                 for (_, to) in missing {
                     let body = PeerBody::Poll { term: to.term };
                     self.tell(&to, &anchor, attempt, body);

@@ -89,12 +89,23 @@ impl Group {
         Ok(session)
     }
 
-    /// A client is alive: its sessions go on.
-    pub fn handle_client_seen(&mut self, now: Mono, client: ClientId) {
-        if let Some(office) = self.office.as_deref_mut()
-            && let Some(seen) = office.clients.get_mut(&client)
-        {
-            seen.at = seen.at.max(now);
+    /// A client is alive, and so are these of its transactions: their sessions
+    /// go on. A session in no list ends when it has asked for nothing for
+    /// `idle_nanos`: its transaction was given up and the Release was lost.
+    pub fn handle_client_seen(&mut self, now: Mono, client: ClientId, live: &[AttemptId]) {
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let Some(seen) = office.clients.get_mut(&client) else {
+            return;
+        };
+        seen.at = seen.at.max(now);
+        for attempt in live {
+            if let Some(active) = office.active.get_mut(attempt)
+                && active.client == Some(client)
+            {
+                active.touched = active.touched.max(now);
+            }
         }
     }
 

@@ -266,7 +266,7 @@ impl Sim {
                     let now = self.now;
                     self.shards[shard]
                         .leader
-                        .handle_client_seen(now, ClientId(client as u64));
+                        .handle_client_seen(now, ClientId(client as u64), &[]);
                 }
             }
             self.step_group(shard, |g, cx| g.handle_timeout(cx));
