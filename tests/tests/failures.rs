@@ -33,7 +33,9 @@ fn cluster(extra: &str) -> Cluster {
 async fn survive(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cluster, &Meter)) {
     let client = connect(cluster).await;
     let bank = bank();
-    bank.open(&client).await.expect("the accounts can be opened");
+    bank.open(&client)
+        .await
+        .expect("the accounts can be opened");
     let lists = std::sync::Arc::new(Lists::new(ACCOUNTS, 11));
     let meter = std::sync::Arc::new(Meter::default());
     let run = Run::default();

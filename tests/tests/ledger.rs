@@ -4,7 +4,10 @@ use std::process::{Command, Output};
 use synod_harness::cluster::Cluster;
 use synod_tests::{cluster, ledger, text};
 
-const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/ledger/data/sample.csv");
+const ROWS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../examples/ledger/data/sample.csv"
+);
 
 fn replay(cluster: &Cluster) -> Output {
     let mut command = Command::new(ledger());

@@ -40,7 +40,11 @@ fn money_moves_between_shards_until_the_guard_stops_it() {
 #[test]
 fn a_bad_script_sends_nothing_and_says_where() {
     let cluster = cluster(&["g"]);
-    let out = synod(&cluster, &["txn", "-"], "put a 1\nbegin\n  frobnicate b\ncommit\n");
+    let out = synod(
+        &cluster,
+        &["txn", "-"],
+        "put a 1\nbegin\n  frobnicate b\ncommit\n",
+    );
     assert_eq!(out.status.code(), Some(2), "{}", text(&out));
     assert!(text(&out).contains('3'), "{}", text(&out));
     let out = synod(&cluster, &["get", "a"], "");
@@ -50,7 +54,9 @@ fn a_bad_script_sends_nothing_and_says_where() {
 #[test]
 fn keys_scan_in_order_across_shards() {
     let cluster = cluster(&["b", "c"]);
-    let puts: String = (0..9).map(|i| format!("put {}{i} v{i}\n", ["a", "b", "c"][i % 3])).collect();
+    let puts: String = (0..9)
+        .map(|i| format!("put {}{i} v{i}\n", ["a", "b", "c"][i % 3]))
+        .collect();
     let out = synod(&cluster, &["txn", "-"], &puts);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let out = synod(&cluster, &["scan", "a", "d", "--json"], "");
@@ -58,7 +64,10 @@ fn keys_scan_in_order_across_shards() {
     let printed = String::from_utf8_lossy(&out.stdout);
     let order = ["a0", "a3", "a6", "b1", "b4", "b7", "c2", "c5", "c8"];
     let places: Vec<Option<usize>> = order.iter().map(|k| printed.find(k)).collect();
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{printed}");
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -39,7 +39,9 @@ pub enum FileError {
         what: &'static str,
     },
     /// It was written by a newer version.
-    #[error("{path} has format version {found}, this program knows {FORMAT_VERSION}: start the version that wrote it")]
+    #[error(
+        "{path} has format version {found}, this program knows {FORMAT_VERSION}: start the version that wrote it"
+    )]
     Version {
         /// The file.
         path: PathBuf,

@@ -124,7 +124,10 @@ impl ClockMonitor {
         }
         let majority = nodes / 2 + 1;
         if differ >= majority && self.quarantined.is_none() {
-            return self.enter(now, format!("{differ} other nodes' clocks are over 1 s away"));
+            return self.enter(
+                now,
+                format!("{differ} other nodes' clocks are over 1 s away"),
+            );
         }
         if agree >= majority && self.quarantined.take().is_some() {
             return Some(ClockVerdict::Usable);

@@ -12,7 +12,7 @@ pub mod worker;
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
 pub use shard::{Now, Recovered, Shard};
 pub use wire::{
-    META_SHARD, RESERVED_PREFIX,
-    Bootstrap, NodeDescriptor, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest,
+    Bootstrap, META_SHARD, NodeDescriptor, NodeMessage, RESERVED_PREFIX, ShardDescriptor, ShardMap,
+    ShardReply, ShardRequest,
 };
 pub use worker::{Input, Setup, Worker};

@@ -227,22 +227,13 @@ impl Shard {
     /// the next leader need not wait for the limit.
     pub(crate) fn step_down(&mut self, now: Now, leases: &NodeLease) {
         let used = self.group.last();
-        self.replica.relinquish(
-            &paxos_cx(now, leases),
-            used,
-        );
+        self.replica.relinquish(&paxos_cx(now, leases), used);
     }
 
     /// Hand leadership to `to` (a planned move, L4). From here on this replica
     /// proposes nothing and uses no timestamp; refused if it leads not, or `to`
     /// is not up to date.
-    pub(crate) fn transfer(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        to: NodeId,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn transfer(&mut self, now: Now, leases: &NodeLease, to: NodeId, out: &mut Outbox) {
         let used = self.group.last();
         if self
             .replica
@@ -271,7 +262,8 @@ impl Shard {
         if self.office.is_some() {
             let cx = self.txn_cx(now, leases);
             self.group.handle_request(&cx, caller, request);
-        } else if self.replica.term_ballot().is_some() && self.waiting.len() < MAX_WAITING_FOR_OFFICE
+        } else if self.replica.term_ballot().is_some()
+            && self.waiting.len() < MAX_WAITING_FOR_OFFICE
         {
             self.waiting.push_back((caller, request));
         } else {
@@ -316,8 +308,8 @@ impl Shard {
         if !owned {
             return Some(Response::Refused(Refusal::WrongShard));
         }
-        let full = self.replica.undecided_full()
-            || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
+        let full =
+            self.replica.undecided_full() || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
         if full && matches!(request, Request::Commit(_)) {
             return Some(Response::Refused(Refusal::Overloaded {
                 retry_after_millis: OVERLOAD_RETRY_MILLIS,
@@ -403,13 +395,7 @@ impl Shard {
         }
     }
 
-    fn carry_out_txn(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        effect: TxnEffect,
-        out: &mut Outbox,
-    ) {
+    fn carry_out_txn(&mut self, now: Now, leases: &NodeLease, effect: TxnEffect, out: &mut Outbox) {
         match effect {
             TxnEffect::Propose { command, lazy } => self.propose(now, leases, &command, lazy),
             TxnEffect::Respond { to, response } => out.reply(to, response),
@@ -480,10 +466,8 @@ impl Shard {
                 self.applied = slot;
             }
             out.mark(self.descriptor.id, self.applied);
-            self.replica.handle_applied(
-                &paxos_cx(now, leases),
-                self.applied,
-            );
+            self.replica
+                .handle_applied(&paxos_cx(now, leases), self.applied);
         }
         self.take_office(now, leases);
     }
@@ -543,10 +527,8 @@ impl Shard {
                 self.applied = id.slot;
                 self.engine_applied = id.slot;
                 self.installing = false;
-                self.replica.handle_snapshot_installed(
-                    &paxos_cx(now, leases),
-                    id,
-                );
+                self.replica
+                    .handle_snapshot_installed(&paxos_cx(now, leases), id);
                 self.apply_decided(now, leases, out);
             }
             Err(error) => out.fatal(format!(

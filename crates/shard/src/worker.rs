@@ -11,11 +11,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, LeaseSettings, NodeLease};
-use synod_paxos::{
-    ClusterVersion, Durable, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId,
-};
+use synod_paxos::{ClusterVersion, Durable, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId};
 use synod_txn::effect::EngineRows;
-use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError};
+use synod_txn::{
+    AttemptId, Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError,
+};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -389,7 +389,9 @@ impl Worker {
                 s.handle_message(now, leases, from, message);
             }),
             NodeMessage::Lease(message) => {
-                if let Some(verdict) = self.clock.compare(now, from, &message, self.map.nodes.len())
+                if let Some(verdict) = self
+                    .clock
+                    .compare(now, from, &message, self.map.nodes.len())
                 {
                     self.clock_verdict(now, verdict);
                 }
@@ -408,13 +410,7 @@ impl Worker {
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
         if let Some(shard) = self.shards.get_mut(&id) {
-            shard.handle_request(
-                now,
-                &self.leases,
-                caller,
-                request.request,
-                &mut self.outbox,
-            );
+            shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
             self.dirty.insert(id);
         } else {
             let known = self.map.shard(id).cloned().map(Box::new);

@@ -140,11 +140,7 @@ impl Driver {
             if shard.id == GroupId(0) || shard.configuration.voters.is_empty() {
                 return Err(format!("shard {} has no voters", shard.id.0));
             }
-            if shard
-                .configuration
-                .members()
-                .any(|n| map.node(n).is_none())
-            {
+            if shard.configuration.members().any(|n| map.node(n).is_none()) {
                 return Err(format!("shard {} names an unknown node", shard.id.0));
             }
         }

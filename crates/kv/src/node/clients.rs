@@ -79,13 +79,13 @@ pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Re
         .iter()
         .find(|w| w.key.starts_with(RESERVED_PREFIX));
     match reserved {
-        Some(write) if !is_admin(user) => Err(Box::new(Response::Refused(Refusal::Invalid(
-            format!(
+        Some(write) if !is_admin(user) => {
+            Err(Box::new(Response::Refused(Refusal::Invalid(format!(
                 "key {} begins with x'ffff', which is reserved for the cluster's own records; \
                  only the user `{ADMIN}` may write there",
                 synod_shard::wire::show_key(&write.key)
-            ),
-        )))),
+            )))))
+        }
         _ => Ok(()),
     }
 }

@@ -201,9 +201,9 @@ impl<F: Fn(LaneEvent)> Runner<F> {
                 data,
                 done,
             } => {
-                if let Some(state) = self
-                    .incoming
-                    .stage(&*self.engine, group, &span, id, chunk, &data, done)?
+                if let Some(state) =
+                    self.incoming
+                        .stage(&*self.engine, group, &span, id, chunk, &data, done)?
                 {
                     (self.report)(LaneEvent::SnapshotInstalled { group, id, state });
                 }

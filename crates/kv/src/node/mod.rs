@@ -103,9 +103,11 @@ impl NodeHandle {
     /// # Errors
     /// As [`NodeHandle::ended`].
     pub fn wait(self) -> Result<(), Fatal> {
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(Fatal("the node's thread panicked; see the log above".into())))
+        self.thread.join().unwrap_or_else(|_| {
+            Err(Fatal(
+                "the node's thread panicked; see the log above".into(),
+            ))
+        })
     }
 }
 

@@ -44,8 +44,11 @@ pub(super) fn open_log(
         ..LogOptions::default()
     };
     let disk = RealDisk::open(&directory.join("log"))?;
-    let (log, _) = Log::open(disk, options, directory.cluster(), |_, record| {
-        match record {
+    let (log, _) = Log::open(
+        disk,
+        options,
+        directory.cluster(),
+        |_, record| match record {
             LogRecord::Group { group, record } => {
                 if let Some(durable) = replayed.groups.get_mut(&group) {
                     durable.replay(record);
@@ -58,8 +61,8 @@ pub(super) fn open_log(
             LogRecord::Lease(record) => {
                 replayed.leases.insert(record.holder, record);
             }
-        }
-    })?;
+        },
+    )?;
     let me = directory.identity().node;
     if let Some(lost) = bootstrap.and_then(|b| {
         b.map
