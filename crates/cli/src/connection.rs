@@ -37,7 +37,7 @@ pub struct ConnectionArgs {
     /// The key of the user's certificate, PEM
     #[arg(long, value_name = "FILE", env = "SYNOD_KEY")]
     pub key: Option<PathBuf>,
-    /// Configuration file whose [client] section says all of this
+    /// Configuration file whose `[client]` section says all of this
     #[arg(long, value_name = "FILE", env = "SYNOD_CONFIG")]
     pub config: Option<PathBuf>,
 }

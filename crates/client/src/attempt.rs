@@ -38,7 +38,7 @@ pub struct Receipt {
     pub attempts: u32,
     /// Shards that took part.
     pub shards: u32,
-    /// Log syncs that the coordinator's answer waited for.
+    /// Consensus rounds that the coordinator's answer waited for.
     pub syncs: u32,
     /// From the first attempt's begin to the answer.
     pub elapsed: Duration,

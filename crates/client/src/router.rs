@@ -68,7 +68,12 @@ impl Core {
                 Called::Answer(ShardReply::Response(response)) => {
                     match self.judge(&table, shard, target, &response) {
                         Verdict::Answer => return Reply::Answer(response),
-                        Verdict::Elsewhere(hint) => tour.hint(hint),
+                        Verdict::Elsewhere(hint) => {
+                            // A leader that was deposed answers so too, and what it
+                            // had proposed may still be decided by its successor.
+                            maybe |= commits;
+                            tour.hint(hint);
+                        }
                         Verdict::Later(pause) => {
                             if !self.pause(pause, deadline).await {
                                 return given_up(maybe);

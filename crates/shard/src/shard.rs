@@ -472,9 +472,19 @@ impl Shard {
         self.take_office(now, leases);
     }
 
+    /// The replicated state and its slot, for the engine; none while the engine
+    /// holds something else (§8).
+    pub(crate) fn checkpoint(&self) -> Option<(Slot, Bytes)> {
+        let whole = !self.installing && self.replica.holds_data();
+        whole.then(|| (self.applied, self.group.checkpoint()))
+    }
+
     fn take_office(&mut self, now: Now, leases: &NodeLease) {
         if self.office.is_some() || self.handing_over || !self.replica.in_office() {
             return;
+        }
+        if !self.clock_usable {
+            return self.step_down(now, leases);
         }
         let Some(ballot) = self.replica.term_ballot() else {
             return;

@@ -158,6 +158,7 @@ pub struct Worker {
     map: ShardMap,
     leases: NodeLease,
     clock: ClockMonitor,
+    disk_healthy: bool,
     shards: BTreeMap<GroupId, Shard>,
     outbox: Outbox,
     /// Shards touched in this step.
@@ -210,6 +211,7 @@ impl Worker {
             clock: ClockMonitor::new(now),
             map: setup.map,
             leases,
+            disk_healthy: true,
             dirty: shards.keys().copied().collect(),
             shards,
             outbox: Outbox::default(),
@@ -250,6 +252,10 @@ impl Worker {
     /// When [`Input::Tick`] is wanted at the latest.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
+        if !self.dirty.is_empty() || !self.outbox.peers.is_empty() {
+            // A step ended at its bound with work left.
+            return Some(Mono(0));
+        }
         let shards = self.timers.first().map(|(at, _)| *at);
         match (shards, self.leases.next_timeout()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -260,8 +266,7 @@ impl Worker {
     /// The replicated state of a shard and its slot, for a checkpoint of the engine.
     #[must_use]
     pub fn checkpoint(&self, group: GroupId) -> Option<(Slot, Bytes)> {
-        let shard = self.shards.get(&group)?;
-        Some((shard.applied(), shard.group.checkpoint()))
+        self.shards.get(&group)?.checkpoint()
     }
 
     /// Everything durable of every replica, and of the lease exchange: what a
@@ -336,8 +341,8 @@ impl Worker {
                 });
             }
             Input::DiskHealth { healthy } => {
-                self.leases.set_healthy(now.mono, healthy);
-                self.lease_step(now);
+                self.disk_healthy = healthy;
+                self.review_health(now);
             }
             Input::Transfer { group, to } => {
                 self.with(group, |s, leases, out| s.transfer(now, leases, to, out));
@@ -391,7 +396,7 @@ impl Worker {
             NodeMessage::Lease(message) => {
                 if let Some(verdict) = self
                     .clock
-                    .compare(now, from, &message, self.map.nodes.len())
+                    .compare(now, from, &message)
                 {
                     self.clock_verdict(now, verdict);
                 }
@@ -411,6 +416,8 @@ impl Worker {
         let id = request.shard;
         if let Some(shard) = self.shards.get_mut(&id) {
             shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
+            // At once, so that the next request's admission sees what this one proposed.
+            shard.pump(now, &self.leases, &mut self.outbox);
             self.dirty.insert(id);
         } else {
             let known = self.map.shard(id).cloned().map(Box::new);
@@ -499,6 +506,15 @@ impl Worker {
             shard.set_clock_usable(now, &self.leases, usable);
             self.dirty.insert(*id);
         }
+        self.review_health(now);
+    }
+
+    /// A node with a stalled disk (L6) or a clock in quarantine (K2) asks nobody
+    /// for support, so it neither keeps leaderships nor wins new ones.
+    fn review_health(&mut self, now: Now) {
+        let healthy = self.disk_healthy && self.clock.quarantine().is_none();
+        self.leases.set_healthy(now.mono, healthy);
+        self.lease_step(now);
     }
 
     fn step_down_all(&mut self, now: Now) {

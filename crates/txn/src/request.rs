@@ -139,7 +139,8 @@ pub enum Response {
     Outcome {
         /// How it ended.
         outcome: Outcome,
-        /// Syncs of this shard's log that the answer waited for (a counter for benchmarks).
+        /// Consensus rounds of this shard that the answer waited for, each one overlapped
+        /// sync of a majority: 0 from memory, 1 for a commit, 2 for an abort after Staged.
         syncs: u32,
     },
     /// To `Commit`, from a participant that is not the coordinator: the intent is

@@ -18,6 +18,8 @@ const MS: u64 = 1_000_000;
 const ANSWER: u64 = 400 * MS;
 /// A transaction's deadline.
 const DEADLINE: u64 = 6_000 * MS;
+/// Names a lock-free read, which no machine drives.
+const LATEST: u64 = u64::MAX;
 
 /// What the client wants of the simulator.
 pub(super) enum Want {
@@ -46,6 +48,8 @@ struct Running {
     flights: BTreeMap<u64, Flight>,
     restart_at: Option<u64>,
     committing: bool,
+    /// Not a transaction: one lock-free read of several keys of one shard.
+    latest: Option<Outgoing>,
 }
 
 /// A client.
@@ -150,6 +154,9 @@ impl SimClient {
                 })
                 .collect()
         };
+        if read_only && !scan && self.random.chance(500) {
+            return self.begin_latest(t, keys, wall);
+        }
         let read_only = ops.iter().all(|op| matches!(op, ListOp::Read { .. }));
         let mut retry = Retry::new(RetrySettings::default(), self.random.next());
         let (attempt, priority) = retry.next_attempt(wall, self.random.wide());
@@ -170,7 +177,65 @@ impl SimClient {
             flights: BTreeMap::new(),
             restart_at: None,
             committing: false,
+            latest: None,
         });
+    }
+
+    /// Begins a lock-free read of all keys that share a shard with a random one.
+    fn begin_latest(&mut self, t: u64, keys: u64, wall: Timestamp) {
+        let one = key(self.random.range(0, keys));
+        let Some(route) = self.routes.of_key(&one) else {
+            return;
+        };
+        let numbers: Vec<u64> = (0..keys)
+            .filter(|k| route.span.contains(&key(*k)))
+            .collect();
+        let outgoing = Outgoing {
+            token: LATEST,
+            shard: route.shard,
+            after_nanos: 0,
+            answered: true,
+            request: Request::Latest {
+                keys: numbers.iter().map(|k| key(*k)).collect(),
+                scan: None,
+            },
+        };
+        let mut retry = Retry::new(RetrySettings::default(), 0);
+        let (attempt, priority) = retry.next_attempt(wall, self.random.wide());
+        self.running = Some(Running {
+            machine: Transaction::new(Begin {
+                attempt,
+                priority,
+                client: self.client_id(),
+                read_only: true,
+            }),
+            ops: numbers
+                .into_iter()
+                .map(|key| ListOp::Read { key, list: None })
+                .collect(),
+            next: 0,
+            scan: false,
+            retry,
+            invoked: t,
+            deadline: t + DEADLINE,
+            flights: BTreeMap::new(),
+            restart_at: None,
+            committing: true,
+            latest: Some(outgoing),
+        });
+    }
+
+    /// The answer to a lock-free read.
+    fn read_latest(&mut self, t: u64, versions: &[Option<synod_txn::Version>]) {
+        if let Some(running) = &mut self.running {
+            for (op, version) in running.ops.iter_mut().zip(versions) {
+                if let ListOp::Read { list, .. } = op {
+                    *list = Some(parse(version.as_ref().and_then(|v| v.value.as_ref())));
+                }
+            }
+        }
+        self.commits += 1;
+        self.end(t, Outcome::Committed(None));
     }
 
     /// Time passed.
@@ -320,6 +385,12 @@ impl SimClient {
             )) => {
                 self.launch(t, flight.outgoing, 20 * MS, &mut wants);
             }
+            ShardReply::Response(Response::Read { versions, .. })
+                if flight.outgoing.token == LATEST =>
+            {
+                self.read_latest(t, &versions);
+                return wants;
+            }
             ShardReply::Response(response) => {
                 if let Response::Read { term, .. } | Response::Located { term, .. } = &response {
                     self.routes.learn_term(shard, *term);
@@ -344,6 +415,9 @@ impl SimClient {
             let Some(running) = &mut self.running else {
                 return;
             };
+            if let Some(latest) = running.latest.take() {
+                return self.launch(t, latest, 0, wants);
+            }
             let outgoing = running.machine.take_outgoing();
             let moved = !outgoing.is_empty();
             for one in outgoing {

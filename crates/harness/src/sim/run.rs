@@ -324,14 +324,7 @@ impl Sim {
                 self.step(node);
             }
             Event::Engine { node, life } if life == self.nodes[node].life => {
-                match self.nodes[node].engine_step() {
-                    Ok(reports) => {
-                        for report in reports {
-                            self.input(node, report);
-                        }
-                    }
-                    Err(error) => self.violation(format!("{}: {error}", self.nodes[node].id)),
-                }
+                self.engine_work(node);
                 if !self.nodes[node].engine_queue.is_empty() {
                     self.engine_soon(node);
                 }
@@ -373,6 +366,18 @@ impl Sim {
         }
     }
 
+    /// The oldest piece of engine work, and what it reports.
+    fn engine_work(&mut self, node: usize) {
+        match self.nodes[node].engine_step() {
+            Ok(reports) => {
+                for report in reports {
+                    self.input(node, report);
+                }
+            }
+            Err(error) => self.violation(format!("{}: {error}", self.nodes[node].id)),
+        }
+    }
+
     fn engine_soon(&mut self, node: usize) {
         let at = self.t + self.random.range(1, 10) * MS;
         let life = self.nodes[node].life;
@@ -410,17 +415,9 @@ impl Sim {
                 self.reply(caller, reply);
             }
             let reads = std::mem::take(&mut output.reads);
-            let node = &mut self.nodes[index];
-            let answers: Vec<Input> = reads
-                .into_iter()
-                .map(|read| Input::ReadDone {
-                    group: read.group,
-                    token: read.token,
-                    rows: node.engine.read(&read),
-                })
-                .collect();
             if !(output.writes.is_empty() && output.marks.is_empty() && output.snapshots.is_empty())
             {
+                let node = &mut self.nodes[index];
                 let was_idle = node.engine_queue.is_empty();
                 node.engine_queue.push_back(EngineWork::Apply {
                     output: Box::new(output),
@@ -429,11 +426,18 @@ impl Sim {
                     self.engine_soon(index);
                 }
             }
-            if answers.is_empty() {
+            if reads.is_empty() {
                 break;
             }
-            for answer in answers {
-                self.input(index, answer);
+            for read in reads {
+                // The engine applies on a thread of its own: it may get anywhere
+                // before, between and after these reads.
+                while self.random.chance(300) && !self.nodes[index].engine_queue.is_empty() {
+                    self.engine_work(index);
+                }
+                let rows = self.nodes[index].engine.read(&read);
+                let (group, token) = (read.group, read.token);
+                self.input(index, Input::ReadDone { group, token, rows });
             }
         }
         self.wake_later(index);

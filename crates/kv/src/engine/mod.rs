@@ -3,7 +3,7 @@
 //!
 //! [`Engine`] is what the node sees. [`FjallEngine`] (a log-structured merge
 //! tree, the default), [`RedbEngine`] (a B+tree) and [`MemoryEngine`] implement
-//! only a small ordered map of bytes each ([`store`]); the meaning (versions,
+//! only a small ordered map of bytes each (`store`); the meaning (versions,
 //! scans, marks, snapshots, collection) is one piece of code over it, and one
 //! conformance suite covers all three.
 //!

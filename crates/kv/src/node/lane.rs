@@ -161,10 +161,17 @@ impl<F: Fn(LaneEvent)> Runner<F> {
 
     fn checkpoint(&self, states: Vec<(GroupId, Slot, Bytes)>) -> Result<(), EngineError> {
         let slots = states.iter().map(|(g, s, _)| (*g, *s)).collect();
+        let groups: Vec<GroupId> = states.iter().map(|(group, ..)| *group).collect();
         self.engine.apply(EngineBatch {
             checkpoints: states,
             ..EngineBatch::default()
         })?;
+        for group in groups {
+            // A range that a broken installation left was filled from the log.
+            if self.engine.installing(group)?.is_some() {
+                self.engine.set_installing(group, None)?;
+            }
+        }
         self.engine.sync()?;
         (self.report)(LaneEvent::Checkpointed { slots });
         Ok(())

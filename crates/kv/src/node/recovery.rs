@@ -192,6 +192,9 @@ pub(super) fn worker(
             .unwrap_or_else(|| Durable::new(descriptor.configuration.clone()));
         let half_installed = engine.installing(descriptor.id)?.is_some();
         let (checkpoint, engine_applied) = if half_installed {
+            // Neither the old state nor the new one. The log, if it is whole, or
+            // another snapshot fills the range again; the mark stands until then.
+            engine.clear_range(&descriptor.span)?;
             (None, Slot(0))
         } else {
             let applied = engine.applied(descriptor.id)?.unwrap_or(Slot(0));

@@ -1,8 +1,8 @@
 //! Snapshots of one shard as chunks: reading them for a peer, and staging and
 //! installing what a peer sent.
 //!
-//! Chunk 0 is the replicated state, the others are runs of versions in engine
-//! order. A chunk once read can be read again (the start of each is kept), so
+//! The first chunks are the replicated state, the others are runs of versions
+//! in engine order. A chunk once read can be read again (the start of each is kept), so
 //! a transfer resumes where it was lost. Versions of later slots that the
 //! engine snapshot happens to hold are committed data too, and are written
 //! again, equal, when the receiver replays its log.
@@ -11,7 +11,7 @@ use crate::engine::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
 use synod_paxos::{GroupId, NodeId, SnapshotId};
 use synod_shard::wire::SnapshotPiece;
@@ -29,7 +29,7 @@ struct Reading {
     span: Span,
     state: Bytes,
     snapshot: Box<dyn EngineSnapshot>,
-    /// Where chunk n starts, for n ≥ 1; none at the end.
+    /// Where each run of versions starts; none = at the span's beginning.
     starts: Vec<Option<Cursor>>,
 }
 
@@ -80,11 +80,16 @@ impl Outgoing {
         let Some(reading) = self.readings.get_mut(&(group, to)).filter(|r| r.id == id) else {
             return Ok(None);
         };
-        if chunk == 0 {
-            return Ok(encode(&SnapshotPiece::State(reading.state.clone())).map(|b| (b, false)));
-        }
-        let Ok(index) = usize::try_from(chunk - 1) else {
+        let Ok(chunk) = usize::try_from(chunk) else {
             return Ok(None);
+        };
+        // An empty state is one empty piece.
+        let states = reading.state.len().div_ceil(CHUNK_BYTES).max(1);
+        let Some(index) = chunk.checked_sub(states) else {
+            let from = chunk * CHUNK_BYTES;
+            let to = (from + CHUNK_BYTES).min(reading.state.len());
+            let piece = SnapshotPiece::State(reading.state.slice(from..to));
+            return Ok(encode(&piece).map(|b| (b, false)));
         };
         let Some(start) = reading.starts.get(index).cloned() else {
             return Ok(None);
@@ -172,7 +177,7 @@ impl Incoming {
         };
         let state = install(engine, group, span, id, &staged)?;
         fs::remove_file(&staged.path)?;
-        Ok(state)
+        Ok(Some(state))
     }
 }
 
@@ -184,29 +189,28 @@ fn install(
     span: &Span,
     id: SnapshotId,
     staged: &Staged,
-) -> Result<Option<Bytes>, EngineError> {
+) -> Result<Bytes, EngineError> {
     engine.set_installing(group, Some(id.slot))?;
     engine.clear_range(span)?;
     let mut reader = BufReader::new(File::open(&staged.path)?);
-    let mut state = None;
+    let mut state = Vec::new();
     for _ in 0..staged.next {
         let mut length = [0; 8];
         reader.read_exact(&mut length)?;
         let mut data = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0)];
         reader.read_exact(&mut data)?;
         match postcard::from_bytes::<SnapshotPiece>(&data) {
-            Ok(SnapshotPiece::State(bytes)) => state = Some(bytes),
+            Ok(SnapshotPiece::State(bytes)) => state.extend_from_slice(&bytes),
             Ok(SnapshotPiece::Versions(versions)) => engine.apply(EngineBatch {
                 versions,
                 ..EngineBatch::default()
             })?,
-            // The checksum was right, so the sender speaks another format.
-            Err(_) => return Ok(None),
+            // The checksum was right, so the sender speaks another format. The
+            // range is cleared by now: this replica cannot go on.
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),
         }
     }
-    let Some(state) = state else {
-        return Ok(None);
-    };
+    let state = Bytes::from(state);
     engine.apply(EngineBatch {
         marks: vec![(group, id.slot)],
         checkpoints: vec![(group, id.slot, state.clone())],
@@ -215,5 +219,5 @@ fn install(
     engine.sync()?;
     engine.set_installing(group, None)?;
     engine.sync()?;
-    Ok(Some(state))
+    Ok(state)
 }

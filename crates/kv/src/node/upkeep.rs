@@ -16,14 +16,16 @@ enum Checkpointing {
     Idle,
     /// The engine writes states and syncs.
     Engine,
-    /// The bases are on their way to the log, under this ticket.
-    Bases(u64),
+    /// The bases are on their way to the log, under these tickets.
+    Bases { first: u64, last: u64 },
 }
 
 /// The state of upkeep.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     trim_bytes: u64,
+    /// Bytes the last bases took: what no trim can free.
+    base_bytes: u64,
     stall: Duration,
     healthy: bool,
     checkpointing: Checkpointing,
@@ -36,6 +38,7 @@ impl Upkeep {
     pub(super) fn new(trim_bytes: u64, stall: Duration) -> Upkeep {
         Upkeep {
             trim_bytes,
+            base_bytes: 0,
             stall,
             healthy: true,
             checkpointing: Checkpointing::Idle,
@@ -74,10 +77,10 @@ impl Driver {
         if let Some(ticket) = highest {
             self.input(Input::Logged { ticket });
         }
-        if let Checkpointing::Bases(at) = self.upkeep.checkpointing
-            && number >= at
+        if let Checkpointing::Bases { first, last } = self.upkeep.checkpointing
+            && number >= last
         {
-            self.log.trim_before(at);
+            self.log.trim_before(first);
             self.upkeep.checkpointing = Checkpointing::Idle;
         }
     }
@@ -96,7 +99,7 @@ impl Driver {
             self.input(Input::DiskHealth { healthy: !stalled });
         }
         if self.upkeep.checkpointing == Checkpointing::Idle
-            && self.log.bytes() > self.upkeep.trim_bytes
+            && self.log.bytes() > self.upkeep.trim_bytes + self.upkeep.base_bytes
         {
             // A state may go to the engine only after every version it implies.
             self.settle();
@@ -129,16 +132,17 @@ impl Driver {
         let Some(worker) = &self.worker else {
             return;
         };
+        let kept: usize = worker.shards().map(|s| s.replica().log_bytes()).sum();
         let (groups, leases) = worker.bases();
-        let mut records: Vec<LogRecord> = groups
-            .into_iter()
-            .map(|(group, durable)| LogRecord::Base {
-                group,
-                durable: Box::new(durable),
-            })
-            .collect();
-        records.extend(leases.into_iter().map(LogRecord::Lease));
-        let number = self.submit(records, None);
-        self.upkeep.checkpointing = Checkpointing::Bases(number);
+        self.upkeep.base_bytes = kept as u64;
+        // The first submission is where the part begins that must stay.
+        let leases = leases.into_iter().map(LogRecord::Lease).collect();
+        let first = self.submit(leases, None);
+        let mut last = first;
+        for (group, durable) in groups {
+            let durable = Box::new(durable);
+            last = self.submit(vec![LogRecord::Base { group, durable }], None);
+        }
+        self.upkeep.checkpointing = Checkpointing::Bases { first, last };
     }
 }

@@ -67,7 +67,7 @@ pub struct Committed {
     pub timestamp: Option<Timestamp>,
     /// Shards that took part.
     pub shards: u32,
-    /// Log syncs that the coordinator's answer waited for.
+    /// Consensus rounds that the coordinator's answer waited for.
     pub syncs: u32,
 }
 
