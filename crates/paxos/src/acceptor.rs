@@ -43,20 +43,42 @@ struct Question {
 
 impl Replica {
     pub(crate) fn is_relinquished(&self, ballot: Ballot) -> bool {
-        self.relinquished.is_some_and(|(b, _)| b == ballot)
+        self.given_up(ballot).is_some()
     }
 
-    /// Keeps the highest ballot given up, and what was used under it.
+    /// Whether `ballot` is known to be given up, and with what used under it.
+    fn given_up(&self, ballot: Ballot) -> Option<Option<Timestamp>> {
+        [self.relinquished_accepted, self.relinquished]
+            .into_iter()
+            .flatten()
+            .find_map(|(known, used)| (known == ballot).then_some(used))
+    }
+
+    /// The highest timestamp used under `ballot`, if it was given up with that.
+    pub(crate) fn used_under(&self, ballot: Ballot) -> Option<Timestamp> {
+        self.given_up(ballot).flatten()
+    }
+
+    /// Keeps the highest ballot given up, and `accepted` if it is, for whose sake
+    /// this replica would refuse others; and what was used under them.
     pub(crate) fn note_relinquished(&mut self, ballot: Ballot, used: Option<Timestamp>) {
         if let State::Leader(leader) = &self.state
             && leader.ballot == ballot
         {
             return;
         }
-        match &mut self.relinquished {
-            Some((known, _)) if *known > ballot => {}
-            Some((known, known_used)) if *known == ballot => *known_used = used.or(*known_used),
-            relinquished => *relinquished = Some((ballot, used)),
+        let used = used.or(self.used_under(ballot));
+        let accepted = self.accepted();
+        if let Some(highest) = self.relinquished
+            && highest.0 == accepted
+        {
+            self.relinquished_accepted = Some(highest);
+        }
+        if ballot == accepted {
+            self.relinquished_accepted = Some((ballot, used));
+        }
+        if self.relinquished.is_none_or(|(known, _)| known <= ballot) {
+            self.relinquished = Some((ballot, used));
         }
     }
 
@@ -218,10 +240,8 @@ impl Replica {
     /// L4: the highest limit granted to the node of `accepted`, or what was used
     /// under it if that is known.
     pub(crate) fn limit_to_report(&self, cx: &Cx<'_>, accepted: Ballot) -> Timestamp {
-        match self.relinquished {
-            Some((ballot, Some(used))) if ballot == accepted => used,
-            _ => cx.leases.granted_limit(accepted.node),
-        }
+        self.used_under(accepted)
+            .unwrap_or_else(|| cx.leases.granted_limit(accepted.node))
     }
 
     pub(crate) fn handle_accept(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot, part: Part) {
@@ -329,10 +349,7 @@ impl Replica {
             self.end_campaign();
         }
         self.note_relinquished(ballot, None);
-        let used = match self.relinquished {
-            Some((known, used)) if known == ballot => used,
-            _ => None,
-        };
+        let used = self.used_under(ballot);
         self.tell_electors(&Message::Relinquish { ballot, used });
     }
 

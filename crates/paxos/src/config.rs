@@ -81,7 +81,8 @@ pub struct Settings {
     pub message_bytes: usize,
     /// Bytes of one entry, at most (8 MiB and overhead).
     pub entry_bytes: usize,
-    /// Bytes of undecided entries a leader keeps before it refuses proposals.
+    /// Bytes of undecided entries beyond which a leader admits nothing new; at four
+    /// times as many it refuses proposals, and snapshots no longer hold up trimming.
     pub undecided_bytes: usize,
     /// Bytes of one snapshot chunk, about.
     pub chunk_bytes: usize,

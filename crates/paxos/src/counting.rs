@@ -57,7 +57,7 @@ impl Replica {
             follower.gap = None;
             self.count_accepted(cx);
         }
-        if stamped || news && self.lacks_lease() {
+        if stamped || news && self.lease(cx).is_none() {
             self.review_lease(cx);
         }
         self.count_confirmations();
@@ -82,7 +82,7 @@ impl Replica {
             return;
         }
         let tell = cx.now.plus(self.settings.lazy_nanos);
-        leader.tell.get_or_insert(tell);
+        leader.tell_soon(tell);
         let ballot = leader.ballot;
         self.believe(ballot, slot);
     }

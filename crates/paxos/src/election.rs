@@ -96,13 +96,18 @@ impl Replica {
     pub(crate) fn be_patient(&mut self, cx: &Cx<'_>) {
         if !self.leader_alive(cx) {
             self.election.attempts = 0;
-            let wait = self.lost_lease_nanos() + self.election_delay();
+            let wait = self.lost_support_nanos() + self.election_delay();
             self.election.deadline = Some(cx.now.plus(wait));
         }
     }
 
     fn may_campaign(&self, cx: &Cx<'_>) -> bool {
-        self.holds_data && self.configuration().is_voter(self.me) && cx.leases.healthy()
+        // Installing a snapshot drops the log's prefix at a moment of the driver's
+        // choice; phase 1 and an unflushed sync count with the log as it is.
+        self.holds_data
+            && self.installing().is_none()
+            && self.configuration().is_voter(self.me)
+            && cx.leases.healthy()
     }
 
     /// Whether the leader this replica follows still has its support.
@@ -181,7 +186,7 @@ impl Replica {
             ballot,
             pre: true,
             base: (accepted, self.last(), self.decided()),
-            relinquished: self.relinquished.map(|(b, _)| b).filter(|b| *b == accepted),
+            relinquished: self.is_relinquished(accepted).then_some(accepted),
             votes: BTreeSet::from([self.me]),
             refusals: BTreeSet::new(),
             promises: BTreeMap::new(),
@@ -387,10 +392,7 @@ impl Replica {
             .collect();
         let floor = promises
             .values()
-            .map(|p| match self.relinquished {
-                Some((ballot, Some(used))) if ballot == p.accepted => used,
-                _ => p.limit,
-            })
+            .map(|p| self.used_under(p.accepted).unwrap_or(p.limit))
             .max()
             .unwrap_or_default();
         // A slot that any of them knows to be decided is decided in the adopted log.
@@ -421,7 +423,7 @@ impl Replica {
             first,
             end,
             contacts,
-            cx.now.plus(self.lost_lease_nanos()),
+            cx.now.plus(self.lost_support_nanos()),
         )));
         self.believe(campaign.ballot, decided.unwrap_or_default());
         self.review_lease(cx);

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// node supports this one.
 const PATIENT_TRIES: u32 = 4;
 
+/// After how many times `retry_nanos` each an idle leader repeats its Decided.
+const REPEAT_TELL: [u64; 2] = [1, 4];
+
 /// What phase 1 told about a member.
 pub(crate) struct FirstContact {
     pub(crate) node: NodeId,
@@ -46,12 +49,14 @@ pub(crate) struct Leader {
     lazy: Option<Mono>,
     /// When to tell the decided slot for its own sake.
     pub(crate) tell: Option<Mono>,
+    /// How often that was done for the present decided slot.
+    tells: u32,
     pub(crate) round: Round,
     /// Whether `round` has not been sent yet, so that later callers may share it.
     pub(crate) round_is_open: bool,
     pub(crate) confirmed: Round,
-    /// When it steps down unless it has a lease by then (L6).
-    pub(crate) lost_lease: Option<Mono>,
+    /// When it steps down unless it is supported by then (L6).
+    pub(crate) lost_support: Option<Mono>,
     pub(crate) handover: Option<Handover>,
 }
 
@@ -61,7 +66,7 @@ impl Leader {
         first: Slot,
         term_start: Slot,
         contacts: Vec<FirstContact>,
-        lost_lease: Mono,
+        lost_support: Mono,
     ) -> Leader {
         Leader {
             ballot,
@@ -76,10 +81,11 @@ impl Leader {
             urgent: true,
             lazy: None,
             tell: None,
+            tells: 0,
             round: Round(0),
             round_is_open: false,
             confirmed: Round(0),
-            lost_lease: Some(lost_lease),
+            lost_support: Some(lost_support),
             handover: None,
         }
     }
@@ -94,6 +100,15 @@ impl Leader {
         self.followers
             .get(&node)
             .is_some_and(|f| f.mode == Mode::Probe)
+    }
+
+    /// The decided slot rose: followers hear of it soon, by an Accept or by itself.
+    pub(crate) fn tell_soon(&mut self, soon: Mono) {
+        if self.tells > 0 {
+            self.tell = None;
+            self.tells = 0;
+        }
+        self.tell.get_or_insert(soon);
     }
 
     /// Does not wait for company with the next flush.
@@ -115,7 +130,7 @@ impl Leader {
             .chain([
                 self.lazy,
                 self.tell,
-                self.lost_lease,
+                self.lost_support,
                 self.handover.map(|h| h.deadline),
             ])
             .flatten()
@@ -123,10 +138,9 @@ impl Leader {
     }
 
     /// The slots of the snapshots on their way; the log above them is still needed.
-    pub(crate) fn snapshot_slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.followers
-            .values()
-            .filter_map(|p| p.transfer.as_ref()?.id.map(|id| id.slot))
+    pub(crate) fn snapshot_pins(&self) -> impl Iterator<Item = Slot> + '_ {
+        let transfers = self.followers.values().filter_map(|p| p.transfer.as_ref());
+        transfers.map(|t| t.id.map_or(t.floor, |id| id.slot))
     }
 
     pub(crate) fn status(&self) -> Vec<FollowerProgress> {
@@ -162,7 +176,7 @@ impl Replica {
         }
         let hint = self.leader();
         let in_office = self.in_office();
-        let (waiting, most) = (self.undecided_bytes(), self.settings.undecided_bytes);
+        let (waiting, most) = (self.undecided_bytes(), self.hard_bytes());
         let State::Leader(leader) = &mut self.state else {
             return Err(ProposeError::NotLeader { leader: hint });
         };
@@ -360,22 +374,29 @@ impl Replica {
         self.handover_timeout(cx);
     }
 
-    /// Tells the decided slot once to followers that no Accept will tell.
+    /// Tells the decided slot to followers that no Accept will tell; nobody
+    /// answers that, so it is repeated a few times in case it was lost.
     fn tell_decided(&mut self, cx: &Cx<'_>) {
+        let retry_nanos = self.settings.retry_nanos;
         let State::Leader(leader) = &mut self.state else {
             return;
         };
         if leader.tell.is_none_or(|t| t > cx.now) {
             return;
         }
-        leader.tell = None;
         let (ballot, slot) = (leader.ballot, self.log.durable.decided);
+        let mut told = false;
         for (node, follower) in &mut leader.followers {
-            if follower.told < slot && follower.matched > Slot(0) {
-                follower.told = slot;
+            let again = follower.told_idly == slot;
+            if (again || follower.told < slot) && follower.matched > Slot(0) {
+                (follower.told, follower.told_idly) = (slot, slot);
                 self.out.send(*node, Message::Decided { ballot, slot });
+                told = true;
             }
         }
+        let wait = REPEAT_TELL.get(leader.tells as usize).filter(|_| told);
+        leader.tell = wait.map(|waits| cx.now.plus(retry_nanos.saturating_mul(*waits)));
+        leader.tells += 1;
     }
 
     /// A higher ballot came by, or this replica promised it.

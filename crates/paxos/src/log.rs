@@ -300,12 +300,18 @@ impl Log {
         self.durable.drop_through(slot);
     }
 
-    /// The entries `first..=through` that the log holds.
+    /// The entries `first..=through` that the log holds. None of them is trimmed:
+    /// what is left of them would pass for entries of other slots.
     pub(crate) fn range(&self, first: Slot, through: Slot) -> impl Iterator<Item = &Entry> + '_ {
         let base = self.durable.trimmed.0 + 1;
+        assert!(
+            first.0 >= base,
+            "P2: slot {first} is trimmed, the log begins after {}",
+            self.durable.trimmed
+        );
         let len = self.durable.entries.len();
         let clamp = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(len);
-        let from = clamp(first.0.saturating_sub(base));
+        let from = clamp(first.0 - base);
         let to = clamp(through.next().0.saturating_sub(base)).max(from);
         self.durable.entries.range(from..to)
     }

@@ -8,9 +8,9 @@ use crate::message::Message;
 use crate::quorum;
 use crate::replica::{Cx, ProposeError, Replica, State};
 
-/// A leader without a lease for this many election waits steps down; with the
+/// A leader without support for this many election waits steps down; with the
 /// defaults that is the length of one lease.
-const LOST_LEASE_WAITS: u64 = 10;
+const LOST_SUPPORT_WAITS: u64 = 10;
 /// Who gave leadership up waits as if this many campaigns had failed.
 const COURTESY: u32 = 2;
 
@@ -179,20 +179,25 @@ impl Replica {
 
 /// Lease changes.
 impl Replica {
-    pub(crate) fn lost_lease_nanos(&self) -> u64 {
+    pub(crate) fn lost_support_nanos(&self) -> u64 {
         self.settings
             .election_nanos
-            .saturating_mul(LOST_LEASE_WAITS)
+            .saturating_mul(LOST_SUPPORT_WAITS)
     }
 
-    pub(crate) fn lacks_lease(&self) -> bool {
-        matches!(&self.state, State::Leader(leader) if leader.lost_lease.is_some())
+    /// Whether a majority of the electors supports this node, whatever their
+    /// replicas of this group hold yet. One of them that promised a higher ballot
+    /// says so when asked for its stamp.
+    fn is_supported(&self, cx: &Cx<'_>) -> bool {
+        let electors = self.configuration().electors();
+        let supporting = electors.filter(|n| cx.leases.held_from(*n, cx.now).is_some());
+        supporting.count() >= self.configuration().majority()
     }
 
-    /// Notices lease gained or lost, and asks for fresh stamps after gaps (L2).
+    /// Notices support gained or lost, and asks for fresh stamps after gaps (L2).
     pub(crate) fn review_lease(&mut self, cx: &Cx<'_>) {
-        let holds = self.lease(cx).is_some();
-        let deadline = cx.now.plus(self.lost_lease_nanos());
+        let supported = self.is_supported(cx);
+        let deadline = cx.now.plus(self.lost_support_nanos());
         let State::Leader(leader) = &mut self.state else {
             return;
         };
@@ -200,10 +205,10 @@ impl Replica {
             self.step_down(cx, None);
             return self.wait_for_others(cx);
         }
-        if holds || leader.handover.is_some() {
-            leader.lost_lease = None;
+        if supported || leader.handover.is_some() {
+            leader.lost_support = None;
         } else {
-            leader.lost_lease.get_or_insert(deadline);
+            leader.lost_support.get_or_insert(deadline);
         }
         let term_start = leader.term_start;
         for (node, follower) in &mut leader.followers {
@@ -219,11 +224,13 @@ impl Replica {
         }
     }
 
-    /// L6: a leader that has had no lease for long gives its ballot up.
+    /// L6: a leader that has had no support for long gives its ballot up. One
+    /// that is supported stays, though it has no lease while its followers still
+    /// catch up: stepping down would only make them start over.
     pub(crate) fn lease_timeout(&mut self, cx: &Cx<'_>) {
         self.review_lease(cx);
         if let State::Leader(leader) = &self.state
-            && leader.lost_lease.is_some_and(|t| t <= cx.now)
+            && leader.lost_support.is_some_and(|t| t <= cx.now)
         {
             self.step_down(cx, None);
         }

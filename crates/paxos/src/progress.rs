@@ -24,6 +24,8 @@ pub(crate) enum Mode {
 pub(crate) struct Transfer {
     /// None until the driver has opened it.
     pub(crate) id: Option<SnapshotId>,
+    /// It will contain at least this slot.
+    pub(crate) floor: Slot,
     /// The chunk that is read or unacknowledged.
     pub(crate) chunk: u64,
     pub(crate) retry: Mono,
@@ -46,6 +48,8 @@ pub(crate) struct Progress {
     pub(crate) flight_bytes: usize,
     /// The decided slot it was told last.
     pub(crate) told: Slot,
+    /// The one it was told last in a message that nobody answers.
+    pub(crate) told_idly: Slot,
     /// The newest support it stamped into an Accepted (L2).
     pub(crate) support: SupportEpoch,
     /// The support for which a fresh stamp was asked.
@@ -85,6 +89,7 @@ impl Progress {
             flight: VecDeque::new(),
             flight_bytes: 0,
             told: Slot(0),
+            told_idly: Slot(0),
             support: SupportEpoch::NONE,
             asked: SupportEpoch::NONE,
             asked_sent: SupportEpoch::NONE,

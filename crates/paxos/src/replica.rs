@@ -26,6 +26,10 @@ use crate::snapshot::Incoming;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// How far beyond `undecided_bytes` a log may grow before snapshots and
+/// proposals are given up for the sake of memory.
+const HARD_FACTOR: usize = 4;
+
 /// What surrounds one step: the time, and the node's leases.
 #[derive(Clone, Copy, Debug)]
 pub struct Cx<'a> {
@@ -51,7 +55,9 @@ pub enum Role {
 /// Whether an entry may wait for company.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Urgency {
-    /// Goes out with the next flush.
+    /// Goes out with the next flush. Refused for load only at four times
+    /// `undecided_bytes`: what asks for a slot was admitted already, see
+    /// [`Replica::undecided_full`].
     Now,
     /// Takes its slot, but rides the next batch or waits for `lazy_nanos`. Never
     /// refused for load.
@@ -91,7 +97,8 @@ pub enum ProposeError {
         /// The bound.
         bound: usize,
     },
-    /// Too many bytes wait to be decided.
+    /// Far too many bytes wait to be decided, although the layer above admits
+    /// nothing new beyond `undecided_bytes`.
     #[error("{bytes} bytes wait to be decided, the bound is {bound}; retry later")]
     Overloaded {
         /// How many wait.
@@ -169,6 +176,9 @@ pub struct Replica {
     pub(crate) state: State,
     /// The highest ballot known to be given up, and the highest timestamp used under it.
     pub(crate) relinquished: Option<(Ballot, Option<Timestamp>)>,
+    /// The same of `accepted`, also after a higher one was given up; stale once
+    /// `accepted` has changed.
+    pub(crate) relinquished_accepted: Option<(Ballot, Option<Timestamp>)>,
     /// The newest support stamped into an Accepted under `accepted` since the start.
     pub(crate) heard: SupportEpoch,
     pub(crate) election: Election,
@@ -209,6 +219,7 @@ impl Replica {
             rng: Prng::new(seed),
             state: State::Follower,
             relinquished: None,
+            relinquished_accepted: None,
             heard: SupportEpoch::NONE,
             election: Election::default(),
             incoming: None,
@@ -218,18 +229,13 @@ impl Replica {
         };
         replica.out.written_decided = replica.decided();
         if replica.holds_data && applied > replica.decided() {
-            // The engine got further on its own than the log that fed it: what
-            // it applied was decided, so it stands for a snapshot of that slot.
-            if applied > replica.last() {
-                replica.log.drop_through(applied);
-                replica
-                    .out
-                    .records
-                    .push(Record::Installed { slot: applied });
-            } else {
-                let accepted = replica.log.durable.accepted;
-                replica.log.believe(accepted, applied);
-            }
+            // The engine got further on its own than the log that fed it. What it
+            // applied was decided, so it stands for a snapshot of that slot; the
+            // log's own entries down there may be others, accepted but never
+            // decided. Those above stay (P4).
+            replica.log.drop_through(applied);
+            let record = Record::Installed { slot: applied };
+            replica.out.records.push(record);
         }
         if replica.holds_data && replica.decided() > applied {
             let decided = replica.decided();
@@ -285,7 +291,7 @@ impl Replica {
             Message::TransferLeader { ballot, used } => {
                 self.handle_transfer(cx, from, ballot, used);
             }
-            Message::SnapshotChunk { .. } => self.handle_snapshot_chunk(from, message),
+            Message::SnapshotChunk { .. } => self.handle_snapshot_chunk(cx, from, message),
             Message::SnapshotAck {
                 ballot,
                 id,
@@ -349,19 +355,33 @@ impl Replica {
     }
 
     /// The engine has synced its state through `through`: drops the log's prefix
-    /// as far as decided, applied and running snapshots allow. Returns the slot
-    /// before the first entry kept.
+    /// as far as decided, applied and running snapshots allow; snapshots not once
+    /// the log is far too long. Does nothing during a campaign, which counts with
+    /// the log as it was when it began. Returns the slot before the first entry kept.
     pub fn trim(&mut self, _cx: &Cx<'_>, through: Slot) -> Slot {
+        let too_long = self.log_bytes() > self.hard_bytes();
         let mut slot = through.min(self.decided()).min(self.applied);
-        if let State::Leader(leader) = &self.state {
-            slot = slot.min(leader.flushed());
-            slot = leader.snapshot_slots().min().map_or(slot, |s| slot.min(s));
+        match &self.state {
+            State::Follower => {}
+            State::Campaign(_) => return self.trimmed(),
+            State::Leader(leader) => {
+                slot = slot.min(leader.flushed());
+                if !too_long {
+                    slot = leader.snapshot_pins().min().map_or(slot, |s| slot.min(s));
+                }
+            }
         }
         if self.holds_data && slot > self.trimmed() {
             self.log.drop_through(slot);
             self.out.records.push(Record::Trimmed { slot });
+            self.drop_old_snapshots(slot);
         }
         self.trimmed()
+    }
+
+    /// Where soft bounds on the log's size become hard ones; bytes.
+    pub(crate) fn hard_bytes(&self) -> usize {
+        self.settings.undecided_bytes.saturating_mul(HARD_FACTOR)
     }
 
     /// Takes the effects that gathered, in order.

@@ -5,7 +5,7 @@
 
 use crate::acceptor::ABSURD;
 use crate::effect::{Effect, SnapshotId};
-use crate::ids::{Ballot, Mono, NodeId, Slot};
+use crate::ids::{Ballot, NodeId, Slot};
 use crate::message::{Message, NackReason};
 use crate::progress::{Mode, Transfer};
 use crate::record::Record;
@@ -15,6 +15,8 @@ use serde::Serialize;
 
 /// Unanswered chunks before a transfer is given up (the follower is probed then).
 const MAX_TRIES: u32 = 6;
+/// Opening a snapshot may take this many times `retry_nanos`.
+const OPENING_WAITS: u64 = 50;
 
 /// A snapshot that is being received.
 #[derive(Clone, Debug, Serialize)]
@@ -46,14 +48,15 @@ impl Replica {
         if follower.transfer.is_some() {
             return;
         }
-        let mut transfer = Transfer {
+        // Asked twice, the driver would open two.
+        let patience = retry_nanos.saturating_mul(OPENING_WAITS);
+        follower.transfer = Some(Transfer {
             id: None,
+            floor: trimmed,
             chunk: 0,
-            retry: Mono(0),
-            tries: 0,
-        };
-        transfer.arm(cx.now, retry_nanos);
-        follower.transfer = Some(transfer);
+            retry: cx.now.plus(patience),
+            tries: MAX_TRIES,
+        });
         self.out.effects.push(Effect::ReadSnapshot {
             to,
             id: None,
@@ -83,8 +86,12 @@ impl Replica {
         else {
             return self.ignore(Ignored::Stale);
         };
-        if transfer.chunk != chunk || *transfer.id.get_or_insert(id) != id {
+        if transfer.chunk != chunk || transfer.id.is_some_and(|known| known != id) {
             return self.ignore(Ignored::Stale);
+        }
+        if transfer.id.is_none() {
+            transfer.id = Some(id);
+            transfer.tries = 0;
         }
         transfer.arm(cx.now, retry_nanos);
         let checksum = crc32fast::hash(&data);
@@ -169,6 +176,17 @@ impl Replica {
         }
     }
 
+    /// The log was trimmed through `slot` in spite of older snapshots: they start over.
+    pub(crate) fn drop_old_snapshots(&mut self, slot: Slot) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        let nodes: Vec<NodeId> = leader.followers.keys().copied().collect();
+        for node in nodes {
+            self.drop_old_snapshot(node, slot);
+        }
+    }
+
     /// Sends unanswered chunks again; gives transfers up that nobody answers.
     pub(crate) fn snapshot_timeout(&mut self, cx: &Cx<'_>) {
         let retry_nanos = self.settings.retry_nanos;
@@ -215,7 +233,7 @@ impl Replica {
         self.nack(leader, ballot, NackReason::NeedsSnapshot);
     }
 
-    pub(crate) fn handle_snapshot_chunk(&mut self, from: NodeId, message: Message) {
+    pub(crate) fn handle_snapshot_chunk(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
         let Message::SnapshotChunk {
             ballot,
             id,
@@ -233,9 +251,14 @@ impl Replica {
         if ballot < self.ballot() {
             return self.nack(from, ballot, NackReason::Promised(self.ballot()));
         }
-        if id.slot.0 > ABSURD || chunk > ABSURD {
+        if id.slot.0 > ABSURD || chunk > ABSURD || ballot.round > ABSURD {
             return self.ignore(Ignored::Absurd);
         }
+        // As with an Accept: whoever sends snapshots leads under this ballot.
+        // Campaigns count with the log as it is, which this is about to change.
+        self.raise_promised(cx, ballot);
+        self.end_campaign();
+        self.be_patient(cx);
         if self.holds_data && id.slot <= self.applied {
             self.ignore(Ignored::OldSnapshot);
             return self.acknowledge(from, ballot, id, chunk, true);
@@ -270,7 +293,7 @@ impl Replica {
     }
 
     /// Which chunk of `id` is wanted; none if another snapshot is being received
-    /// or this one is complete.
+    /// or installed, or this one is complete.
     fn expected_chunk(
         &mut self,
         from: NodeId,
@@ -280,10 +303,15 @@ impl Replica {
     ) -> Option<u64> {
         match &mut self.incoming {
             Some(incoming) if incoming.installing => {
+                // Installing may take long. The sender hears that its chunk is not
+                // lost, so that it neither gives up nor opens another snapshot.
+                let mut at = chunk;
                 if incoming.id == id {
                     (incoming.from, incoming.ballot) = (from, ballot);
+                    at = incoming.next.saturating_sub(1);
                 }
                 self.ignore(Ignored::Repeated);
+                self.acknowledge(from, ballot, id, at, false);
                 None
             }
             Some(incoming) if incoming.id == id && incoming.from == from => {
@@ -331,8 +359,8 @@ impl Replica {
         let incoming = self.incoming.take_if(|i| i.id == id);
         let fits = id.slot >= self.trimmed();
         if fits && (id.slot >= self.applied || !self.holds_data) {
-            // A campaign counts with the log as it was when it began.
-            self.end_campaign();
+            // Campaigns and terms count with the log as it was when they began.
+            self.yield_to_higher(cx);
             self.applied = self.applied.max(id.slot);
             self.holds_data = true;
             self.log.drop_through(id.slot);

@@ -131,7 +131,8 @@ impl Replica {
         self.log.undecided_bytes()
     }
 
-    /// Whether urgent proposals would be refused as `Overloaded`.
+    /// Whether so much is undecided that the layer above should admit nothing new
+    /// (`undecided_bytes`). What it admitted before still gets its slot.
     #[must_use]
     pub fn undecided_full(&self) -> bool {
         self.log.undecided_bytes() >= self.settings.undecided_bytes

@@ -316,8 +316,8 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         traffic(sim, dice, &calm);
         for id in sim.ids() {
             sim.persist_lease(id);
-            // Decided is told once to an idle group; if that was lost, the next
-            // entry tells.
+            // Decided is told a few times to an idle group; if all were lost, the
+            // next entry tells.
             let stir = round % 500 == 499;
             if sim.replica(id).in_office() && (stir || sim.oracle.decided_through() < target) {
                 let _ = sim.propose(id, "healed", Urgency::Now);

@@ -1,8 +1,8 @@
 //! One shard: consensus below, transactions above, and the steps between them.
 //!
-//! Every input is followed by [`Shard::pump`], which carries effects from one
+//! Every input is followed by a pump, which carries effects from one
 //! machine to the other until both are quiet; what is left for the outside is
-//! put into the worker's [`Output`].
+//! put into the worker's [`crate::Output`].
 
 use crate::outbox::Outbox;
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
@@ -186,7 +186,7 @@ impl Shard {
         self.engine_applied
     }
 
-    /// When this shard next wants [`Shard::handle_timeout`].
+    /// When this shard next wants a tick.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         match (self.replica.next_timeout(), self.group.next_timeout()) {
@@ -587,6 +587,12 @@ impl Shard {
     ) {
         let cx = self.txn_cx(now, leases);
         self.group.handle_read(&cx, token, rows);
+    }
+
+    pub(crate) fn cancel(&mut self, now: Now, leases: &NodeLease, caller: Caller) {
+        let cx = self.txn_cx(now, leases);
+        self.group.cancel(&cx, caller);
+        self.waiting.retain(|(waits, _)| *waits != caller);
     }
 
     pub(crate) fn client_gone(

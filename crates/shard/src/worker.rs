@@ -299,8 +299,10 @@ impl Worker {
             Input::Peer { from, message } => self.handle_node(now, from, message),
             Input::Client { caller, request } => self.handle_client(now, caller, request),
             Input::Cancel { caller } => {
-                for shard in self.shards.values_mut() {
-                    shard.group.cancel(caller);
+                let leases = &self.leases;
+                for (id, shard) in &mut self.shards {
+                    shard.cancel(now, leases, caller);
+                    self.dirty.insert(*id);
                 }
             }
             Input::ClientSeen { client, live } => {
@@ -394,10 +396,7 @@ impl Worker {
                 s.handle_message(now, leases, from, message);
             }),
             NodeMessage::Lease(message) => {
-                if let Some(verdict) = self
-                    .clock
-                    .compare(now, from, &message)
-                {
+                if let Some(verdict) = self.clock.compare(now, from, &message) {
                     self.clock_verdict(now, verdict);
                 }
                 let wall = (now.clock.earliest, now.clock.latest);

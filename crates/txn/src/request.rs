@@ -169,7 +169,9 @@ pub enum Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// This replica is not the leader in office. For a Commit this says nothing
-    /// about an earlier copy of it: ask the status.
+    /// about an earlier copy of it: ask the status. A leader in office says so
+    /// too of an unknown Commit whose attempt lies below its floors (T7): it
+    /// may have been met and forgotten.
     NotLeader {
         /// Who might be.
         hint: Option<synod_paxos::NodeId>,

@@ -13,6 +13,21 @@ pub const TERM_INCREMENT: u64 = 1_000_000;
 /// replicated state machine (P7): the same in every replica of every version.
 pub const ONE_SHARD_MEMORY: usize = 1 << 17;
 
+/// How far an attempt's id may lie after this shard's own time; milliseconds.
+/// Floors rise with forgotten ids (T7): one from the far future would put
+/// every honest id below them.
+pub const FUTURE_SLACK_MILLIS: u64 = 30_000;
+
+/// How long a Commit may wait for locks and votes, whatever it asks for; milliseconds.
+pub const MAX_TIMEOUT_MILLIS: u32 = 120_000;
+
+/// Bytes of a Commit's list of participants, at most: it is in Staged and in an Abort.
+pub const MAX_PARTICIPANTS_BYTES: usize = 1 << 20;
+
+/// Bytes an entry may take beyond its writes: ids, terms, short lists. What a
+/// list takes above it is taken off the writes.
+pub const ENTRY_SLACK: usize = 32 << 10;
+
 /// Keys one read names, at most.
 pub const MAX_READ_KEYS: usize = 4096;
 
@@ -37,6 +52,9 @@ pub struct GroupSettings {
     pub horizon_millis: u64,
     /// Bytes of writes in one entry, at most; bigger intents go in parts.
     pub entry_bytes: usize,
+    /// Bytes of the keys and spans one attempt locks by reading here, at most:
+    /// with the participants, they must fit into one entry (T1).
+    pub read_bytes: usize,
     /// Requests that wait for locks, reads or rounds, at most.
     pub waiters: usize,
     /// Sessions, at most.
@@ -62,6 +80,7 @@ impl Default for GroupSettings {
             window_millis: 10 * 60 * 1_000,
             horizon_millis: 60 * 60 * 1_000,
             entry_bytes: 8 << 20,
+            read_bytes: 6 << 20,
             waiters: 20_000,
             sessions: 100_000,
             proposed: 50_000,

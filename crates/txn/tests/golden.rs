@@ -141,7 +141,7 @@ impl Script {
     }
 
     fn answer_reads(&mut self, at: usize) {
-        while let Some((token, rows)) = self.shards[at].reads.pop_front() {
+        while let Some((token, rows)) = self.shards[at].read_one() {
             self.step(at, |g, cx| g.handle_read(cx, token, rows));
         }
     }

@@ -3,7 +3,7 @@
 //! find more in the inbox batch more, so no timer ever waits to fill a batch.
 
 use super::clients::{self, Clients};
-use super::lane::{Lane, LaneEvent, LaneWork};
+use super::lane::{Applies, Lane, LaneEvent, LaneWork};
 use super::upkeep::Upkeep;
 use super::{Fatal, StartError, recovery, time};
 use crate::config::NodeConfig;
@@ -52,6 +52,7 @@ pub(super) struct Driver {
     pub(super) counts: Counts,
     events: EventQueue,
     lane: Lane,
+    applies: Applies,
     inbox: mpsc::UnboundedReceiver<Done>,
     clients: Clients,
     peers: BTreeMap<NodeId, SocketAddr>,
@@ -113,6 +114,7 @@ impl Driver {
             counts: Counts::default(),
             events,
             lane,
+            applies: Applies::default(),
             inbox,
             clients: Clients::default(),
             peers: BTreeMap::new(),
@@ -169,7 +171,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Everything that has come, then one step.
+    /// Everything that has come, then one step, then what is due for the engine.
     fn turn(&mut self, events: &mut Vec<Event>) {
         self.events.drain(events);
         for event in events.drain(..) {
@@ -180,13 +182,17 @@ impl Driver {
         }
         self.upkeep();
         self.settle();
+        if self.applies.is_due() {
+            self.flush_applies();
+        }
     }
 
     fn until_timeout(&self) -> Duration {
         let next = self.worker.as_ref().and_then(Worker::next_timeout);
-        next.map_or(IDLE, |at| {
+        let wait = next.map_or(IDLE, |at| {
             Duration::from_nanos(at.since(time::now().mono)).min(IDLE)
-        })
+        });
+        wait.min(self.applies.due_in().unwrap_or(IDLE))
     }
 
     /// Steps until no engine read is left to answer.
@@ -384,8 +390,9 @@ impl Driver {
                 self.endpoint.reply(caller.connection, &frame);
             }
         }
-        if !writes.is_empty() || !marks.is_empty() {
-            self.lane.submit(LaneWork::Apply { writes, marks });
+        self.applies.add(writes, marks);
+        if !snapshots.is_empty() {
+            self.flush_applies();
         }
         for task in snapshots {
             self.lane.submit(LaneWork::Snapshot(task));
@@ -396,7 +403,15 @@ impl Driver {
         reads
     }
 
-    pub(super) fn submit_checkpoint(&self, states: Vec<Checkpoint>) {
+    /// Hands over what gathered for the engine.
+    fn flush_applies(&mut self) {
+        if let Some(work) = self.applies.take() {
+            self.lane.submit(work);
+        }
+    }
+
+    pub(super) fn submit_checkpoint(&mut self, states: Vec<Checkpoint>) {
+        self.flush_applies();
         self.lane.submit(LaneWork::Checkpoint { states });
     }
 

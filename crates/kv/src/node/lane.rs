@@ -11,12 +11,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
 use synod_shard::SnapshotTask;
 use synod_txn::WriteBatch;
 
 /// Versions that go into one engine batch, about.
 const MAX_BATCH_VERSIONS: usize = 20_000;
+
+/// Applies gather this long at most.
+const GATHER: Duration = Duration::from_millis(10);
+/// So many applied entries go at once.
+const ENOUGH_WRITES: usize = 512;
 
 /// Work for the engine's thread.
 pub(super) enum LaneWork {
@@ -29,6 +35,51 @@ pub(super) enum LaneWork {
     Checkpoint { states: Vec<(GroupId, Slot, Bytes)> },
     /// Snapshot work.
     Snapshot(SnapshotTask),
+}
+
+/// Applies that gather until they are worth waking the engine's thread: its
+/// work is behind the answers, and two wake-ups per commit cost more than it.
+#[derive(Default)]
+pub(super) struct Applies {
+    writes: Vec<(GroupId, WriteBatch)>,
+    marks: BTreeMap<GroupId, Slot>,
+    since: Option<Instant>,
+}
+
+impl Applies {
+    pub(super) fn add(
+        &mut self,
+        writes: Vec<(GroupId, WriteBatch)>,
+        marks: BTreeMap<GroupId, Slot>,
+    ) {
+        if writes.is_empty() && marks.is_empty() {
+            return;
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.writes.extend(writes);
+        self.marks.extend(marks);
+    }
+
+    /// How long until they should go.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        let since = self.since?;
+        if self.writes.len() >= ENOUGH_WRITES {
+            return Some(Duration::ZERO);
+        }
+        Some(GATHER.saturating_sub(since.elapsed()))
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due_in().is_some_and(|wait| wait.is_zero())
+    }
+
+    pub(super) fn take(&mut self) -> Option<LaneWork> {
+        self.since.take()?;
+        Some(LaneWork::Apply {
+            writes: std::mem::take(&mut self.writes),
+            marks: std::mem::take(&mut self.marks),
+        })
+    }
 }
 
 /// What the engine's thread reports.

@@ -17,7 +17,10 @@ enum Checkpointing {
     /// The engine writes states and syncs.
     Engine,
     /// The bases are on their way to the log, under these tickets.
-    Bases { first: u64, last: u64 },
+    Bases {
+        first: u64,
+        last: u64,
+    },
 }
 
 /// The state of upkeep.

@@ -142,6 +142,7 @@ impl Oracle {
         let Some(run) = &nodes[&id].run else { return };
         let replica = &run.replica;
         self.check_promise(replica);
+        Self::check_disk(&nodes[&id]);
         self.check_decided(nodes, replica);
         self.check_leases(now, nodes, replica);
         assert!(replica.applied() <= replica.decided());
@@ -153,6 +154,23 @@ impl Oracle {
         let undecided = replica.entries_from(replica.decided().next());
         let weights: usize = undecided.map(|(_, e)| e.weight()).sum();
         assert_eq!(replica.undecided_bytes(), weights, "running totals");
+    }
+
+    /// Once every sync has finished, the disk holds what memory holds, slot for
+    /// slot, up to lazy entries that no record carries yet.
+    fn check_disk(node: &Node) {
+        let Some(run) = &node.run else { return };
+        if !run.pending.is_empty() {
+            return;
+        }
+        let (disk, memory) = (&node.disk.durable, run.replica.durable());
+        assert_eq!(disk.promised, memory.promised, "{}: promised", node.id);
+        assert_eq!(disk.accepted, memory.accepted, "{}: accepted", node.id);
+        assert_eq!(disk.trimmed, memory.trimmed, "{}: trimmed", node.id);
+        assert!(disk.last() <= memory.last(), "{}: last", node.id);
+        for (at, entry) in disk.entries.iter().enumerate() {
+            assert_eq!(*entry, memory.entries[at], "{}: entry {at}", node.id);
+        }
     }
 
     fn check_promise(&mut self, replica: &Replica) {

@@ -1,10 +1,13 @@
 //! Bounds on what a client may ask. Breaking one changes nothing.
 
 use crate::request::{CommitRequest, ScanRange};
-use crate::settings::MAX_READ_KEYS;
+use crate::settings::{MAX_PARTICIPANTS_BYTES, MAX_READ_KEYS};
 use crate::types::{
-    Key, MAX_KEY_BYTES, MAX_PARTICIPANTS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Span, Write,
+    Key, MAX_KEY_BYTES, MAX_PARTICIPANTS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Participant,
+    Span, Write,
 };
+use std::collections::BTreeSet;
+use synod_paxos::GroupId;
 
 type Check = Result<(), String>;
 
@@ -56,7 +59,7 @@ fn write(write: &Write) -> Check {
     Ok(())
 }
 
-fn participants(request: &CommitRequest) -> Check {
+fn participants(shard: GroupId, request: &CommitRequest) -> Check {
     let list = &request.participants;
     if list.is_empty() || list.len() > MAX_PARTICIPANTS {
         let found = list.len();
@@ -72,12 +75,29 @@ fn participants(request: &CommitRequest) -> Check {
     if u64::from(request.here) >= count || u64::from(request.coordinator) >= count {
         return Err("`here` or `coordinator` names no participant".into());
     }
+    // An attempt has one intent and one vote per shard.
+    let groups: BTreeSet<GroupId> = list.iter().map(|p| p.term.group).collect();
+    let here = request.here as usize;
+    let again = list
+        .iter()
+        .enumerate()
+        .any(|(at, p)| at != here && (p.shard == shard || p.term.group == shard));
+    if again || groups.len() < list.len() {
+        return Err("the participants name a shard twice; name each shard once".into());
+    }
+    let bytes: usize = list.iter().map(participant_weight).sum();
+    if bytes > MAX_PARTICIPANTS_BYTES {
+        return Err(format!(
+            "the participants take {bytes} bytes, more than {MAX_PARTICIPANTS_BYTES}; \
+             use shorter keys or fewer shards"
+        ));
+    }
     Ok(())
 }
 
 /// Of a Commit.
-pub(super) fn commit(request: &CommitRequest) -> Check {
-    participants(request)?;
+pub(super) fn commit(shard: GroupId, request: &CommitRequest) -> Check {
+    participants(shard, request)?;
     request.writes.iter().try_for_each(write)?;
     request.reads.iter().try_for_each(span)?;
     if !request.writes.is_sorted_by(|a, b| a.key < b.key) {
@@ -95,6 +115,12 @@ pub(super) fn commit(request: &CommitRequest) -> Check {
         );
     }
     Ok(())
+}
+
+/// Bytes a participant counts for in entries.
+pub(super) fn participant_weight(participant: &Participant) -> usize {
+    const OVERHEAD: usize = 96;
+    OVERHEAD + participant.anchor.len()
 }
 
 /// Bytes a write counts for in entries.

@@ -11,13 +11,14 @@ use crate::command::{Command, Intent};
 use crate::locks::{Stage, Verdict, Wants};
 use crate::peer::{PeerBody, Vote};
 use crate::request::{CommitRequest, LockMode, Refusal, Response};
-use crate::types::{AbortReason, AttemptId, Caller, Outcome, Write};
+use crate::settings::{MAX_TIMEOUT_MILLIS, TERM_INCREMENT};
+use crate::types::{AbortReason, AttemptId, Caller, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::Timestamp;
 
 impl Group {
     pub(super) fn handle_commit(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {
-        if let Err(why) = checks::commit(&request) {
+        if let Err(why) = checks::commit(self.shard, &request) {
             return self.refuse(from, Refusal::Invalid(why));
         }
         let Some(current) = self.term() else { return };
@@ -29,6 +30,9 @@ impl Group {
         let attempt = request.attempt;
         if self.answer_again(from, &request) {
             return;
+        }
+        if let Err(why) = self.check_future(cx, attempt) {
+            return self.refuse(from, Refusal::Invalid(why));
         }
         if named < current {
             let last_word = attempt.millis() >= self.floor_of(&request);
@@ -44,7 +48,9 @@ impl Group {
                     let refusal = Refusal::Aborted(reason);
                     self.turn_down(from, &request, reason, refusal);
                 }
-                // It may be a copy of a Commit that was forgotten (T7).
+                // It may be a copy of a Commit that was forgotten (T7), or is of a
+                // client whose clock is far behind: neither committed nor
+                // aborted can be said, and the client asks for the status.
                 None => self.refuse(from, Refusal::NotLeader { hint: None }),
             };
         }
@@ -218,9 +224,8 @@ impl Group {
                 .collect(),
             spans: Vec::new(),
         };
-        let deadline = cx
-            .now
-            .plus(u64::from(request.timeout_millis).saturating_mul(1_000_000));
+        let timeout_millis = request.timeout_millis.min(MAX_TIMEOUT_MILLIS);
+        let deadline = cx.now.plus(u64::from(timeout_millis) * 1_000_000);
         let waiter = self.new_request();
         let Some(office) = self.office.as_deref_mut() else {
             return;
@@ -238,6 +243,7 @@ impl Group {
         active.progress = Progress::Queued(Box::new(Queued {
             request,
             callers: vec![from],
+            since: cx.now,
             deadline,
             waiter: Some(waiter),
         }));
@@ -278,6 +284,9 @@ impl Group {
     }
 
     /// Proposes commits that hold their locks, in order, while timestamps may be assigned.
+    ///
+    /// A clock above the bound stops nobody (unbounded mode, K1): the commit
+    /// takes a lower timestamp, and leaves room below the bound for those after it.
     pub(super) fn unpark(&mut self, cx: &Cx) {
         loop {
             let bound = self.timestamp_bound(cx);
@@ -287,7 +296,12 @@ impl Group {
             let Some(attempt) = office.parked.front().copied() else {
                 return;
             };
-            let timestamp = cx.clock.latest.max(office.last.plus(1));
+            let highest = Timestamp(bound.0.saturating_sub(TERM_INCREMENT));
+            let mut wall = cx.clock.latest;
+            if wall > bound {
+                wall = highest;
+            }
+            let timestamp = wall.max(office.last.plus(1));
             if timestamp > bound {
                 return;
             }
@@ -299,6 +313,9 @@ impl Group {
     }
 
     fn propose_commit(&mut self, cx: &Cx, attempt: AttemptId, timestamp: Timestamp) {
+        if self.is_too_large(attempt) {
+            return self.drop_active(attempt, AbortReason::TooLarge);
+        }
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -401,7 +418,7 @@ impl Group {
                 coordinates,
             })),
         );
-        let (parts, writes) = self.cut(request.writes, bytes);
+        let (parts, writes) = self.cut(request.writes, bytes, &reads, &request.participants);
         let count = parts.len() as u32;
         for (part, writes) in parts.into_iter().enumerate() {
             let part = part as u32;
@@ -427,26 +444,6 @@ impl Group {
         if coordinates {
             self.count_early_votes(attempt, anchor);
         }
-    }
-
-    /// Cuts writes that do not fit into one entry into parts; the last rides with the Intent.
-    fn cut(&self, writes: Vec<Write>, bytes: usize) -> (Vec<Vec<Write>>, Vec<Write>) {
-        if bytes <= self.settings.entry_bytes {
-            return (Vec::new(), writes);
-        }
-        let mut parts = Vec::new();
-        let mut part = Vec::new();
-        let mut size = 0;
-        for write in writes {
-            let weight = checks::weight(&write);
-            if size + weight > self.settings.entry_bytes && !part.is_empty() {
-                parts.push(std::mem::take(&mut part));
-                size = 0;
-            }
-            size += weight;
-            part.push(write);
-        }
-        (parts, part)
     }
 
     /// A one-shard commit was decided: durable, so it may be told (U3).

@@ -1,8 +1,8 @@
 //! What became of an attempt? Asked by clients and by participants.
 
-use super::Group;
 use super::office::Progress;
 use super::read::Waiting;
+use super::{Cx, Group};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::peer::PeerBody;
 use crate::request::{Refusal, Response};
@@ -16,6 +16,7 @@ impl Group {
     /// A client's question, after it lost its answer (U4).
     pub(super) fn handle_status(
         &mut self,
+        cx: &Cx,
         from: Caller,
         attempt: AttemptId,
         anchor: Key,
@@ -47,6 +48,9 @@ impl Group {
         let dropped = named == current && attempt.millis() < office.nos.floor_millis();
         if forgotten || dropped {
             return self.look_up(from, attempt, anchor);
+        }
+        if let Err(why) = self.check_future(cx, attempt) {
+            return self.refuse(from, Refusal::Invalid(why));
         }
         // Neither intent nor record nor outcome: no, and for good (T4).
         let reason = if named == current {
@@ -166,9 +170,15 @@ impl Group {
         let progress = office.active.get(&attempt).map(|a| &a.progress);
         // A proposed Commit counts as a record.
         let proposed = matches!(progress, Some(Progress::Intent(_) | Progress::OneShard(_)));
-        let known = office.coordinations.contains_key(&attempt) || self.state.knows(attempt);
+        let known = office.coordinations.contains_key(&attempt)
+            || self.state.records.contains_key(&attempt);
         if known || proposed {
             return self.handle_ask(attempt, anchor, from);
+        }
+        if self.state.knows(attempt) {
+            // An entry that names another coordinator, or none: the Commits of
+            // the attempt contradict each other, and this asker's leads nowhere.
+            return self.answer_stranger(attempt, anchor, from);
         }
         let listed = participants
             .binary_search_by(|p| p.anchor.cmp(&from))

@@ -18,10 +18,12 @@
 //! | `coordinator` | staged to outcome, acks |
 //! | `inquiry` | status, asks: what became of an attempt? |
 //! | `timeouts` | everything that is repeated or given up |
+//! | `checks`, `bounds` | what a request may ask, by itself and with what is held |
 //!
 //! Not done here: optimistic commits, bounded clock mode (commit wait,
 //! snapshots at a timestamp), splits and merges.
 
+mod bounds;
 mod checks;
 mod commit;
 mod coordinator;
@@ -127,6 +129,12 @@ impl Group {
         Ok(group)
     }
 
+    /// Goes on with the numbering of the replica it takes the place of, so that
+    /// an engine's late answer to that one's read is not taken for its own.
+    pub fn number_after(&mut self, old: &Group) {
+        self.next_request = self.next_request.max(old.next_request);
+    }
+
     /// A hash of the replicated state: equal on all replicas after the same slot.
     #[must_use]
     pub fn digest(&self) -> u64 {
@@ -226,12 +234,12 @@ impl Group {
                 session,
                 keep,
             } => self.handle_validate(cx, from, attempt, session, keep),
-            Request::Release { attempt, .. } => self.handle_release(from, attempt),
+            Request::Release { attempt, .. } => self.handle_release(cx, from, attempt),
             Request::Status {
                 attempt,
                 anchor,
                 term,
-            } => self.handle_status(from, attempt, anchor, term),
+            } => self.handle_status(cx, from, attempt, anchor, term),
             Request::Locate => self.respond(
                 from,
                 Response::Located {
@@ -266,7 +274,7 @@ impl Group {
             PeerBody::AskOrAbort { participants } => {
                 self.handle_ask_or_abort(attempt, anchor, from, participants);
             }
-            PeerBody::Poll { term } => self.handle_poll(attempt, anchor, from, term),
+            PeerBody::Poll { term } => self.handle_poll(cx, attempt, anchor, from, term),
             PeerBody::Wound { by } => self.handle_wound(attempt, anchor, from, by),
             // Both mean: go on asking. The driver looks the anchor up again (T10).
             PeerBody::Pending | PeerBody::Moved => {}
@@ -299,16 +307,19 @@ impl Group {
     /// Tries again who can go on: granted waiters, and commits parked for a limit.
     fn settle(&mut self, cx: &Cx) {
         loop {
-            let next = match self.office.as_deref_mut() {
-                None => return,
-                Some(office) => office.locks.pop_ready(),
+            let Some(office) = self.office.as_deref_mut() else {
+                return;
             };
-            match next {
-                Some(waiter) => self.retry_waiter(cx, waiter),
-                None => break,
+            if let Some(waiter) = office.locks.pop_ready() {
+                self.retry_waiter(cx, waiter);
+                continue;
+            }
+            self.unpark(cx);
+            // A commit that was turned down for its size let its locks go.
+            if self.office.as_deref().is_none_or(|o| !o.locks.has_ready()) {
+                return;
             }
         }
-        self.unpark(cx);
     }
 
     /// The highest timestamp this step may assign (K1).

@@ -46,6 +46,10 @@ impl Timers {
         self.queue.insert((at, timer));
     }
 
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
+    }
+
     pub(super) fn disarm(&mut self, timer: Timer) {
         if let Some(at) = self.armed.remove(&timer) {
             self.queue.remove(&(at, timer));
@@ -86,6 +90,8 @@ pub(super) enum Progress {
 pub(super) struct Queued {
     pub(super) request: CommitRequest,
     pub(super) callers: Vec<Caller>,
+    /// When it came.
+    pub(super) since: Mono,
     pub(super) deadline: Mono,
     /// Its request number in the lock table; none once the locks are held.
     pub(super) waiter: Option<u64>,

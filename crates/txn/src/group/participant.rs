@@ -362,10 +362,20 @@ impl Group {
         resolution.map_or(GroupId(0), |r| r.coordinator)
     }
 
-    /// A coordinator that inherited Staged wants to know (T4).
-    pub(super) fn handle_poll(&mut self, attempt: AttemptId, anchor: Key, from: Key, named: Term) {
+    /// A coordinator wants to know (T4): it inherited Staged, or votes do not come.
+    pub(super) fn handle_poll(
+        &mut self,
+        cx: &Cx,
+        attempt: AttemptId,
+        anchor: Key,
+        from: Key,
+        named: Term,
+    ) {
         let Some(current) = self.term() else { return };
         if named.group != self.shard || named > current {
+            return;
+        }
+        if named == current && self.is_freshly_queued(cx, attempt) {
             return;
         }
         let answer = self.answer_poll(attempt, named == current);
@@ -374,6 +384,18 @@ impl Group {
             let hint = self.coordinator_hint(attempt);
             self.tell_anchor(hint, from, anchor, attempt, body);
         }
+    }
+
+    /// Whether a Commit waits for its locks and has not waited long: its vote
+    /// will come. A coordinator asks again; one that inherited Staged can
+    /// be wounded by nobody, so in the end the queue gives way (T5).
+    fn is_freshly_queued(&self, cx: &Cx, attempt: AttemptId) -> bool {
+        let patience = self.settings.staged_timeout_nanos;
+        let active = self.office.as_deref().and_then(|o| o.active.get(&attempt));
+        active.is_some_and(|active| match &active.progress {
+            Progress::Queued(queued) => cx.now < queued.since.plus(patience),
+            _ => false,
+        })
     }
 
     /// None: an entry of it is on its way; the vote follows its apply.

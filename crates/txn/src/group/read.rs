@@ -8,11 +8,17 @@
 //! *decided* intent can hide an acknowledged commit, and the read waits for
 //! those on its keys. An intent that is merely proposed may be decided and
 //! committed before the answer leaves, but then its commit is concurrent with
-//! the read, which may be ordered before it. All keys are captured in one step.
+//! the read, which may be ordered before it. All keys are captured in one step:
+//! overlay rows at once, the engine's rows at the replicated `last` of that
+//! step. What was not applied then has a higher timestamp, because timestamps
+//! rise with slots (K3); only a decided intent may commit below it, and nobody
+//! captures a key that one writes to.
 //!
-//! Without a lease the leader first asks a majority whether it still leads, in
-//! a round that began after the request came. What is captured later is at
-//! least as new, even if the lease or the leadership ends meanwhile.
+//! The leader must lead at the moment of the capture. It knows so under a
+//! lease; else it asks a majority, in a round that begins after the capture,
+//! and answers what was captured. A round that began before would not do: what
+//! is resolved since may rest on commits of a successor, of which the rest of
+//! the capture knows nothing.
 
 use super::{Cx, Group, checks};
 use crate::effect::{Effect, EngineRows, ReadToken};
@@ -38,8 +44,8 @@ pub(super) struct Question {
 /// A request that waits for something outside this step.
 #[derive(Clone, Debug, Serialize)]
 pub(super) enum Waiting {
-    /// A lock-free read waits for a confirming round.
-    Round(Box<Question>),
+    /// A lock-free read without a lease waits for a confirming round.
+    Round(Box<Capture>),
     /// A read waits for locks or intents.
     Locks(Box<Question>),
     /// A read waits for the engine.
@@ -64,8 +70,8 @@ pub(super) enum Waiting {
 impl Waiting {
     pub(super) fn caller(&self) -> Option<Caller> {
         match self {
-            Waiting::Round(q) | Waiting::Locks(q) => Some(q.from),
-            Waiting::Engine(capture) => Some(capture.question.from),
+            Waiting::Locks(question) => Some(question.from),
+            Waiting::Round(capture) | Waiting::Engine(capture) => Some(capture.question.from),
             Waiting::Commit(_) => None,
             Waiting::Validate { from, .. } | Waiting::Lookup { from, .. } => Some(*from),
         }
@@ -115,18 +121,11 @@ impl Group {
             scan,
             locked: None,
         };
-        if cx.lease {
-            self.probe(cx, question);
-        } else {
-            let token = self.new_request();
-            self.waiting
-                .insert(token, Waiting::Round(Box::new(question)));
-            self.effects.push(Effect::Confirm { token });
-        }
+        self.probe(cx, question);
     }
 
     /// Waits for decided intents on the keys, then reads.
-    pub(super) fn probe(&mut self, cx: &Cx, question: Question) {
+    fn probe(&mut self, cx: &Cx, question: Question) {
         let id = self.new_request();
         let Some(office) = self.office.as_deref_mut() else {
             return;
@@ -164,13 +163,16 @@ impl Group {
         if self.waiting.len() >= self.settings.waiters {
             return self.overloaded(from);
         }
-        let session = match self.enter_session(cx, attempt, priority, client, session) {
-            Ok(session) => session,
-            Err(refusal) => return self.refuse(from, refusal),
-        };
         let wants = Wants {
             points: keys.iter().map(|key| (key.clone(), mode)).collect(),
             spans: scan.iter().map(|s| (s.span.clone(), mode)).collect(),
+        };
+        if let Err(why) = self.check_held(attempt, &wants) {
+            return self.refuse(from, Refusal::Invalid(why));
+        }
+        let session = match self.enter_session(cx, attempt, priority, client, session) {
+            Ok(session) => session,
+            Err(refusal) => return self.refuse(from, refusal),
         };
         let question = Question {
             from,
@@ -227,7 +229,7 @@ impl Group {
         }
     }
 
-    /// Captures the overlay; asks the engine for the rest, or answers.
+    /// Captures the overlay; makes sure of the leadership.
     fn capture(&mut self, cx: &Cx, id: u64, question: Question) {
         let found: Vec<Option<Version>> = question
             .keys
@@ -248,8 +250,17 @@ impl Group {
             rows,
             cut,
             limit,
-            at: self.last(),
+            at: self.state.last,
         };
+        if capture.question.locked.is_none() && !cx.lease {
+            self.waiting.insert(id, Waiting::Round(Box::new(capture)));
+            return self.effects.push(Effect::Confirm { token: id });
+        }
+        self.fetch(cx, id, capture);
+    }
+
+    /// Asks the engine for what the overlay had not, or answers.
+    pub(super) fn fetch(&mut self, cx: &Cx, id: u64, capture: Capture) {
         let missing = capture.missing();
         if missing.is_empty() && capture.question.scan.is_none() {
             return self.answer(cx, capture, EngineRows::default());

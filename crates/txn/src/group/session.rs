@@ -22,6 +22,7 @@ impl Group {
         client: ClientId,
         named: Option<(Term, SessionId)>,
     ) -> Result<SessionId, Refusal> {
+        let timely = self.check_future(cx, attempt);
         let settings = &self.settings;
         let state = &self.state;
         let Some(office) = self.office.as_deref_mut() else {
@@ -62,6 +63,7 @@ impl Group {
         {
             return Err(ended);
         }
+        timely.map_err(Refusal::Invalid)?;
         if office.active.len() >= settings.sessions {
             let retry_after_millis = settings.overload_millis;
             return Err(Refusal::Overloaded { retry_after_millis });
@@ -80,7 +82,8 @@ impl Group {
             },
         );
         let seen = office.clients.entry(client).or_default();
-        if seen.attempts.is_empty() {
+        // A client that was gone may have left commits, which need no timer.
+        if !office.timers.is_armed(Timer::Client(client)) {
             let at = cx.now.plus(settings.session_nanos);
             office.timers.arm(at, Timer::Client(client));
         }
@@ -381,7 +384,7 @@ impl Group {
         }
     }
 
-    pub(super) fn handle_release(&mut self, from: Caller, attempt: AttemptId) {
+    pub(super) fn handle_release(&mut self, cx: &Cx, from: Caller, attempt: AttemptId) {
         self.drop_active(attempt, AbortReason::RolledBack);
         let knows = self.state.knows(attempt);
         let beyond = self.office.as_deref().is_some_and(|office| {
@@ -391,7 +394,8 @@ impl Group {
                 || office.coordinations.contains_key(&attempt)
                 || office.validated.contains(attempt)
         });
-        if !beyond {
+        // One from the future was never let in, and must not raise the floor.
+        if !beyond && self.check_future(cx, attempt).is_ok() {
             self.remember_no(attempt, AbortReason::RolledBack);
         }
         self.respond(from, Response::Released);
@@ -399,7 +403,7 @@ impl Group {
 
     pub(super) fn confirmed(&mut self, cx: &Cx, token: u64) {
         match self.waiting.remove(&token) {
-            Some(Waiting::Round(question)) => self.probe(cx, *question),
+            Some(Waiting::Round(capture)) => self.fetch(cx, token, *capture),
             Some(Waiting::Validate {
                 from,
                 attempt,
@@ -420,7 +424,7 @@ impl Group {
     }
 
     /// The caller's connection closed: its waiting reads end. Commits go on.
-    pub fn cancel(&mut self, from: Caller) {
+    pub fn cancel(&mut self, cx: &Cx, from: Caller) {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
@@ -441,5 +445,6 @@ impl Group {
                 active.requests.remove(&id);
             }
         }
+        self.settle(cx);
     }
 }

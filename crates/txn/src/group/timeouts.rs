@@ -76,15 +76,17 @@ impl Group {
     }
 
     /// Raises floor and horizon by entries, where there is something to drop.
+    /// Both stay for good, so they follow `last`, which no clock raises above
+    /// the limit (K1), and not a clock alone.
     fn housekeeping(&mut self, cx: &Cx) {
-        let now_millis = cx.clock.earliest.0 / NANOS_PER_MILLI;
+        let now = cx.clock.earliest.min(self.state.last);
+        let now_millis = now.0 / NANOS_PER_MILLI;
         let floor_millis = now_millis.saturating_sub(self.settings.window_millis);
         if floor_millis > self.state.forget_floor && self.state.has_below(floor_millis) {
             self.propose(Command::Forget { floor_millis }, true);
         }
         let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);
-        let horizon = cx.clock.earliest.0.saturating_sub(kept);
-        let horizon = Timestamp(horizon.min(self.state.last.0));
+        let horizon = Timestamp(now.0.saturating_sub(kept));
         if horizon > self.state.horizon {
             self.propose(Command::Horizon { horizon }, true);
         }

@@ -72,6 +72,31 @@ struct Owner {
     stage: Stage,
     points: Vec<Key>,
     spans: Vec<(Span, LockMode)>,
+    /// What points and spans weigh together.
+    bytes: usize,
+}
+
+/// Bytes a span counts for in entries.
+#[must_use]
+pub fn span_weight(span: &Span) -> usize {
+    const OVERHEAD: usize = 8;
+    OVERHEAD + span.start.len() + span.end.len()
+}
+
+/// Bytes a key counts for in entries, where it is a span.
+fn point_weight(key: &Key) -> usize {
+    const OVERHEAD: usize = 9;
+    OVERHEAD + 2 * key.len()
+}
+
+impl Wants {
+    /// Bytes these count for, in [`Locks::bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let points: usize = self.points.iter().map(|(key, _)| point_weight(key)).sum();
+        let spans: usize = self.spans.iter().map(|(span, _)| span_weight(span)).sum();
+        points + spans
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -224,10 +249,12 @@ impl Locks {
             stage: Stage::Open,
             points: Vec::new(),
             spans: Vec::new(),
+            bytes: 0,
         });
         for (key, mode) in wants.points {
             let cell = self.points.entry(key.clone()).or_default();
             if cell.hold(attempt, mode) {
+                owner.bytes += point_weight(&key);
                 owner.points.push(key);
             }
         }
@@ -237,6 +264,7 @@ impl Locks {
             });
             // Each scan keeps its own entry: a later one of the same span may be
             // narrowed to what it visited, and must not narrow this one.
+            owner.bytes += span_weight(&span);
             owner.spans.push((span, mode));
         }
     }
@@ -335,6 +363,8 @@ impl Locks {
         let Some(at) = owner.spans.iter().position(|held| held == from) else {
             return;
         };
+        let before = owner.bytes.saturating_sub(span_weight(&from.0));
+        owner.bytes = before + span_weight(&to);
         owner.spans[at].0 = to;
         self.segments.change(&from.0, |cell| cell.release(attempt));
         for (span, mode) in &owner.spans {
@@ -350,6 +380,12 @@ impl Locks {
     /// The next waiter to try again, oldest first.
     pub fn pop_ready(&mut self) -> Option<u64> {
         self.ready.pop_first().map(|(_, waiter)| waiter)
+    }
+
+    /// Whether a waiter is to be tried again.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Sets how far a holder has come.
@@ -397,6 +433,12 @@ impl Locks {
         spans.sort_unstable();
         spans.dedup();
         spans
+    }
+
+    /// Bytes of the keys and spans `attempt` holds.
+    #[must_use]
+    pub fn bytes(&self, attempt: AttemptId) -> usize {
+        self.owners.get(&attempt).map_or(0, |o| o.bytes)
     }
 
     /// The oldest request filed under `attempt` that asks for locks.

@@ -234,7 +234,7 @@ impl Sim {
         }
         ghost.leader.handle_timeout(&cx);
         let mut out = ghost.drain();
-        while let Some((token, rows)) = ghost.reads.pop_front() {
+        while let Some((token, rows)) = ghost.read_one() {
             ghost.leader.handle_read(&cx, token, rows);
             out.responses.extend(ghost.drain().responses);
         }
@@ -326,7 +326,7 @@ impl Sim {
                 self.shards[at].write_one();
             }
             600..=749 => {
-                if let Some((token, rows)) = self.shards[at].reads.pop_front() {
+                if let Some((token, rows)) = self.shards[at].read_one() {
                     self.step_group(at, |g, cx| g.handle_read(cx, token, rows));
                 }
             }

@@ -94,13 +94,23 @@ pub struct Shard {
     pub follower: Group,
     pub engine: Engine,
     pub unwritten: VecDeque<WriteBatch>,
-    pub reads: VecDeque<(ReadToken, EngineRows)>,
+    /// Reads the engine has not begun: it may be ahead of the question by then.
+    pub reads: VecDeque<EngineRead>,
     pub confirms: VecDeque<u64>,
     pub round: u64,
     pub lease: bool,
     pub limit: Option<Timestamp>,
     /// Where the leader's wall clock stands against the others'; nanoseconds.
     pub skew: i64,
+}
+
+/// A read at the engine.
+#[derive(Clone, Debug)]
+pub struct EngineRead {
+    token: ReadToken,
+    keys: Vec<Key>,
+    scan: Option<ScanRange>,
+    at: Timestamp,
 }
 
 /// What a step sent out.
@@ -182,9 +192,13 @@ impl Shard {
                     scan,
                     at,
                 } => {
-                    let rows = self.engine.read(&keys, scan.as_ref(), at);
-                    self.reads.push_back((token, rows));
-                    out.asked.push((token, keys, scan));
+                    out.asked.push((token, keys.clone(), scan.clone()));
+                    self.reads.push_back(EngineRead {
+                        token,
+                        keys,
+                        scan,
+                        at,
+                    });
                 }
                 Effect::Write(batch) => self.unwritten.push_back(batch),
                 Effect::Confirm { token } => {
@@ -194,6 +208,13 @@ impl Shard {
             }
         }
         out
+    }
+
+    /// The engine answers the oldest read, as it stands now.
+    pub fn read_one(&mut self) -> Option<(ReadToken, EngineRows)> {
+        let read = self.reads.pop_front()?;
+        let rows = self.engine.read(&read.keys, read.scan.as_ref(), read.at);
+        Some((read.token, rows))
     }
 
     /// Decides and applies the next `count` entries, on leader and follower.

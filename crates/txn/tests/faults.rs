@@ -1,0 +1,585 @@
+//! What a wrong clock, a wrong client or an unlucky moment must not do to a
+//! shard. Scenarios for which the golden scripts have no words.
+
+mod world;
+
+use std::iter::repeat_n;
+use synod_paxos::{GroupId, Mono, Term, Timestamp};
+use synod_txn::peer::PeerBody;
+use synod_txn::request::LockMode;
+use synod_txn::*;
+use world::{EPOCH, Out, Shard};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn key(text: &str) -> Key {
+    Key::copy_from_slice(text.as_bytes())
+}
+
+fn attempt(millis: u64, number: u64) -> AttemptId {
+    AttemptId((u128::from(millis) << 80) | u128::from(number))
+}
+
+/// An attempt that began with the test.
+fn now_attempt(number: u64) -> AttemptId {
+    attempt(EPOCH / 1_000_000, number)
+}
+
+fn caller(request: u64) -> Caller {
+    Caller {
+        connection: 1,
+        request,
+    }
+}
+
+fn start(settings: GroupSettings) -> Shard {
+    let mut shard = Shard::new(1, settings);
+    shard.retake(Mono(0), 0);
+    shard
+}
+
+fn here(shard: &Shard, anchor: &str) -> Participant {
+    Participant {
+        anchor: key(anchor),
+        shard: shard.id,
+        term: shard.term(),
+    }
+}
+
+/// A participant in shard 2.
+fn other(shard: &Shard, anchor: Key) -> Participant {
+    let group = GroupId(2);
+    Participant {
+        anchor,
+        shard: group,
+        term: Term {
+            group,
+            ..shard.term()
+        },
+    }
+}
+
+fn commit_of(
+    attempt: AttemptId,
+    participants: Vec<Participant>,
+    coordinator: u32,
+    writes: &[(&str, &str)],
+) -> CommitRequest {
+    CommitRequest {
+        attempt,
+        priority: Priority {
+            start: Timestamp(attempt.0 as u64 & 0xffff),
+            first: attempt,
+        },
+        client: ClientId(1),
+        session: None,
+        writes: writes
+            .iter()
+            .map(|(k, v)| Write {
+                key: key(k),
+                value: Some(key(v)),
+            })
+            .collect(),
+        reads: Vec::new(),
+        participants,
+        here: 0,
+        coordinator,
+        timeout_millis: 1_000,
+        snapshot: None,
+    }
+}
+
+fn locked_read(attempt: AttemptId, client: u64, keys: &[&str], mode: LockMode) -> Request {
+    Request::LockedRead {
+        attempt,
+        priority: Priority {
+            start: Timestamp(attempt.0 as u64 & 0xffff),
+            first: attempt,
+        },
+        client: ClientId(client),
+        session: None,
+        keys: keys.iter().map(|k| key(k)).collect(),
+        scan: None,
+        mode,
+    }
+}
+
+fn ask(shard: &mut Shard, now: Mono, number: u64, request: Request) -> Out {
+    let cx = shard.cx(now);
+    shard.leader.handle_request(&cx, caller(number), request);
+    shard.drain()
+}
+
+fn commit(shard: &mut Shard, now: Mono, number: u64, request: CommitRequest) -> Out {
+    ask(shard, now, number, Request::Commit(Box::new(request)))
+}
+
+fn answer_reads(shard: &mut Shard, now: Mono) -> Out {
+    let mut all = Out::default();
+    while let Some((token, rows)) = shard.read_one() {
+        let cx = shard.cx(now);
+        shard.leader.handle_read(&cx, token, rows);
+        all.responses.extend(shard.drain().responses);
+    }
+    all
+}
+
+fn committed(out: &Out) -> bool {
+    let outcome = out.responses.iter().find_map(|(_, r)| match r {
+        Response::Outcome { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    matches!(outcome, Some(Outcome::Committed(_)))
+}
+
+fn invalid(out: &Out, word: &str) -> bool {
+    matches!(
+        &out.responses[..],
+        [(_, Response::Refused(Refusal::Invalid(why)))] if why.contains(word)
+    )
+}
+
+/// Puts one value and has it decided and in the engine.
+fn put(shard: &mut Shard, now: Mono, attempt: AttemptId, writes: &[(&str, &str)]) -> Out {
+    let me = here(shard, writes[0].0);
+    let request = commit_of(attempt, vec![me], 0, writes);
+    let mut out = commit(shard, now, 1, request);
+    out.responses.extend(shard.decide(now, 100).responses);
+    out
+}
+
+#[test]
+fn a_read_of_two_keys_sees_all_of_a_commit_or_nothing() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    put(
+        &mut shard,
+        now,
+        now_attempt(1),
+        &[("a1", "old"), ("a2", "old")],
+    );
+    while shard.write_one() {}
+    // In the overlay, not in the engine.
+    put(&mut shard, now, now_attempt(2), &[("a1", "mid")]);
+    let me = here(&shard, "a1");
+    let both = commit_of(now_attempt(3), vec![me], 0, &[("a1", "new"), ("a2", "new")]);
+    commit(&mut shard, now, 3, both);
+    let keys = vec![key("a1"), key("a2")];
+    ask(&mut shard, now, 4, Request::Latest { keys, scan: None });
+    // The commit is applied, by the engine too, before the engine reads.
+    shard.decide(now, 100);
+    while shard.write_one() {}
+    let out = answer_reads(&mut shard, now);
+    let Some((_, Response::Read { versions, .. })) = out.responses.first() else {
+        panic!("no answer: {out:?}");
+    };
+    let values: Vec<_> = versions
+        .iter()
+        .map(|v| v.as_ref().and_then(|v| v.value.clone()))
+        .collect();
+    assert_eq!(values, [Some(key("mid")), Some(key("old"))]);
+}
+
+#[test]
+fn one_wild_clock_does_not_raise_the_floor() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    put(&mut shard, now, now_attempt(1), &[("a1", "x")]);
+    shard.limit = Some(Timestamp(EPOCH + 100 * SECOND));
+    shard.skew = 365 * 86_400 * SECOND as i64;
+    now = now.plus(61 * SECOND);
+    let cx = shard.cx(now);
+    shard.leader.handle_timeout(&cx);
+    assert!(shard.drain().proposed.is_empty());
+    // Commits go on, below the limit.
+    let out = put(
+        &mut shard,
+        now,
+        attempt(EPOCH / 1_000_000 + 61_000, 2),
+        &[("a1", "y")],
+    );
+    assert!(committed(&out), "{out:?}");
+    assert!(shard.leader.last() <= Timestamp(EPOCH + 100 * SECOND));
+    now = now.plus(61 * SECOND);
+    let cx = shard.cx(now);
+    shard.leader.handle_timeout(&cx);
+    shard.drain();
+    shard.decide(now, 100);
+    assert!(shard.leader.state().forget_floor < EPOCH / 1_000_000 + 100_000);
+    shard.skew = 0;
+    shard.limit = None;
+    shard.retake(now, 0);
+    let out = put(
+        &mut shard,
+        now,
+        attempt(EPOCH / 1_000_000 + 122_000, 3),
+        &[("a1", "z")],
+    );
+    assert!(committed(&out), "{out:?}");
+}
+
+#[test]
+fn a_clock_above_the_limit_leaves_room_for_many_commits() {
+    let now = Mono(2 * SECOND);
+    let mut shard = start(GroupSettings::default());
+    let limit = Timestamp(EPOCH + 3 * SECOND / 2);
+    shard.limit = Some(limit);
+    for number in 1..=1_000 {
+        let me = here(&shard, "a1");
+        let name = format!("k{number}");
+        let request = commit_of(now_attempt(number), vec![me], 0, &[(&name, "x")]);
+        let out = commit(&mut shard, now, number, request);
+        assert_eq!(out.proposed.len(), 1, "commit {number} waits");
+    }
+    assert!(shard.leader.last() <= limit);
+}
+
+#[test]
+fn an_attempt_from_the_future_is_refused_and_not_remembered() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings {
+        ended: 1,
+        ..GroupSettings::default()
+    });
+    let millis = EPOCH / 1_000_000;
+    let far = attempt((1 << 48) - 2, 1);
+    let me = here(&shard, "a1");
+    let request = commit_of(far, vec![me.clone()], 0, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 1, request.clone());
+    assert!(invalid(&out, "future"), "{out:?}");
+    let out = ask(
+        &mut shard,
+        now,
+        2,
+        locked_read(far, 1, &["a1"], LockMode::Shared),
+    );
+    assert!(invalid(&out, "future"), "{out:?}");
+    let old_term = shard.term();
+    shard.retake(now, 0);
+    let out = commit(&mut shard, now, 3, request);
+    assert!(invalid(&out, "future"), "{out:?}");
+    let status = Request::Status {
+        attempt: far,
+        anchor: key("a1"),
+        term: old_term,
+    };
+    assert!(invalid(&ask(&mut shard, now, 4, status), "future"));
+    for number in [far, attempt((1 << 48) - 2, 2), attempt((1 << 48) - 2, 3)] {
+        let release = Request::Release {
+            attempt: number,
+            session: None,
+        };
+        ask(&mut shard, now, 5, release);
+    }
+    // Neither by its memory's floor nor by the replicated one is anybody else refused.
+    let out = put(&mut shard, now, attempt(millis, 9), &[("a1", "x")]);
+    assert!(committed(&out), "{out:?}");
+    let out = put(
+        &mut shard,
+        now,
+        attempt(millis + 20_000, 10),
+        &[("a1", "x")],
+    );
+    assert!(committed(&out), "a little ahead is fine: {out:?}");
+    // A slow clock refuses nobody as long as a majority's limit is right.
+    shard.limit = Some(Timestamp(EPOCH + 100 * SECOND));
+    let out = put(
+        &mut shard,
+        now,
+        attempt(millis + 100_000, 11),
+        &[("a1", "x")],
+    );
+    assert!(committed(&out), "{out:?}");
+}
+
+#[test]
+fn a_shard_named_twice_is_refused() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let twice = vec![here(&shard, "a1"), here(&shard, "a2")];
+    let out = commit(
+        &mut shard,
+        now,
+        1,
+        commit_of(now_attempt(1), twice, 1, &[("a1", "x")]),
+    );
+    assert!(invalid(&out, "twice"), "{out:?}");
+    let mut hinted = vec![here(&shard, "a1"), other(&shard, key("b1"))];
+    hinted[1].shard = shard.id;
+    let out = commit(
+        &mut shard,
+        now,
+        2,
+        commit_of(now_attempt(2), hinted, 1, &[("a1", "x")]),
+    );
+    assert!(invalid(&out, "twice"), "{out:?}");
+    assert_eq!(shard.leader.sessions(), 0);
+}
+
+#[test]
+fn reads_that_no_entry_could_hold_are_refused() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings {
+        read_bytes: 100,
+        ..GroupSettings::default()
+    });
+    let reader = now_attempt(5);
+    let long = "a".repeat(40);
+    let out = ask(
+        &mut shard,
+        now,
+        1,
+        locked_read(reader, 1, &[&long], LockMode::Shared),
+    );
+    assert_eq!(out.asked.len(), 1);
+    let out = ask(
+        &mut shard,
+        now,
+        2,
+        locked_read(reader, 1, &["a1"], LockMode::Shared),
+    );
+    assert!(invalid(&out, "100 bytes"), "{out:?}");
+}
+
+#[test]
+fn reads_that_waited_together_and_are_too_large_abort_the_commit() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings {
+        read_bytes: 100,
+        ..GroupSettings::default()
+    });
+    let (first, second) = ("a".repeat(40), "b".repeat(40));
+    let (older, reader) = (now_attempt(1), now_attempt(2));
+    ask(
+        &mut shard,
+        now,
+        1,
+        locked_read(older, 1, &[&first, &second], LockMode::Exclusive),
+    );
+    assert_eq!(
+        shard.leader.locks(),
+        0,
+        "the older one reads too much at once"
+    );
+    ask(
+        &mut shard,
+        now,
+        2,
+        locked_read(older, 1, &[&first], LockMode::Exclusive),
+    );
+    ask(
+        &mut shard,
+        now,
+        3,
+        locked_read(reader, 2, &[&first], LockMode::Shared),
+    );
+    let out = ask(
+        &mut shard,
+        now,
+        4,
+        locked_read(reader, 2, &[&first], LockMode::Shared),
+    );
+    assert!(out.responses.is_empty(), "{out:?}");
+    // A third, younger one waits for the reader.
+    let blocked = here(&shard, &second);
+    ask(
+        &mut shard,
+        now,
+        5,
+        locked_read(reader, 2, &[&second], LockMode::Shared),
+    );
+    let release = Request::Release {
+        attempt: older,
+        session: None,
+    };
+    ask(&mut shard, now, 6, release);
+    let out = answer_reads(&mut shard, now);
+    let session = out.responses.iter().find_map(|(_, r)| match r {
+        Response::Read { session, .. } => *session,
+        _ => None,
+    });
+    let waits = commit_of(now_attempt(3), vec![blocked], 0, &[(&second, "x")]);
+    let out = commit(&mut shard, now, 7, waits);
+    assert!(out.proposed.is_empty(), "{out:?}");
+    let both = vec![here(&shard, "a1"), other(&shard, key("b1"))];
+    let mut request = commit_of(reader, both, 1, &[("a1", "x")]);
+    request.session = session;
+    let out = commit(&mut shard, now, 8, request);
+    let reason = Refusal::Aborted(AbortReason::TooLarge);
+    assert!(
+        out.responses
+            .iter()
+            .any(|(_, r)| *r == Response::Refused(reason.clone())),
+        "{out:?}"
+    );
+    // Its locks passed on in the same step.
+    assert_eq!(out.proposed.len(), 1, "{out:?}");
+}
+
+#[test]
+fn many_participants_leave_less_room_for_writes() {
+    let now = Mono(0);
+    let settings = GroupSettings {
+        entry_bytes: 200_000,
+        ..GroupSettings::default()
+    };
+    let mut shard = start(settings);
+    let mut participants = vec![here(&shard, "a1")];
+    for number in 2..20 {
+        let anchor = format!("b{number:02}").bytes().chain(repeat_n(b'x', 8_000));
+        let mut participant = other(&shard, anchor.collect());
+        participant.shard = GroupId(number);
+        participant.term.group = GroupId(number);
+        participants.push(participant);
+    }
+    let value = "v".repeat(90_000);
+    let request = commit_of(now_attempt(1), participants, 1, &[("a1", &value)]);
+    let out = commit(&mut shard, now, 1, request);
+    let kinds: Vec<bool> = out
+        .proposed
+        .iter()
+        .map(|(_, command, _)| matches!(command, Command::IntentPart { .. }))
+        .collect();
+    assert_eq!(kinds, [true, false]);
+    for (_, command, _) in &out.proposed {
+        let bytes = synod_txn::command::encode(command)
+            .expect("an encoding")
+            .len();
+        assert!(bytes <= 200_000 + (64 << 10), "an entry of {bytes} bytes");
+    }
+    shard.decide(now, 100);
+    let intents: Vec<_> = shard.leader.state().intents.values().collect();
+    assert_eq!(intents[0].writes.len(), 1);
+}
+
+#[test]
+fn a_cancelled_waiter_wakes_who_waited_behind_it() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let read = |n: u64, mode| locked_read(now_attempt(n), n, &["a1"], mode);
+    ask(&mut shard, now, 1, read(1, LockMode::Shared));
+    answer_reads(&mut shard, now);
+    ask(&mut shard, now, 2, read(2, LockMode::Exclusive));
+    let out = ask(&mut shard, now, 3, read(3, LockMode::Shared));
+    assert!(out.asked.is_empty());
+    let cx = shard.cx(now);
+    shard.leader.cancel(&cx, caller(2));
+    assert_eq!(shard.drain().asked.len(), 1);
+}
+
+#[test]
+fn a_client_that_came_back_beside_a_queued_commit_has_a_timer() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    ask(
+        &mut shard,
+        now,
+        1,
+        locked_read(now_attempt(1), 1, &["a1"], LockMode::Exclusive),
+    );
+    ask(
+        &mut shard,
+        now,
+        2,
+        locked_read(now_attempt(2), 2, &["a2"], LockMode::Shared),
+    );
+    let out = answer_reads(&mut shard, now);
+    let session = out.responses.iter().find_map(|(c, r)| match r {
+        Response::Read { session, .. } if *c == caller(2) => *session,
+        _ => None,
+    });
+    let me = here(&shard, "a1");
+    let mut queued = commit_of(now_attempt(2), vec![me], 0, &[("a1", "x")]);
+    queued.session = session;
+    queued.timeout_millis = u32::MAX;
+    commit(&mut shard, now, 3, queued);
+    let cx = shard.cx(now);
+    shard.leader.handle_client_gone(&cx, ClientId(2));
+    ask(
+        &mut shard,
+        now,
+        4,
+        locked_read(now_attempt(4), 2, &["a3"], LockMode::Exclusive),
+    );
+    answer_reads(&mut shard, now);
+    for second in 1..=130 {
+        now = Mono(second * SECOND);
+        let cx = shard.cx(now);
+        // Client 1 lives on and holds a1.
+        let live = [now_attempt(1)];
+        shard.leader.handle_client_seen(now, ClientId(1), &live);
+        shard.leader.handle_timeout(&cx);
+        shard.drain();
+        let left = match second {
+            0..10 => 3,
+            10..120 => 2,
+            _ => 1,
+        };
+        assert_eq!(shard.leader.sessions(), left, "after {second} s");
+    }
+}
+
+#[test]
+fn a_read_that_waited_is_not_answered_without_lease_or_round() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let both = vec![here(&shard, "a1"), other(&shard, key("b1"))];
+    commit(
+        &mut shard,
+        now,
+        1,
+        commit_of(now_attempt(1), both, 1, &[("a1", "x")]),
+    );
+    shard.decide(now, 100);
+    let keys = vec![key("a1"), key("a2")];
+    let out = ask(&mut shard, now, 2, Request::Latest { keys, scan: None });
+    assert!(out.asked.is_empty() && out.rounds.is_empty());
+    shard.lease = false;
+    let outcome = Outcome::Committed(shard.leader.last().plus(5));
+    let cx = shard.cx(now);
+    let body = PeerBody::Resolve {
+        outcome,
+        recorded: false,
+    };
+    shard.leader.handle_peer(
+        &cx,
+        PeerMessage {
+            attempt: now_attempt(1),
+            anchor: key("a1"),
+            from: key("b1"),
+            body,
+        },
+    );
+    let out = shard.drain();
+    assert_eq!(out.rounds.len(), 1);
+    assert!(out.asked.is_empty() && out.responses.is_empty());
+    shard.leader.handle_confirmed(&cx, out.rounds[0]);
+    shard.drain();
+    assert_eq!(answer_reads(&mut shard, now).responses.len(), 1);
+}
+
+#[test]
+fn a_replica_that_takes_anothers_place_does_not_take_its_reads() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let keys = vec![key("a1")];
+    let old = ask(
+        &mut shard,
+        now,
+        1,
+        Request::Latest {
+            keys: keys.clone(),
+            scan: None,
+        },
+    );
+    let checkpoint = shard.leader.checkpoint();
+    let mut next = Group::restore(shard.id, GroupSettings::default(), &checkpoint)
+        .expect("a checkpoint just taken");
+    next.number_after(&shard.leader);
+    shard.leader = next;
+    let term = shard.term();
+    let cx = shard.cx(now);
+    shard.leader.take_office(&cx, term);
+    let new = ask(&mut shard, now, 2, Request::Latest { keys, scan: None });
+    assert_ne!(old.asked[0].0, new.asked[0].0);
+}
