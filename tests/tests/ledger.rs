@@ -21,7 +21,7 @@ fn replay(cluster: &Cluster) -> Output {
 
 #[test]
 fn the_sample_replays_and_verifies_and_repeating_changes_nothing() {
-    let mut cluster = cluster(&["account/3", "account/6", "counterparty/", "movement/"]);
+    let mut cluster = cluster(&["ledger/accounts/00000015", "ledger/movements/", "ledger/parties/"]);
     let out = replay(&cluster);
     assert!(out.status.success(), "{}", text(&out));
     cluster.node_mut(1).kill();

@@ -3,10 +3,9 @@
 
 mod world;
 
-use std::iter::repeat_n;
 use synod_paxos::{GroupId, Mono, Term, Timestamp};
 use synod_txn::peer::PeerBody;
-use synod_txn::request::LockMode;
+use synod_txn::request::{LockMode, Refusal};
 use synod_txn::*;
 use world::{EPOCH, Out, Shard};
 
@@ -426,8 +425,8 @@ fn many_participants_leave_less_room_for_writes() {
     let mut shard = start(settings);
     let mut participants = vec![here(&shard, "a1")];
     for number in 2..20 {
-        let anchor = format!("b{number:02}").bytes().chain(repeat_n(b'x', 8_000));
-        let mut participant = other(&shard, anchor.collect());
+        let anchor = format!("b{number:02}{}", "x".repeat(8_000));
+        let mut participant = other(&shard, key(&anchor));
         participant.shard = GroupId(number);
         participant.term.group = GroupId(number);
         participants.push(participant);
