@@ -21,7 +21,11 @@ fn replay(cluster: &Cluster) -> Output {
 
 #[test]
 fn the_sample_replays_and_verifies_and_repeating_changes_nothing() {
-    let mut cluster = cluster(&["ledger/accounts/00000015", "ledger/movements/", "ledger/parties/"]);
+    let mut cluster = cluster(&[
+        "ledger/accounts/00000015",
+        "ledger/movements/",
+        "ledger/parties/",
+    ]);
     let out = replay(&cluster);
     assert!(out.status.success(), "{}", text(&out));
     cluster.node_mut(1).kill();

@@ -14,13 +14,13 @@ pub enum Status {
     BadInput = 2,
     /// The outcome of a commit is unknown.
     Unknown = 3,
-    /// No cluster answered.
+    /// No cluster answered, or a node cannot run.
     NoCluster = 4,
 }
 
 /// What the statuses mean, for `--help`.
 pub const HELP: &str = "Exit status: 0 done, 1 aborted or a check failed, 2 bad arguments or input \
-(nothing was sent), 3 unknown outcome, 4 no cluster.";
+(nothing was sent), 3 unknown outcome, 4 no cluster answered, or a node cannot run.";
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]

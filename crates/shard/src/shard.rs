@@ -532,7 +532,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match Group::restore(self.descriptor.id, self.settings.clone(), state) {
-            Ok(group) => {
+            Ok(mut group) => {
+                // An engine's late answer must not meet a reused number.
+                group.number_after(&self.group);
                 self.group = group;
                 self.applied = id.slot;
                 self.engine_applied = id.slot;

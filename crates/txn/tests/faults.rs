@@ -340,8 +340,9 @@ fn reads_that_no_entry_could_hold_are_refused() {
     assert!(invalid(&out, "100 bytes"), "{out:?}");
 }
 
-#[test]
-fn reads_that_waited_together_and_are_too_large_abort_the_commit() {
+/// Two reads of one transaction wait for an older one and are granted together.
+/// A younger one waits for it then.
+fn too_large(parked: bool) {
     let now = Mono(0);
     let mut shard = start(GroupSettings {
         read_bytes: 100,
@@ -400,10 +401,17 @@ fn reads_that_waited_together_and_are_too_large_abort_the_commit() {
     let waits = commit_of(now_attempt(3), vec![blocked], 0, &[(&second, "x")]);
     let out = commit(&mut shard, now, 7, waits);
     assert!(out.proposed.is_empty(), "{out:?}");
+    if parked {
+        park(&mut shard, now);
+    }
     let both = vec![here(&shard, "a1"), other(&shard, key("b1"))];
     let mut request = commit_of(reader, both, 1, &[("a1", "x")]);
     request.session = session;
-    let out = commit(&mut shard, now, 8, request);
+    let mut out = commit(&mut shard, now, 8, request);
+    if parked {
+        assert!(out.responses.is_empty(), "{out:?}");
+        out = shard.decide(now, 1);
+    }
     let reason = Refusal::Aborted(AbortReason::TooLarge);
     assert!(
         out.responses
@@ -413,6 +421,38 @@ fn reads_that_waited_together_and_are_too_large_abort_the_commit() {
     );
     // Its locks passed on in the same step.
     assert_eq!(out.proposed.len(), 1, "{out:?}");
+}
+
+/// A foreign commit above the limit: until its resolution is decided, commits park.
+fn park(shard: &mut Shard, now: Mono) {
+    let both = vec![here(shard, "a9"), other(shard, key("b9"))];
+    let request = commit_of(now_attempt(9), both, 1, &[("a9", "x")]);
+    commit(shard, now, 20, request);
+    shard.decide(now, 100);
+    shard.limit = Some(Timestamp(EPOCH));
+    let body = PeerBody::Resolve {
+        outcome: Outcome::Committed(shard.leader.last().plus(SECOND)),
+        recorded: false,
+    };
+    let message = PeerMessage {
+        attempt: now_attempt(9),
+        anchor: key("a9"),
+        from: key("b9"),
+        body,
+    };
+    let cx = shard.cx(now);
+    shard.leader.handle_peer(&cx, message);
+    shard.drain();
+}
+
+#[test]
+fn reads_that_waited_together_and_are_too_large_abort_the_commit() {
+    too_large(false);
+}
+
+#[test]
+fn a_parked_commit_that_is_too_large_wakes_who_waits_for_it() {
+    too_large(true);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Args {
 enum What {
     /// Print a sample file that explains every key and shows its default
     Sample,
-    /// Say whether a file is good for `synod start`; starts nothing
+    /// Check a file's keys and values, not the certificates it names; starts nothing
     Check {
         /// The file
         file: PathBuf,
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
         What::Sample => print!("{}", sample()),
         What::Check { file } => {
             let read = File::read(file)?;
-            let node = read.node()?;
+            let node = read.node(&[])?;
             read.client()?;
             println!(
                 "{} is good: node {} on {}",

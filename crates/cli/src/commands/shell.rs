@@ -13,6 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 /// Lines of history kept.
 const HISTORY_LINES: usize = 5_000;
 
+/// What `help` answers.
+const HELP: &str = "\
+begin [read-only]      let NAME = get KEY [for update] [default VALUE]    get KEY
+put KEY VALUE          delete KEY                 scan PREFIX|FROM TO [limit N] [reverse]
+require VALUE == != < <= > >= VALUE               savepoint NAME          rollback [to NAME]
+commit                 exit, quit or Ctrl-D ends; `synod txn --help` tells more";
+
 /// `synod shell …`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -21,8 +28,8 @@ const HISTORY_LINES: usize = 5_000;
   > get greeting
 
 The language is that of `synod txn` (see its --help); each line is answered at once. After a
-conflict inside begin … commit the transaction is over and is yours to type again. Ctrl-D ends;
-an open transaction is then rolled back. History is kept in ~/.synod_history.")]
+conflict inside begin … commit the transaction is over and is yours to type again. exit, quit or
+Ctrl-D ends; an open transaction is then rolled back. History is kept in ~/.synod_history.")]
 pub struct Args {
     /// How long one statement may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::duration::parse)]
@@ -91,6 +98,7 @@ fn edit(send: &mpsc::Sender<Ask>) -> Result<(), Failure> {
     loop {
         match editor.read_line(&prompt(in_transaction)) {
             Ok(Signal::Success(line)) if matches!(line.trim(), "exit" | "quit") => return Ok(()),
+            Ok(Signal::Success(line)) if line.trim() == "help" => println!("{HELP}"),
             Ok(Signal::Success(line)) => {
                 let (done, answered) = oneshot::channel();
                 if send.blocking_send((line, done)).is_err() {

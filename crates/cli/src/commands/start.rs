@@ -1,36 +1,126 @@
 //! `synod start`: one node, in the foreground.
 
-use crate::config::{self, File};
+use crate::config::{self, File, Given};
 use crate::exit::{Failure, Status};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use synod_kv::StartError;
+use synod_rpc::cert::CertFiles;
+use synod_rpc::{CertRole, RpcError, Subject};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// `synod start …`
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:
+const EXAMPLE: &str = "Example:
+  synod start --name n1 --listen 127.0.0.1:7001 --data data/n1 --certs certs
+
   synod config sample > n1.toml     # then say name, address, directory and certificates
   synod start --config n1.toml
 
 The node runs until it is told to end (Ctrl-C or SIGTERM) or cannot go on; kill -9 loses nothing
 that was acknowledged. A new cluster waits for `synod init`. What it reports goes to standard
-error; SYNOD_LOG sets how much (error, warn, info, debug). --help lists all settings.",
-    after_long_help = config::help()
+error; SYNOD_LOG sets how much (error, warn, info, debug).";
+
+/// `synod start …`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = format!("{EXAMPLE} --help lists all settings."),
+    after_long_help = format!("{EXAMPLE}\n\n{}", config::help())
 )]
 pub struct Args {
-    /// The node's configuration file
+    /// The node's configuration file; the options below go before what it says
     #[arg(long, value_name = "FILE", env = "SYNOD_CONFIG")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// The node's name, the one in its certificate
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// UDP address to listen on
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Address at which nodes and clients reach it, if another than --listen
+    #[arg(long, value_name = "IP:PORT")]
+    advertise: Option<String>,
+    /// Where the node is, widest tier first, for instance region=eu,dc=eu-1
+    #[arg(long, value_name = "TIER=VALUE,…")]
+    locality: Option<String>,
+    /// Directory of the node's identity, log and data; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Directory with ca.crt and node-NAME.crt/.key, as `synod cert` wrote them
+    #[arg(long, value_name = "DIR")]
+    certs: Option<String>,
+}
+
+impl Args {
+    /// What the options say, checked only for being there if there is no file.
+    fn given(&self, file: Option<&File>) -> Result<Vec<Given>, Failure> {
+        let options = [
+            ("--name", "name", &self.name),
+            ("--listen", "listen", &self.listen),
+            ("--advertise", "advertise", &self.advertise),
+            ("--locality", "locality", &self.locality),
+            ("--data", "data_dir", &self.data),
+        ];
+        let needed = [
+            ("--name", &self.name),
+            ("--listen", &self.listen),
+            ("--data", &self.data),
+            ("--certs", &self.certs),
+        ];
+        let missing: Vec<&str> = needed
+            .iter()
+            .filter(|(_, value)| file.is_none() && value.is_none())
+            .map(|(option, _)| *option)
+            .collect();
+        if !missing.is_empty() {
+            return Err(Failure::input(format!(
+                "missing: {}; say them, or name a configuration file with --config FILE \
+                 (`synod config sample` prints one)",
+                missing.join(", ")
+            )));
+        }
+        let mut given = Vec::new();
+        for (option, key, value) in options {
+            given.extend(value.clone().map(|value| Given { option, key, value }));
+        }
+        if let Some(dir) = &self.certs {
+            let name = match (&self.name, file) {
+                (Some(name), _) => name.clone(),
+                (None, Some(file)) => file.node(&given)?.name,
+                (None, None) => String::new(),
+            };
+            let role = CertRole::Node;
+            let own = CertFiles::of(Path::new(dir), &Subject { role, name });
+            let ca = CertFiles::ca(Path::new(dir)).certificate;
+            for (key, path) in [("ca", ca), ("cert", own.certificate), ("key", own.key)] {
+                given.push(Given {
+                    option: "--certs",
+                    key,
+                    value: path.display().to_string(),
+                });
+            }
+        }
+        Ok(given)
+    }
+}
+
+/// Bad certificates are bad input; the rest is a node that cannot run.
+fn cannot_start(name: &str, error: &StartError) -> Failure {
+    let message = format!("node {name} cannot start: {error}");
+    match error {
+        StartError::Identity(_)
+        | StartError::Certificate { .. }
+        | StartError::Rpc(RpcError::Identity(_)) => Failure::input(message),
+        _ => Failure::cluster(message),
+    }
 }
 
 /// Runs the node until it ends.
 pub fn run(args: &Args) -> Result<Status, Failure> {
-    let config = File::read(&args.config)?.node()?;
+    let file = args.config.as_deref().map(File::read).transpose()?;
+    let given = args.given(file.as_ref())?;
+    let config = file.unwrap_or_default().node(&given)?;
     let name = config.name.clone();
     let stops =
         |error: &dyn std::fmt::Display| Failure::cluster(format!("node {name} stops: {error}"));
-    let node = synod_kv::start(config)
-        .map_err(|e| Failure::cluster(format!("node {name} cannot start: {e}")))?;
+    let node = synod_kv::start(config).map_err(|e| cannot_start(&name, &e))?;
     tracing::info!(node = name, address = %node.address(), "listening");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

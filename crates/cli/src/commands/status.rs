@@ -20,7 +20,8 @@ use synod_shard::wire::{ShardMap, show_key};
   synod status --endpoint 127.0.0.1:7001 --certs certs
 
 A shard without a leader takes no writes; LAG is how many log entries its slowest follower lacks.
-IN DOUBT counts transactions whose outcome a participant is asking for.")]
+IN DOUBT counts transactions whose outcome a participant is asking for. Exit status 1 if a shard
+has no leader.")]
 pub struct Args {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -109,7 +110,7 @@ pub async fn map(
         match ask::ask(pool, endpoint, NodeRequest::Map, limit).await {
             Ok(NodeResponse::Map(map)) if !map.nodes.is_empty() => return Ok(*map),
             Ok(NodeResponse::Map(_)) => {
-                last = format!("the node at {endpoint} is not initialised: run `synod init`");
+                last = format!("the node at {endpoint} is not initialized: run `synod init`");
             }
             Ok(other) => last = format!("the node at {endpoint} answered {other:?} to Map"),
             Err(reason) => last = reason,
@@ -127,7 +128,7 @@ fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>)
         let answer = answers.get(&node.id);
         let (state, status) = match answer {
             Some(Ok(status)) => (health(&status.health), Some(status)),
-            Some(Err(reason)) => (format!("no answer: {reason}"), None),
+            Some(Err(reason)) => (format!("down: {reason}"), None),
             None => ("not asked".to_owned(), None),
         };
         NodeRow {
@@ -188,7 +189,7 @@ fn health(health: &Health) -> String {
     match health {
         Health::Ok => "ok".to_owned(),
         Health::Degraded(reason) => format!("degraded: {reason}"),
-        Health::Uninitialized => "not initialised".to_owned(),
+        Health::Uninitialized => "not initialized".to_owned(),
     }
 }
 
@@ -202,12 +203,17 @@ fn print(view: &View) {
             format!("{:x}", node.id),
             node.address.to_string(),
             node.locality.clone(),
-            node.state.clone(),
+            // The reason stands below the table: it is long.
+            node.state.split(": ").next().unwrap_or_default().to_owned(),
             node.leads.to_string(),
             node.replicas.to_string(),
         ]);
     }
-    println!("{nodes}\n");
+    println!("{nodes}");
+    for node in view.nodes.iter().filter(|n| n.state.contains(": ")) {
+        println!(" {}: {}", node.name, node.state);
+    }
+    println!();
     let mut shards = table(&[
         "SHARD", "FROM", "TO", "LEADER", "LEASE", "REPLICAS", "DECIDED", "LAG", "INTENTS",
         "IN DOUBT",

@@ -44,7 +44,18 @@ pub struct ClientSection {
     pub key: Option<PathBuf>,
 }
 
+/// A setting of a node that an option gives; it goes before the file's.
+pub struct Given {
+    /// The option, for messages.
+    pub option: &'static str,
+    /// Its key in `[node]`.
+    pub key: &'static str,
+    /// What it says; relative paths are meant from the working directory.
+    pub value: String,
+}
+
 /// A file that was read and whose keys are all known.
+#[derive(Default)]
 pub struct File {
     path: PathBuf,
     table: Table,
@@ -113,10 +124,18 @@ impl File {
         Failure::input(format!("{}: {problem}", self.path.display()))
     }
 
-    /// The node's settings.
-    pub fn node(&self) -> Result<NodeConfig, Failure> {
+    /// The node's settings: those of the file, after those that options give.
+    pub fn node(&self, given: &[Given]) -> Result<NodeConfig, Failure> {
         let mut config = keys::defaults();
         for key in KEYS {
+            let option = given
+                .iter()
+                .find(|g| key.section == "node" && key.name == g.key);
+            if let Some(Given { option, value, .. }) = option {
+                key.apply(&mut config, &Value::String(value.clone()), Path::new(""))
+                    .map_err(|problem| Failure::input(format!("{option} {problem}")))?;
+                continue;
+            }
             match self.value(key.section, key.name) {
                 Some(value) => key
                     .apply(&mut config, value, self.base())
@@ -223,7 +242,7 @@ mod tests {
 
     #[test]
     fn paths_are_meant_from_the_file() {
-        let node = parse(GOOD).and_then(|f| f.node()).expect("good");
+        let node = parse(GOOD).and_then(|f| f.node(&[])).expect("good");
         assert_eq!(node.data_dir, Path::new("/etc/synod/d"));
         assert_eq!(node.cert, Path::new("/x/n.crt"));
     }
@@ -241,14 +260,14 @@ mod tests {
     #[test]
     fn a_missing_key_is_named() {
         let file = parse("[node]\nname = \"n1\"\n").expect("known keys");
-        let text = problem(file.node());
+        let text = problem(file.node(&[]));
         assert!(text.contains("node.listen is missing"), "{text}");
     }
 
     #[test]
     fn the_sample_is_a_good_file() {
         let file = parse(&sample()).expect("sample");
-        file.node().expect("a node");
+        file.node(&[]).expect("a node");
         file.client().expect("a client");
         // And so it is with every line in force.
         let is_setting = |line: &str| {
@@ -263,7 +282,7 @@ mod tests {
             })
             .collect();
         let file = parse(&all).expect("all keys");
-        file.node().expect("a node");
+        file.node(&[]).expect("a node");
         let client = file.client().expect("a client");
         assert_eq!(client.endpoints, ["127.0.0.1:7001"]);
     }

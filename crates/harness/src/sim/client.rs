@@ -15,7 +15,7 @@ use synod_txn::{ClientId, Request, Response, Span};
 
 const MS: u64 = 1_000_000;
 /// After this long without an answer a request is sent again, or given up.
-const ANSWER: u64 = 400 * MS;
+const ANSWER: u64 = 120 * MS;
 /// A transaction's deadline.
 const DEADLINE: u64 = 6_000 * MS;
 /// Names a lock-free read, which no machine drives.
@@ -131,8 +131,16 @@ impl SimClient {
 
     /// Begins a transaction of random reads and appends.
     pub(super) fn begin(&mut self, t: u64, keys: u64, wall: Timestamp) {
+        // Clients come and go: some have heard of a new leader, others not.
+        if self.random.chance(250) {
+            let shards: Vec<GroupId> = self.leaders.keys().copied().collect();
+            for shard in shards {
+                let next = self.other(shard);
+                self.leaders.insert(shard, next);
+            }
+        }
         let count = self.random.range(1, 5);
-        let read_only = self.random.chance(300);
+        let read_only = self.random.chance(450);
         let scan = read_only && self.random.chance(400);
         let ops: Vec<ListOp> = if scan {
             (0..keys)
@@ -154,7 +162,7 @@ impl SimClient {
                 })
                 .collect()
         };
-        if read_only && !scan && self.random.chance(500) {
+        if read_only && !scan && self.random.chance(700) {
             return self.begin_latest(t, keys, wall);
         }
         let read_only = ops.iter().all(|op| matches!(op, ListOp::Read { .. }));

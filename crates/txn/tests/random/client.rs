@@ -94,6 +94,9 @@ impl Sim {
                 }
             };
             let request = if txn.kind == Kind::Latest {
+                // All keys at once, at one moment.
+                let all = (0..KEYS).map(|number| key(shard, number));
+                let keys = all.filter(|_| scan.is_none()).collect();
                 Request::Latest { keys, scan }
             } else {
                 Request::LockedRead {
@@ -312,6 +315,15 @@ impl Sim {
             assert_eq!(*txn.sessions.entry(shard).or_insert(session), session);
         }
         match txn.plan[txn.at].clone() {
+            Step::Get(_, _) if txn.kind == Kind::Latest => {
+                if versions.len() != KEYS as usize {
+                    return;
+                }
+                for (number, version) in versions.iter().enumerate() {
+                    let seen = version.as_ref().map(|v| v.attempt);
+                    txn.reads.push((key(shard, number as u64), seen));
+                }
+            }
             Step::Get(key, _) => {
                 if shard_of(&key) != shard || versions.len() != 1 {
                     return;

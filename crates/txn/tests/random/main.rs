@@ -302,8 +302,13 @@ impl Sim {
             self.take(out);
         } else if self.rng.percent(50) {
             self.shards[at].lease = !self.shards[at].lease;
-        } else {
+        } else if self.rng.percent(70) {
             self.shards[at].skew = (self.rng.below(400) as i64 - 200) * MS as i64;
+        } else {
+            // A limit that stays behind the clock, until it is lifted or the run heals.
+            let behind = self.rng.below(2_000) * MS;
+            let limit = Timestamp((EPOCH + self.now.0).saturating_sub(behind));
+            self.shards[at].limit = self.rng.percent(60).then_some(limit);
         }
     }
 
@@ -345,6 +350,7 @@ impl Sim {
         for shard in &mut self.shards {
             shard.lease = true;
             shard.skew = 0;
+            shard.limit = None;
         }
         for _ in 0..60_000 {
             self.step();
