@@ -74,6 +74,27 @@ fn a_node_that_cannot_start_says_why() {
 }
 
 #[test]
+fn options_of_start_go_before_the_file() {
+    let dir = directory();
+    let (_, err) = ends(dir.path(), &["start", "--name", "n1", "--data", "d"], 2);
+    assert!(err.contains("missing: --listen, --certs;"), "{err}");
+    let all = [
+        "start", "--name", "n1", "--listen", "here", "--data", "d", "--certs", "c",
+    ];
+    let (_, err) = ends(dir.path(), &all, 2);
+    assert!(err.contains("--listen `here`"), "{err}");
+    let (sample, _) = ends(dir.path(), &["config", "sample"], 0);
+    std::fs::write(dir.path().join("n1.toml"), sample).expect("written");
+    // The file names n1, the option the directory of its certificate.
+    let (_, err) = ends(
+        dir.path(),
+        &["start", "--config", "n1.toml", "--certs", "c"],
+        2,
+    );
+    assert!(err.contains("c/") && !err.contains("certs/"), "{err}");
+}
+
+#[test]
 fn missing_connections_and_certificates_are_bad_arguments() {
     let dir = directory();
     let (_, err) = ends(dir.path(), &["get", "a"], 2);

@@ -128,7 +128,7 @@ fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>)
         let answer = answers.get(&node.id);
         let (state, status) = match answer {
             Some(Ok(status)) => (health(&status.health), Some(status)),
-            Some(Err(reason)) => (format!("down: {reason}"), None),
+            Some(Err(reason)) => (format!("no answer: {reason}"), None),
             None => ("not asked".to_owned(), None),
         };
         NodeRow {
