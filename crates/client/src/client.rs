@@ -267,7 +267,8 @@ impl Client {
                 Ok(Status::Aborted(reason))
             }
             Reply::Answer(other) => Err(Error::Protocol(format!(
-                "{shard} answered {other:?} to a question for a status"
+                "shard {} answered {other:?} to a question for a status",
+                shard.0
             ))),
             Reply::Lost | Reply::Unsent | Reply::Moved => Err(timed_out(shard)),
         }

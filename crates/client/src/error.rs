@@ -48,7 +48,11 @@ pub enum Error {
         attempt: Box<Attempt>,
     },
     /// A shard did not answer in time. Nothing was written.
-    #[error("{shard} did not answer before the deadline{}; nothing was written, a retry is safe", because(.reason))]
+    #[error(
+        "shard {} did not answer before the deadline{}; nothing was written, a retry is safe",
+        .shard.0,
+        because(.reason)
+    )]
     Timeout {
         /// The shard.
         shard: synod_paxos::GroupId,

@@ -101,7 +101,8 @@ impl Client {
             let indexes = &asked[&shard];
             if read.versions.len() != indexes.len() {
                 return Err(Error::Protocol(format!(
-                    "{shard} answered other keys than asked"
+                    "shard {} answered other keys than asked",
+                    shard.0
                 )));
             }
             for (&index, value) in indexes.iter().zip(read.versions) {
@@ -148,7 +149,8 @@ impl Client {
             if read.more && read.rows.is_empty() {
                 let shard = route.shard;
                 return Err(Error::Protocol(format!(
-                    "{shard} answered a scan without progress"
+                    "shard {} answered a scan without progress",
+                    shard.0
                 )));
             }
             let rest = rest_of(&range, &asked, &read);
@@ -197,7 +199,8 @@ fn read_answer(shard: GroupId, reply: Reply) -> Result<Option<Read>, Error> {
         Reply::Moved | Reply::Answer(Response::Refused(Refusal::WrongShard)) => Ok(None),
         Reply::Answer(Response::Refused(Refusal::Invalid(what))) => Err(Error::Invalid(what)),
         Reply::Answer(other) => Err(Error::Protocol(format!(
-            "{shard} answered {other:?} to a read"
+            "shard {} answered {other:?} to a read",
+            shard.0
         ))),
         Reply::Lost | Reply::Unsent => Err(timed_out(shard)),
     }

@@ -5,6 +5,7 @@ use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use reedline::{DefaultPrompt, DefaultPromptSegment, FileBackedHistory, Prompt, Reedline, Signal};
 use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use synod_client::script::Session;
@@ -89,7 +90,14 @@ fn edit(send: &mpsc::Sender<Ask>) -> Result<(), Failure> {
     let mut editor = Reedline::create();
     if let Some(home) = std::env::var_os("HOME") {
         let path = PathBuf::from(home).join(".synod_history");
-        // Without a history file the shell works all the same.
+        // It holds values, so it is nobody else's to read. Without a history file
+        // the shell works all the same.
+        let private = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path);
+        drop(private);
         if let Ok(history) = FileBackedHistory::with_file(HISTORY_LINES, path) {
             editor = editor.with_history(Box::new(history));
         }

@@ -27,7 +27,10 @@ pub enum TransactionError {
         attempt: AttemptId,
     },
     /// A shard did not answer in time; nothing was written.
-    #[error("{shard} did not answer before the deadline; nothing was written, repeating is safe")]
+    #[error(
+        "shard {} did not answer before the deadline; nothing was written, repeating is safe",
+        .shard.0
+    )]
     Unreachable {
         /// The shard.
         shard: GroupId,
@@ -51,7 +54,10 @@ pub enum TransactionError {
     #[error("the transaction has already ended; begin a new one")]
     Ended,
     /// A node gave an answer that does not fit the request.
-    #[error("{shard} gave an answer that does not fit the request ({what}); report this")]
+    #[error(
+        "shard {} gave an answer that does not fit the request ({what}); report this",
+        .shard.0
+    )]
     Protocol {
         /// The shard.
         shard: GroupId,
