@@ -421,6 +421,12 @@ impl Shard {
     }
 
     fn propose(&mut self, now: Now, leases: &NodeLease, command: &Command, lazy: bool) {
+        assert!(
+            command.since() <= self.version,
+            "P8: an entry of version {} was about to be proposed in a cluster of version {}",
+            command.since().0,
+            self.version.0
+        );
         let cx = paxos_cx(now, leases);
         let urgency = if lazy { Urgency::Lazy } else { Urgency::Now };
         let proposed = synod_txn::command::encode(command)
