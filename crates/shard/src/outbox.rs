@@ -6,9 +6,16 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::lease::LeaseRecord;
-use synod_paxos::{GroupId, Message, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp};
+use synod_paxos::{
+    GroupId, Message, Mono, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp,
+};
 use synod_txn::request::ScanRange;
 use synod_txn::{Caller, Key, PeerMessage, ReadToken, Response, Span, WriteBatch};
+
+/// Unhurried messages wait this long for a frame to ride on.
+const UNHURRIED_NANOS: u64 = 10_000_000;
+/// So many unhurried messages for one node go at once.
+const MAX_UNHURRIED: usize = 1024;
 
 /// One durable record of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -140,6 +147,9 @@ pub(crate) struct Outbox {
     current: Pending,
     pending: VecDeque<Pending>,
     last_ticket: u64,
+    /// Messages in no hurry, and when the oldest of them came.
+    unhurried: BTreeMap<NodeId, Vec<NodeMessage>>,
+    unhurried_since: Option<Mono>,
 }
 
 impl Outbox {
@@ -157,6 +167,36 @@ impl Outbox {
             &mut self.output.sends
         };
         lane.entry(to).or_default().push(message);
+    }
+
+    /// Sends with the next frame to that node, or after a while: no caller waits
+    /// for it, and a frame of its own would wake two processes.
+    pub(crate) fn send_unhurried(&mut self, now: Mono, to: NodeId, message: NodeMessage) {
+        self.unhurried_since.get_or_insert(now);
+        self.unhurried.entry(to).or_default().push(message);
+    }
+
+    /// When the unhurried should go at the latest.
+    pub(crate) fn unhurried_due(&self) -> Option<Mono> {
+        self.unhurried_since.map(|at| at.plus(UNHURRIED_NANOS))
+    }
+
+    /// Puts unhurried messages behind those that go now.
+    pub(crate) fn add_unhurried(&mut self, now: Mono) {
+        let due = self.unhurried_due().is_some_and(|at| at <= now);
+        let output = &mut self.output;
+        self.unhurried.retain(|to, messages| {
+            let frame = output.sends.get_mut(to);
+            if let Some(frame) = frame {
+                frame.append(messages);
+            } else if due || messages.len() >= MAX_UNHURRIED {
+                output.sends.insert(*to, std::mem::take(messages));
+            }
+            !messages.is_empty()
+        });
+        if self.unhurried.is_empty() {
+            self.unhurried_since = None;
+        }
     }
 
     pub(crate) fn persist(

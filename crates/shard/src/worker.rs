@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, LeaseSettings, NodeLease};
 use synod_paxos::{ClusterVersion, Durable, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId};
 use synod_txn::effect::EngineRows;
+use synod_txn::peer::PeerBody;
 use synod_txn::{
-    AttemptId, Caller, ClientId, GroupSettings, Key, PeerMessage, ReadToken, RestoreError,
+    AttemptId, Caller, ClientId, GroupSettings, Key, Outcome, PeerMessage, ReadToken, RestoreError,
 };
 
 /// How often a transaction message may be passed on before it is dropped; its
@@ -257,10 +258,14 @@ impl Worker {
             return Some(Mono(0));
         }
         let shards = self.timers.first().map(|(at, _)| *at);
-        match (shards, self.leases.next_timeout()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [
+            shards,
+            self.leases.next_timeout(),
+            self.outbox.unhurried_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The replicated state of a shard and its slot, for a checkpoint of the engine.
@@ -380,6 +385,7 @@ impl Worker {
                 break;
             }
         }
+        self.outbox.add_unhurried(now.mono);
         std::mem::take(&mut self.outbox.output)
     }
 
@@ -559,14 +565,26 @@ impl Worker {
                 .copied()
         });
         if let Some(to) = to.filter(|to| *to != self.me) {
-            self.outbox.send(
-                to,
-                NodeMessage::Transaction {
-                    shard: owner,
-                    hops: hops + 1,
-                    message,
-                },
+            // Nobody's locks or answers wait for these (T6); an abort's first
+            // Resolve is a recorded one, and locks do wait for that.
+            let unhurried = matches!(
+                message.body,
+                PeerBody::Ack
+                    | PeerBody::Resolve {
+                        outcome: Outcome::Committed(_),
+                        recorded: true,
+                    }
             );
+            let message = NodeMessage::Transaction {
+                shard: owner,
+                hops: hops + 1,
+                message,
+            };
+            if unhurried {
+                self.outbox.send_unhurried(now.mono, to, message);
+            } else {
+                self.outbox.send(to, message);
+            }
         }
     }
 
