@@ -4,15 +4,17 @@
 //! deterministic, like all of ring 0.
 
 pub mod clock;
+pub mod input;
 pub mod outbox;
 pub mod shard;
 pub mod wire;
 pub mod worker;
 
+pub use input::{Input, Setup};
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
 pub use shard::{Now, Recovered, Shard};
 pub use wire::{
     Bootstrap, META_SHARD, NodeDescriptor, NodeMessage, RESERVED_PREFIX, ShardDescriptor, ShardMap,
     ShardReply, ShardRequest,
 };
-pub use worker::{Input, Setup, Worker};
+pub use worker::Worker;

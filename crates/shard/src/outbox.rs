@@ -109,7 +109,7 @@ pub struct LogBatch {
 /// What the driver carries out after a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Output {
-    /// Append and sync, then [`crate::worker::Input::Logged`].
+    /// Append and sync, then [`crate::input::Input::Logged`].
     pub log: Option<LogBatch>,
     /// One frame per peer.
     pub sends: BTreeMap<NodeId, Vec<NodeMessage>>,

@@ -4,6 +4,8 @@
 //! machine to the other until both are quiet; what is left for the outside is
 //! put into the worker's [`crate::Output`].
 
+mod straight;
+
 use crate::outbox::Outbox;
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
 use bytes::Bytes;
@@ -560,77 +562,5 @@ impl Shard {
     #[must_use]
     pub fn wrong_node(descriptor: Option<&ShardDescriptor>) -> ShardReply {
         ShardReply::WrongNode(descriptor.cloned().map(Box::new))
-    }
-}
-
-/// Inputs that go straight to one of the two machines.
-impl Shard {
-    pub(crate) fn handle_message(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        from: NodeId,
-        message: synod_paxos::Message,
-    ) {
-        let cx = paxos_cx(now, leases);
-        self.replica.handle_message(&cx, from, message);
-    }
-
-    pub(crate) fn handle_persisted(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        seq: synod_paxos::PersistSeq,
-    ) {
-        let cx = paxos_cx(now, leases);
-        self.replica.handle_persisted(&cx, seq);
-    }
-
-    pub(crate) fn read_done(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        token: synod_txn::ReadToken,
-        rows: synod_txn::effect::EngineRows,
-    ) {
-        let cx = self.txn_cx(now, leases);
-        self.group.handle_read(&cx, token, rows);
-    }
-
-    pub(crate) fn cancel(&mut self, now: Now, leases: &NodeLease, caller: Caller) {
-        let cx = self.txn_cx(now, leases);
-        self.group.cancel(&cx, caller);
-        self.waiting.retain(|(waits, _)| *waits != caller);
-    }
-
-    pub(crate) fn client_gone(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        client: synod_txn::ClientId,
-    ) {
-        let cx = self.txn_cx(now, leases);
-        self.group.handle_client_gone(&cx, client);
-    }
-
-    pub(crate) fn trim(&mut self, now: Now, leases: &NodeLease, through: Slot) {
-        let cx = paxos_cx(now, leases);
-        self.replica.trim(&cx, through);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn snapshot_read(
-        &mut self,
-        now: Now,
-        leases: &NodeLease,
-        to: NodeId,
-        id: SnapshotId,
-        chunk: u64,
-        data: Bytes,
-        done: bool,
-    ) {
-        let cx = paxos_cx(now, leases);
-        self.replica
-            .handle_snapshot_read(&cx, to, id, chunk, data, done);
     }
 }

@@ -1,5 +1,8 @@
 //! The run: one queue of events in simulated time.
 
+mod checks;
+mod map;
+
 use super::client::{SimClient, Want};
 use super::config::SimConfig;
 use super::node::{EngineWork, SimNode};
@@ -8,12 +11,9 @@ use crate::check::{Findings, list_append};
 use crate::history::{History, ListOp, Outcome};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use synod_paxos::{Configuration, GroupId, NodeId, Slot};
-use synod_shard::wire::RESERVED_PREFIX;
-use synod_shard::{
-    Input, NodeDescriptor, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest,
-};
-use synod_txn::{Caller, Span};
+use synod_paxos::{GroupId, NodeId, Slot};
+use synod_shard::{Input, NodeMessage, ShardMap, ShardReply, ShardRequest};
+use synod_txn::Caller;
 
 const MS: u64 = 1_000_000;
 /// States of replicas are compared at every so many slots.
@@ -118,54 +118,10 @@ fn node_of(event: &Event) -> Option<usize> {
     }
 }
 
-fn shard_map(config: &SimConfig) -> ShardMap {
-    let nodes: Vec<NodeId> = (1..=config.nodes as u64).map(NodeId).collect();
-    let mut bounds: Vec<Vec<u8>> = vec![Vec::new()];
-    for shard in 1..config.shards as u64 {
-        let at = config.keys * shard / config.shards as u64;
-        bounds.push(format!("k{at:03}").into_bytes());
-    }
-    bounds.dedup();
-    bounds.push(RESERVED_PREFIX.to_vec());
-    bounds.push(Vec::new());
-    let mut shards = Vec::new();
-    let count = bounds.len() - 1;
-    for index in 0..count {
-        let meta = index + 1 == count;
-        let id = if meta { 1 } else { index as u64 + 2 };
-        // Three voters each, starting at another node.
-        let voters = (0..3.min(nodes.len()))
-            .map(|i| nodes[(index + i) % nodes.len()])
-            .collect();
-        shards.push(ShardDescriptor {
-            id: GroupId(id),
-            span: Span {
-                start: bounds[index].clone().into(),
-                end: bounds[index + 1].clone().into(),
-            },
-            generation: 1,
-            configuration: Configuration::of_voters(voters),
-            preferred_leader: nodes[index % nodes.len()],
-        });
-    }
-    ShardMap {
-        nodes: nodes
-            .iter()
-            .map(|id| NodeDescriptor {
-                id: *id,
-                name: format!("node-{}", id.0),
-                address: std::net::SocketAddr::from(([127, 0, 0, 1], id.0 as u16)),
-                locality: format!("dc=dc{}", id.0),
-            })
-            .collect(),
-        shards,
-    }
-}
-
 impl Sim {
     fn new(config: SimConfig) -> Sim {
         let mut random = Random::new(config.seed);
-        let map = shard_map(&config);
+        let map = map::shard_map(&config);
         let nodes = map
             .nodes
             .iter()
@@ -615,111 +571,6 @@ impl Sim {
             kept.push(Reverse((at, number)));
         }
         self.queue = kept;
-    }
-
-    /// What must hold of a node after each of its steps.
-    fn check_node(&mut self, index: usize) {
-        let Some(worker) = &self.nodes[index].worker else {
-            return;
-        };
-        let id = self.nodes[index].id;
-        let now = self.nodes[index].now(self.t);
-        let cx = synod_paxos::replica::Cx {
-            now: now.mono,
-            leases: worker.leases(),
-        };
-        let mut wrong = Vec::new();
-        let mut leases = Vec::new();
-        for shard in worker.shards() {
-            let group = shard.descriptor().id;
-            // Encoding a whole state is dear: only where one has just changed, and
-            // only at slots that all replicas sample.
-            let sampled = shard.applied().0.is_multiple_of(DIGEST_EVERY);
-            if sampled
-                && self
-                    .digested
-                    .insert((id, self.nodes[index].life, group), shard.applied())
-                    != Some(shard.applied())
-            {
-                let digest = shard.group().digest();
-                let seen = *self
-                    .digests
-                    .entry((group, shard.applied()))
-                    .or_insert((id, digest));
-                if seen.1 != digest {
-                    wrong.push(format!(
-                        "P7: state of {group} after slot {} differs between {} and {id}",
-                        shard.applied(),
-                        seen.0
-                    ));
-                }
-            }
-            if shard.replica().lease(&cx).is_some() {
-                leases.push(group);
-            }
-        }
-        for group in leases {
-            for (other, node) in self.nodes.iter().enumerate() {
-                let Some(worker) = node.worker.as_ref().filter(|_| other != index) else {
-                    continue;
-                };
-                let cx = synod_paxos::replica::Cx {
-                    now: node.now(self.t).mono,
-                    leases: worker.leases(),
-                };
-                let holds = worker
-                    .shard(group)
-                    .is_some_and(|s| s.replica().lease(&cx).is_some());
-                if holds {
-                    wrong.push(format!(
-                        "L1: {id} and {} both hold the lease of {group}",
-                        node.id
-                    ));
-                }
-            }
-        }
-        for text in wrong {
-            self.violation(text);
-        }
-    }
-
-    fn at_rest(&self) -> bool {
-        self.unrest().is_empty()
-    }
-
-    /// What has not come to rest, in words.
-    fn unrest(&self) -> String {
-        if let Some(client) = self.clients.iter().position(|c| !c.is_idle()) {
-            return format!("client {client} still runs a transaction");
-        }
-        for shard in &self.map.shards {
-            let replicas: Vec<_> = self
-                .nodes
-                .iter()
-                .filter_map(|n| n.worker.as_ref()?.shard(shard.id))
-                .collect();
-            let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
-                return format!("{} has no leader in office", shard.id);
-            };
-            let group = leader.group();
-            let intents = group.open_intents().count();
-            if intents + group.locks() + group.sessions() > 0 {
-                return format!(
-                    "{} has {intents} open intents, {} locks, {} sessions",
-                    shard.id,
-                    group.locks(),
-                    group.sessions()
-                );
-            }
-            // The news that the very last entries are decided is sent once while a
-            // shard is idle, so only the log itself must be level.
-            let last = leader.replica().last();
-            if let Some(behind) = replicas.iter().find(|s| s.replica().last() != last) {
-                let at = behind.replica().last();
-                return format!("{} has a replica at slot {at} of {last}", shard.id);
-            }
-        }
-        String::new()
     }
 
     fn finish(mut self) -> Report {

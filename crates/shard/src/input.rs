@@ -1,0 +1,137 @@
+//! What goes into a worker: its parts at the start, then one input after another.
+
+use crate::shard::Recovered;
+use crate::wire::{NodeMessage, ShardMap, ShardRequest};
+use bytes::Bytes;
+use synod_paxos::lease::{LeaseRecord, LeaseSettings};
+use synod_paxos::{ClusterVersion, GroupId, Incarnation, NodeId, Slot, SnapshotId};
+use synod_txn::effect::EngineRows;
+use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, ReadToken};
+
+/// Everything that goes into a worker.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// From another node.
+    Peer {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: NodeMessage,
+    },
+    /// From a client.
+    Client {
+        /// Who waits for the answer.
+        caller: Caller,
+        /// The request.
+        request: ShardRequest,
+    },
+    /// Nobody waits for this answer any more.
+    Cancel {
+        /// Who waited.
+        caller: Caller,
+    },
+    /// The client lives, and so do these of its transactions.
+    ClientSeen {
+        /// The client.
+        client: ClientId,
+        /// Its transactions under way.
+        live: Vec<AttemptId>,
+    },
+    /// The client said good-bye, or its last connection closed.
+    ClientGone {
+        /// The client.
+        client: ClientId,
+    },
+    /// All log batches up to this ticket are durable.
+    Logged {
+        /// The ticket.
+        ticket: u64,
+    },
+    /// The engine answered a read.
+    ReadDone {
+        /// The shard.
+        group: GroupId,
+        /// Which read.
+        token: ReadToken,
+        /// The rows.
+        rows: EngineRows,
+    },
+    /// The engine holds everything of this shard up to this slot.
+    EngineApplied {
+        /// The shard.
+        group: GroupId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// The engine holds the checkpoint of this slot and everything below, synced.
+    Checkpointed {
+        /// The shard.
+        group: GroupId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// A chunk of an outgoing snapshot was read.
+    SnapshotRead {
+        /// The shard.
+        group: GroupId,
+        /// For whom.
+        to: NodeId,
+        /// Which.
+        id: SnapshotId,
+        /// The chunk's number.
+        chunk: u64,
+        /// The chunk.
+        data: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// An incoming snapshot is installed in the engine.
+    SnapshotInstalled {
+        /// The shard.
+        group: GroupId,
+        /// Which.
+        id: SnapshotId,
+        /// The replicated state it brought.
+        state: Bytes,
+    },
+    /// Whether the log's disk answers in time (L6).
+    DiskHealth {
+        /// False while it stalls.
+        healthy: bool,
+    },
+    /// An operator wants the shard led by another node.
+    Transfer {
+        /// The shard.
+        group: GroupId,
+        /// The new leader.
+        to: NodeId,
+    },
+    /// Hand over all leaderships (before an orderly stop).
+    StepDown,
+    /// Only time has passed.
+    Tick,
+}
+
+/// What a worker is made of.
+pub struct Setup {
+    /// This node.
+    pub me: NodeId,
+    /// Its incarnation (durable, already incremented).
+    pub incarnation: Incarnation,
+    /// Nodes and shards.
+    pub map: ShardMap,
+    /// The cluster version.
+    pub version: ClusterVersion,
+    /// Limits granted before the restart.
+    pub leases: Vec<LeaseRecord>,
+    /// The shards that have a replica here.
+    pub shards: Vec<Recovered>,
+    /// Consensus settings; the priority is set per shard.
+    pub paxos: synod_paxos::Settings,
+    /// Lease settings.
+    pub lease: LeaseSettings,
+    /// Transaction settings.
+    pub txn: GroupSettings,
+    /// Seeds the jitter of elections.
+    pub seed: u64,
+}
