@@ -325,31 +325,8 @@ impl Driver {
 
     fn lane_event(&mut self, event: LaneEvent) {
         match event {
-            LaneEvent::Applied { marks } => {
-                for (group, slot) in marks {
-                    self.input(Input::EngineApplied { group, slot });
-                }
-            }
+            LaneEvent::Input(input) => self.input(*input),
             LaneEvent::Checkpointed { slots } => self.checkpointed(&slots),
-            LaneEvent::SnapshotRead {
-                group,
-                to,
-                id,
-                chunk,
-                data,
-                done,
-            } => self.input(Input::SnapshotRead {
-                group,
-                to,
-                id,
-                chunk,
-                data,
-                done,
-            }),
-            LaneEvent::SnapshotInstalled { group, id, state } => {
-                tracing::info!(shard = group.0, slot = id.slot.0, "a snapshot is installed");
-                self.input(Input::SnapshotInstalled { group, id, state });
-            }
             LaneEvent::Fatal(reason) => {
                 self.fatal.get_or_insert(reason);
             }

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
-use synod_shard::SnapshotTask;
+use synod_shard::{Input, SnapshotTask};
 use synod_txn::WriteBatch;
 
 /// Versions that go into one engine batch, about.
@@ -84,24 +84,10 @@ impl Applies {
 
 /// What the engine's thread reports.
 pub(super) enum LaneEvent {
-    Applied {
-        marks: BTreeMap<GroupId, Slot>,
-    },
+    /// For the worker, as it is.
+    Input(Box<Input>),
     Checkpointed {
         slots: Vec<(GroupId, Slot)>,
-    },
-    SnapshotRead {
-        group: GroupId,
-        to: NodeId,
-        id: SnapshotId,
-        chunk: u64,
-        data: Bytes,
-        done: bool,
-    },
-    SnapshotInstalled {
-        group: GroupId,
-        id: SnapshotId,
-        state: Bytes,
     },
     /// Any storage error is fatal to the node (§8).
     Fatal(String),
@@ -206,7 +192,12 @@ impl<F: Fn(LaneEvent)> Runner<F> {
     ) -> Result<(), EngineError> {
         batch.marks = marks.iter().map(|(g, s)| (*g, *s)).collect();
         self.engine.apply(batch)?;
-        (self.report)(LaneEvent::Applied { marks });
+        for (group, slot) in marks {
+            (self.report)(LaneEvent::Input(Box::new(Input::EngineApplied {
+                group,
+                slot,
+            })));
+        }
         Ok(())
     }
 
@@ -263,7 +254,9 @@ impl<F: Fn(LaneEvent)> Runner<F> {
                     self.incoming
                         .stage(&*self.engine, group, &span, id, chunk, &data, done)?
                 {
-                    (self.report)(LaneEvent::SnapshotInstalled { group, id, state });
+                    tracing::info!(shard = group.0, slot = id.slot.0, "a snapshot is installed");
+                    let installed = Input::SnapshotInstalled { group, id, state };
+                    (self.report)(LaneEvent::Input(Box::new(installed)));
                 }
                 Ok(())
             }
@@ -278,14 +271,15 @@ impl<F: Fn(LaneEvent)> Runner<F> {
         chunk: u64,
     ) -> Result<(), EngineError> {
         if let Some((data, done)) = self.outgoing.read(group, to, id, chunk)? {
-            (self.report)(LaneEvent::SnapshotRead {
+            let read = Input::SnapshotRead {
                 group,
                 to,
                 id,
                 chunk,
                 data,
                 done,
-            });
+            };
+            (self.report)(LaneEvent::Input(Box::new(read)));
         }
         Ok(())
     }
