@@ -410,7 +410,7 @@ fn the_memory_engine_loses_exactly_what_was_not_synced() {
         .apply(batch(vec![put(b"a", 2, "lost"), put(b"b", 2, "lost")]))
         .unwrap();
     engine.clear_range(&all()).unwrap();
-    engine.lose_unsynced();
+    engine.lose_unsynced(0);
     assert_eq!(value(&engine, b"a", 9).as_deref(), Some("kept"));
     assert_eq!(value(&engine, b"b", 9), None);
     assert!(snapshot.get(b"b", LATEST).unwrap().is_none());

@@ -13,10 +13,13 @@ type Map = BTreeMap<Bytes, Bytes>;
 struct State {
     /// Shared with snapshots; copied by the first write while one is kept.
     map: Arc<Map>,
-    /// What the writes since the last sync replaced, oldest first. Bounded by
+    /// What each batch since the last sync replaced, oldest first. Bounded by
     /// what is written between two syncs.
-    undo: Vec<(Bytes, Option<Bytes>)>,
+    undo: Vec<Replaced>,
 }
+
+/// Keys of one batch, with what stood there before.
+type Replaced = Vec<(Bytes, Option<Bytes>)>;
 
 /// An engine without files. Clones share its contents, so a test can "reopen"
 /// it. A snapshot is cheap to take, but the first write afterwards copies the
@@ -33,12 +36,23 @@ impl MemoryEngine {
         MemoryEngine::default()
     }
 
-    /// What a power cut does: everything since the last sync is gone.
-    pub fn lose_unsynced(&self) {
+    /// Batches applied since the last sync.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.state().undo.len()
+    }
+
+    /// What a power cut does: of the batches since the last sync the first
+    /// `kept` happen to be on the disk, the others are gone.
+    pub fn lose_unsynced(&self, kept: usize) {
         let mut state = self.state_mut();
-        let undo = std::mem::take(&mut state.undo);
+        let mut undo = std::mem::take(&mut state.undo);
         let map = Arc::make_mut(&mut state.map);
-        for (key, old) in undo.into_iter().rev() {
+        for (key, old) in undo
+            .drain(kept.min(undo.len())..)
+            .rev()
+            .flat_map(|b| b.into_iter().rev())
+        {
             match old {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),
@@ -91,13 +105,15 @@ impl Store for MemoryEngine {
         let mut state = self.state_mut();
         let State { map, undo } = &mut *state;
         let map = Arc::make_mut(map);
+        let mut replaced = Vec::with_capacity(items.len());
         for (key, value) in items {
             let old = match value {
                 Some(value) => map.insert(key.clone(), value),
                 None => map.remove(&key),
             };
-            undo.push((key, old));
+            replaced.push((key, old));
         }
+        undo.push(replaced);
         Ok(())
     }
 

@@ -27,17 +27,22 @@
 //! does, and they never leave it.
 
 mod codec;
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod conformance;
 mod error;
+#[cfg(feature = "server")]
 mod fjall;
+#[cfg(feature = "server")]
 mod kind;
 mod memory;
 mod read;
+#[cfg(feature = "server")]
 mod redb;
 mod store;
 
+#[cfg(feature = "server")]
 pub use self::fjall::FjallEngine;
+#[cfg(feature = "server")]
 pub use self::redb::RedbEngine;
 pub use error::EngineError;
 pub use memory::MemoryEngine;

@@ -31,6 +31,7 @@ struct State {
     /// Counts crashes: files opened before the last one are dead.
     life: u64,
     fail_after: Option<u64>,
+    full: bool,
     syncs: u64,
 }
 
@@ -134,6 +135,23 @@ impl MemoryDisk {
         lock(&self.state).fail_after = Some(calls);
     }
 
+    /// While the disk is full, nothing new fits on it.
+    pub fn set_full(&self, full: bool) {
+        lock(&self.state).full = full;
+    }
+
+    /// Files and their sizes, for a choice of what to damage.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, usize)> {
+        let state = lock(&self.state);
+        let size = |id: &u64| state.files.get(id).map_or(0, |f| f.synced.len());
+        state
+            .names
+            .iter()
+            .map(|(n, id)| (n.clone(), size(id)))
+            .collect()
+    }
+
     /// Flips the bits of `mask` in one byte on the platter. Does nothing if there
     /// is no such byte.
     pub fn damage(&self, name: &str, offset: usize, mask: u8) {
@@ -166,6 +184,9 @@ impl Disk for MemoryDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<MemoryFile> {
         let mut state = lock(&self.state);
         state.step()?;
+        if state.full {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         if state.names.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }

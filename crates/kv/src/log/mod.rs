@@ -3,7 +3,8 @@
 //!
 //! - [`Log`] is the log itself: [`Log::open`] replays it, [`Log::append`] and
 //!   [`Log::sync`] extend it, [`Log::trim`] forgets its beginning.
-//! - [`LogThread`] owns a `Log` on a thread of its own and merges what was
+//! - [`TicketedLog`] knows which submission lies where.
+//! - `LogThread` owns a `Log` on a thread of its own and merges what was
 //!   submitted meanwhile into one write and one sync (group commit).
 //! - [`Disk`] is what it stands on: [`RealDisk`], or [`MemoryDisk`], which
 //!   loses unsynced writes, tears and fails on request. Format and recovery are
@@ -34,16 +35,20 @@ mod format;
 mod memory;
 mod recovery;
 mod segments;
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod tests;
+#[cfg(feature = "server")]
 mod thread;
+mod ticketed;
 mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::LogError;
 pub use memory::{MemoryDisk, MemoryFile};
 pub use recovery::{Cut, Recovery};
+#[cfg(feature = "server")]
 pub use thread::{LogCounters, LogEvent, LogThread};
+pub use ticketed::TicketedLog;
 pub use writer::{Log, LogOptions, MAX_APPEND_BYTES};
 
 use serde::{Deserialize, Serialize};

@@ -2,9 +2,9 @@
 //! synced forms its next write and sync, so no timer ever waits to fill a batch.
 
 use super::disk::{Disk, RealDisk};
+use super::ticketed::TicketedLog;
 use super::writer::Log;
-use super::{LogError, LogRecord, Sequence};
-use std::collections::VecDeque;
+use super::{LogError, LogRecord};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,9 +108,8 @@ impl LogThread {
             busy: AtomicU64::new(0),
         });
         let mut runner = Runner {
-            log,
+            log: TicketedLog::new(log),
             shared: shared.clone(),
-            marks: VecDeque::new(),
         };
         let thread = std::thread::Builder::new()
             .name("synod-log".into())
@@ -206,19 +205,9 @@ impl Drop for LogThread {
     }
 }
 
-/// The first submission that began in a segment.
-struct Mark {
-    segment: u64,
-    ticket: u64,
-    sequence: Sequence,
-}
-
 struct Runner<D: Disk = RealDisk> {
-    log: Log<D>,
+    log: TicketedLog<D>,
     shared: Arc<Shared>,
-    /// One per segment since the start, ascending: where a ticket lies, as
-    /// exactly as trimming by segments needs it.
-    marks: VecDeque<Mark>,
 }
 
 /// What one group asked for.
@@ -263,42 +252,18 @@ impl<D: Disk> Runner<D> {
         match message {
             Message::Append { records, ticket } => {
                 if !records.is_empty() {
-                    self.append(&records, ticket)?;
+                    self.log.append(&records, ticket)?;
+                    self.shared.batches.fetch_add(1, Ordering::Relaxed);
                 }
                 group.ticket = Some(ticket);
             }
             Message::TrimBefore(ticket) => {
-                self.trim_before(ticket);
+                self.log.trim_before(ticket);
                 group.trims += 1;
             }
             Message::Barrier(done) => group.barriers.push(done),
         }
         Ok(())
-    }
-
-    fn append(&mut self, records: &[LogRecord], ticket: u64) -> Result<(), LogError> {
-        let segment = self.log.segment();
-        let sequence = self.log.append(records)?;
-        if self.marks.back().is_none_or(|mark| mark.segment < segment) {
-            self.marks.push_back(Mark {
-                segment,
-                ticket,
-                sequence,
-            });
-        }
-        self.shared.batches.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn trim_before(&mut self, ticket: u64) {
-        while self.marks.get(1).is_some_and(|next| next.ticket <= ticket) {
-            self.marks.pop_front();
-        }
-        if let Some(mark) = self.marks.front()
-            && mark.ticket <= ticket
-        {
-            self.log.trim(mark.sequence);
-        }
     }
 
     fn sync(&mut self, begin: u64) -> Result<(), LogError> {
@@ -309,8 +274,10 @@ impl<D: Disk> Runner<D> {
         }
         self.shared
             .appended
-            .store(self.log.appended(), Ordering::Relaxed);
-        self.shared.held.store(self.log.bytes(), Ordering::Relaxed);
+            .store(self.log.log().appended(), Ordering::Relaxed);
+        self.shared
+            .held
+            .store(self.log.log().bytes(), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -33,14 +33,23 @@ pub struct LogOptions {
     pub salt: u64,
 }
 
-impl Default for LogOptions {
-    fn default() -> LogOptions {
-        let random = uuid::Uuid::new_v4().as_u128();
+impl LogOptions {
+    /// The usual layout, with this salt.
+    #[must_use]
+    pub fn salted(salt: u64) -> LogOptions {
         LogOptions {
             segment_bytes: 16 << 20,
             spares: 16,
-            salt: random as u64 ^ (random >> 64) as u64,
+            salt,
         }
+    }
+}
+
+#[cfg(feature = "server")]
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        let random = uuid::Uuid::new_v4().as_u128();
+        LogOptions::salted(random as u64 ^ (random >> 64) as u64)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::clients::is_admin;
 use super::driver::Driver;
 use super::{recovery, time};
+use crate::machine;
 use synod_paxos::replica::Role as PaxosRole;
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::wire::{
@@ -69,12 +70,12 @@ impl Driver {
         if let Err(reason) = self.check(&bootstrap, identity.node) {
             return refused(reason);
         }
-        let records = recovery::first_records(&bootstrap, identity.node);
-        self.submit(records, None);
-        if let Err(error) = self.log.wait_synced() {
+        let records = machine::first_records(&bootstrap, identity.node);
+        self.machine.submit(&mut self.lanes, records, None);
+        if let Err(error) = self.lanes.log.wait_synced() {
             return refused(format!("the log failed: {error}"));
         }
-        let started = recovery::seed_meta(&*self.engine, &bootstrap)
+        let started = machine::seed_meta(&*self.lanes.engine, &bootstrap)
             .map_err(|e| e.to_string())
             .and_then(|()| {
                 self.directory
@@ -86,8 +87,8 @@ impl Driver {
                     &self.config,
                     &self.directory,
                     &bootstrap,
-                    recovery::Replayed::default(),
-                    &*self.engine,
+                    machine::Replayed::default(),
+                    &*self.lanes.engine,
                 )
                 .map_err(|e| e.to_string())
             });
@@ -99,7 +100,7 @@ impl Driver {
                     "the cluster is initialized"
                 );
                 self.bootstrap = Some(bootstrap);
-                self.worker = Some(worker);
+                self.machine.begin(worker);
                 self.know_peers();
                 NodeResponse::Done
             }
@@ -149,8 +150,8 @@ impl Driver {
 
     fn transfer(&mut self, shard: GroupId, to: NodeId) -> NodeResponse {
         let leads = self
-            .worker
-            .as_ref()
+            .machine
+            .worker()
             .and_then(|w| w.shard(shard))
             .is_some_and(Shard::in_office);
         if !leads {
@@ -164,12 +165,12 @@ impl Driver {
         let identity = self.directory.identity();
         let now = time::now();
         let quarantined = self
-            .worker
-            .as_ref()
+            .machine
+            .worker()
             .and_then(|w| w.clock().quarantine().map(str::to_owned));
-        let health = match &self.worker {
+        let health = match self.machine.worker() {
             None => Health::Uninitialized,
-            Some(_) if !self.upkeep.healthy() => {
+            Some(_) if !self.machine.is_healthy() => {
                 Health::Degraded("the log's disk stalls".to_owned())
             }
             Some(_) => match &quarantined {
@@ -177,7 +178,7 @@ impl Driver {
                 None => Health::Ok,
             },
         };
-        let shards = self.worker.as_ref().map_or_else(Vec::new, |worker| {
+        let shards = self.machine.worker().map_or_else(Vec::new, |worker| {
             worker.shards().map(|s| shard_status(worker, s)).collect()
         });
         NodeStatus {
@@ -191,7 +192,7 @@ impl Driver {
             clock: ClockStatus {
                 now: now.clock.latest,
                 bound_nanos: None,
-                limit: self.worker.as_ref().map_or_else(Default::default, |w| {
+                limit: self.machine.worker().map_or_else(Default::default, |w| {
                     let me = identity.node;
                     w.leases()
                         .held_from(me, now.mono)
@@ -204,17 +205,17 @@ impl Driver {
     }
 
     fn counters(&self) -> Counters {
-        let log = self.log.counters();
-        let ignored = self.worker.as_ref().map_or_else(Vec::new, Worker::ignored);
+        let log = self.lanes.log.counters();
+        let ignored = self.machine.worker().map_or_else(Vec::new, Worker::ignored);
         Counters {
             cpu_micros: cpu_micros(),
             syncs: log.syncs,
             log_bytes: log.bytes,
             batches: log.batches,
-            requests: self.counts.requests,
-            commits: self.counts.commits,
-            aborts: self.counts.aborts,
-            transport: self.endpoint.counters(),
+            requests: self.lanes.counts.requests,
+            commits: self.lanes.counts.commits,
+            aborts: self.lanes.counts.aborts,
+            transport: self.lanes.endpoint.counters(),
             ignored,
         }
     }

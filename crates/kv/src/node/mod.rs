@@ -4,11 +4,10 @@
 mod admin;
 mod clients;
 mod driver;
-mod lane;
+mod engine_thread;
+mod lanes;
 mod recovery;
-mod snapshot;
 mod time;
-mod upkeep;
 
 use crate::config::NodeConfig;
 use crate::identity::{Directory, DirectoryError};
@@ -45,9 +44,9 @@ pub enum StartError {
     /// Its engine cannot be used.
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
-    /// A checkpoint in the engine cannot be read.
-    #[error("a checkpoint in the engine cannot be read: {0}")]
-    Checkpoint(#[from] synod_txn::RestoreError),
+    /// There is no way from log and engine to a running state.
+    #[error(transparent)]
+    Recovery(#[from] crate::machine::RecoveryError),
     /// A small file cannot be used.
     #[error(transparent)]
     File(#[from] crate::files::FileError),

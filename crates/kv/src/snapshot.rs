@@ -35,12 +35,12 @@ struct Reading {
 
 /// Snapshots on their way to peers.
 #[derive(Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     readings: BTreeMap<(GroupId, NodeId), Reading>,
 }
 
 impl Outgoing {
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         engine: &dyn Engine,
         group: GroupId,
@@ -64,13 +64,13 @@ impl Outgoing {
         Ok(())
     }
 
-    pub(super) fn close(&mut self, group: GroupId, to: NodeId) {
+    pub(crate) fn close(&mut self, group: GroupId, to: NodeId) {
         self.readings.remove(&(group, to));
     }
 
     /// The chunk and whether it is the last; none if it cannot be had (the
     /// receiver's leader starts a new snapshot after a while).
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         group: GroupId,
         to: NodeId,
@@ -110,25 +110,90 @@ fn encode(piece: &SnapshotPiece) -> Option<Bytes> {
     postcard::to_stdvec(piece).ok().map(Bytes::from)
 }
 
+/// Where the chunks of incoming snapshots wait until they are all there.
+#[derive(Clone, Debug)]
+pub enum Staging {
+    /// Files in this directory.
+    Files(PathBuf),
+    /// Memory: for the simulator, whose shards are small.
+    Memory,
+}
+
+enum Chunks {
+    File { file: File, path: PathBuf },
+    Memory(Vec<Bytes>),
+}
+
+impl Chunks {
+    fn begin(staging: &Staging, group: GroupId) -> io::Result<Chunks> {
+        match staging {
+            Staging::Files(directory) => {
+                fs::create_dir_all(directory)?;
+                let path = directory.join(format!("shard-{}", group.0));
+                let file = File::create(&path)?;
+                Ok(Chunks::File { file, path })
+            }
+            Staging::Memory => Ok(Chunks::Memory(Vec::new())),
+        }
+    }
+
+    fn push(&mut self, data: Bytes) -> io::Result<()> {
+        match self {
+            Chunks::File { file, .. } => {
+                file.write_all(&(data.len() as u64).to_le_bytes())?;
+                file.write_all(&data)
+            }
+            Chunks::Memory(chunks) => {
+                chunks.push(data);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands out all chunks in order, then forgets them.
+    fn drain(
+        self,
+        count: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        match self {
+            Chunks::File { path, .. } => {
+                let mut reader = BufReader::new(File::open(&path)?);
+                for _ in 0..count {
+                    let mut length = [0; 8];
+                    reader.read_exact(&mut length)?;
+                    let mut data =
+                        vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0)];
+                    reader.read_exact(&mut data)?;
+                    each(&data)?;
+                }
+                Ok(fs::remove_file(&path)?)
+            }
+            Chunks::Memory(chunks) => chunks.iter().try_for_each(|data| each(data)),
+        }
+    }
+}
+
 struct Staged {
     id: SnapshotId,
     next: u64,
-    file: File,
-    path: PathBuf,
+    chunks: Chunks,
 }
 
-/// Snapshots on their way in: chunks are staged in a file, then installed.
-pub(super) struct Incoming {
-    directory: PathBuf,
+/// Snapshots on their way in: chunks are staged, then installed.
+pub(crate) struct Incoming {
+    staging: Staging,
     staged: BTreeMap<GroupId, Staged>,
 }
 
 impl Incoming {
     /// What an earlier process left staged is of no use: its transfer starts anew.
-    pub(super) fn new(directory: PathBuf) -> Incoming {
-        let _ = fs::remove_dir_all(&directory);
+    pub(crate) fn new(staging: Staging) -> Incoming {
+        if let Staging::Files(directory) = &staging {
+            let _ = fs::remove_dir_all(directory);
+        }
         Incoming {
-            directory,
+            staging,
             staged: BTreeMap::new(),
         }
     }
@@ -136,25 +201,21 @@ impl Incoming {
     /// Takes a chunk. With the last one, installs everything and returns the
     /// replicated state.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn stage(
+    pub(crate) fn stage(
         &mut self,
         engine: &dyn Engine,
         group: GroupId,
         span: &Span,
         id: SnapshotId,
         chunk: u64,
-        data: &[u8],
+        data: Bytes,
         done: bool,
     ) -> Result<Option<Bytes>, EngineError> {
         if chunk == 0 {
-            fs::create_dir_all(&self.directory)?;
-            let path = self.directory.join(format!("shard-{}", group.0));
-            let file = File::create(&path)?;
             let staged = Staged {
                 id,
                 next: 0,
-                file,
-                path,
+                chunks: Chunks::begin(&self.staging, group)?,
             };
             self.staged.insert(group, staged);
         }
@@ -164,10 +225,7 @@ impl Incoming {
         if staged.id != id || staged.next != chunk || data.len() > MAX_CHUNK_BYTES {
             return Ok(None);
         }
-        staged
-            .file
-            .write_all(&(data.len() as u64).to_le_bytes())
-            .and_then(|()| staged.file.write_all(data))?;
+        staged.chunks.push(data)?;
         staged.next += 1;
         if !done {
             return Ok(None);
@@ -175,9 +233,7 @@ impl Incoming {
         let Some(staged) = self.staged.remove(&group) else {
             return Ok(None);
         };
-        let state = install(engine, group, span, id, &staged)?;
-        fs::remove_file(&staged.path)?;
-        Ok(Some(state))
+        install(engine, group, span, staged).map(Some)
     }
 }
 
@@ -187,19 +243,14 @@ fn install(
     engine: &dyn Engine,
     group: GroupId,
     span: &Span,
-    id: SnapshotId,
-    staged: &Staged,
+    staged: Staged,
 ) -> Result<Bytes, EngineError> {
-    engine.set_installing(group, Some(id.slot))?;
+    let slot = staged.id.slot;
+    engine.set_installing(group, Some(slot))?;
     engine.clear_range(span)?;
-    let mut reader = BufReader::new(File::open(&staged.path)?);
     let mut state = Vec::new();
-    for _ in 0..staged.next {
-        let mut length = [0; 8];
-        reader.read_exact(&mut length)?;
-        let mut data = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0)];
-        reader.read_exact(&mut data)?;
-        match postcard::from_bytes::<SnapshotPiece>(&data) {
+    staged.chunks.drain(staged.next, |data| {
+        match postcard::from_bytes::<SnapshotPiece>(data) {
             Ok(SnapshotPiece::State(bytes)) => state.extend_from_slice(&bytes),
             Ok(SnapshotPiece::Versions(versions)) => engine.apply(EngineBatch {
                 versions,
@@ -209,11 +260,12 @@ fn install(
             // range is cleared by now: this replica cannot go on.
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),
         }
-    }
+        Ok(())
+    })?;
     let state = Bytes::from(state);
     engine.apply(EngineBatch {
-        marks: vec![(group, id.slot)],
-        checkpoints: vec![(group, id.slot, state.clone())],
+        marks: vec![(group, slot)],
+        checkpoints: vec![(group, slot, state.clone())],
         ..EngineBatch::default()
     })?;
     engine.sync()?;

@@ -5,9 +5,10 @@
 //! trim their logs, then every group's whole durable state is written once more
 //! at the log's end (its *base*); once that is synced, everything before it goes.
 
-use super::driver::Driver;
+use super::{Checkpoint, Lanes, Machine, MachineSettings};
+use crate::lane::EngineWork;
 use crate::log::LogRecord;
-use std::time::Duration;
+use std::collections::VecDeque;
 use synod_paxos::{GroupId, Slot};
 use synod_shard::Input;
 
@@ -26,49 +27,52 @@ enum Checkpointing {
 /// The state of upkeep.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    trim_bytes: u64,
+    settings: MachineSettings,
     /// Bytes the last bases took: what no trim can free.
     base_bytes: u64,
-    stall: Duration,
     healthy: bool,
     checkpointing: Checkpointing,
-    /// Tickets of the log's thread, and the worker's tickets they stand for.
+    /// Tickets of the log's lane, and the worker's tickets they stand for.
     submitted: u64,
-    pending: std::collections::VecDeque<(u64, u64)>,
+    pending: VecDeque<(u64, u64)>,
 }
 
 impl Upkeep {
-    pub(super) fn new(trim_bytes: u64, stall: Duration) -> Upkeep {
+    pub(super) fn new(settings: MachineSettings) -> Upkeep {
         Upkeep {
-            trim_bytes,
+            settings,
             base_bytes: 0,
-            stall,
             healthy: true,
             checkpointing: Checkpointing::Idle,
             submitted: 0,
-            pending: std::collections::VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
-    pub(super) fn healthy(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         self.healthy
     }
 }
 
-impl Driver {
-    /// Gives records to the log's thread. `ticket` is the worker's, if it waits.
-    pub(super) fn submit(&mut self, records: Vec<LogRecord>, ticket: Option<u64>) -> u64 {
+impl Machine {
+    /// Gives records to the log. `ticket` is the worker's, if it waits.
+    pub fn submit(
+        &mut self,
+        lanes: &mut impl Lanes,
+        records: Vec<LogRecord>,
+        ticket: Option<u64>,
+    ) -> u64 {
         self.upkeep.submitted += 1;
         let number = self.upkeep.submitted;
         if let Some(ticket) = ticket {
             self.upkeep.pending.push_back((number, ticket));
         }
-        self.log.submit(records, number);
+        lanes.submit_log(records, number);
         number
     }
 
     /// The log holds everything submitted up to `number`.
-    pub(super) fn log_synced(&mut self, number: u64) {
+    pub fn log_synced(&mut self, lanes: &mut impl Lanes, number: u64) {
         let mut highest = None;
         while let Some((at, ticket)) = self.upkeep.pending.front().copied() {
             if at > number {
@@ -78,60 +82,60 @@ impl Driver {
             self.upkeep.pending.pop_front();
         }
         if let Some(ticket) = highest {
-            self.input(Input::Logged { ticket });
+            self.input(lanes, Input::Logged { ticket });
         }
         if let Checkpointing::Bases { first, last } = self.upkeep.checkpointing
             && number >= last
         {
-            self.log.trim_before(first);
+            lanes.trim_log(first);
             self.upkeep.checkpointing = Checkpointing::Idle;
         }
     }
 
     /// Looks at disk and log.
-    pub(super) fn upkeep(&mut self) {
-        let stalled = self
-            .log
-            .waiting_since()
-            .is_some_and(|since| since.elapsed() > self.upkeep.stall);
+    pub(super) fn upkeep(&mut self, lanes: &mut impl Lanes) {
+        let stalled = lanes
+            .log_waits()
+            .is_some_and(|waits| waits > self.upkeep.settings.stall);
         if stalled == self.upkeep.healthy {
             self.upkeep.healthy = !stalled;
             if stalled {
                 tracing::warn!("the log's disk stalls; leaderships are handed over (L6)");
             }
-            self.input(Input::DiskHealth { healthy: !stalled });
+            self.input(lanes, Input::DiskHealth { healthy: !stalled });
         }
         if self.upkeep.checkpointing == Checkpointing::Idle
-            && self.log.bytes() > self.upkeep.trim_bytes + self.upkeep.base_bytes
+            && lanes.log_bytes() > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes
         {
             // A state may go to the engine only after every version it implies.
-            self.settle();
-            let Some(worker) = &self.worker else {
+            self.settle(lanes);
+            let Some(states) = self.states() else {
                 return;
             };
-            let groups: Vec<GroupId> = worker.shards().map(|s| s.descriptor().id).collect();
-            let states = groups
-                .into_iter()
-                .filter_map(|group| {
-                    let (slot, state) = worker.checkpoint(group)?;
-                    (slot > Slot(0)).then_some((group, slot, state))
-                })
-                .collect();
             self.upkeep.checkpointing = Checkpointing::Engine;
-            self.submit_checkpoint(states);
+            self.flush_applies(lanes);
+            lanes.submit_engine(EngineWork::Checkpoint { states });
         }
     }
 
+    fn states(&self) -> Option<Vec<Checkpoint>> {
+        let worker = self.worker.as_ref()?;
+        let groups: Vec<GroupId> = worker.shards().map(|s| s.descriptor().id).collect();
+        let states = groups.into_iter().filter_map(|group| {
+            let (slot, state) = worker.checkpoint(group)?;
+            (slot > Slot(0)).then_some((group, slot, state))
+        });
+        Some(states.collect())
+    }
+
     /// The engine holds these states, synced.
-    pub(super) fn checkpointed(&mut self, slots: &[(GroupId, Slot)]) {
+    pub(super) fn checkpointed(&mut self, lanes: &mut impl Lanes, slots: &[(GroupId, Slot)]) {
         for (group, slot) in slots {
-            self.input(Input::Checkpointed {
-                group: *group,
-                slot: *slot,
-            });
+            let (group, slot) = (*group, *slot);
+            self.input(lanes, Input::Checkpointed { group, slot });
         }
         // The trims' own records go first, so that the bases contain them.
-        self.settle();
+        self.settle(lanes);
         let Some(worker) = &self.worker else {
             return;
         };
@@ -140,11 +144,11 @@ impl Driver {
         self.upkeep.base_bytes = kept as u64;
         // The first submission is where the part begins that must stay.
         let leases = leases.into_iter().map(LogRecord::Lease).collect();
-        let first = self.submit(leases, None);
+        let first = self.submit(lanes, leases, None);
         let mut last = first;
         for (group, durable) in groups {
             let durable = Box::new(durable);
-            last = self.submit(vec![LogRecord::Base { group, durable }], None);
+            last = self.submit(lanes, vec![LogRecord::Base { group, durable }], None);
         }
         self.upkeep.checkpointing = Checkpointing::Bases { first, last };
     }

@@ -1,0 +1,212 @@
+//! The engine's lane: applies behind the answers, checkpoints, and snapshots.
+//!
+//! Work is done in the order it was submitted, so a snapshot opened after the
+//! applies up to slot n holds them all. Nothing on the commit path waits here.
+//! The node runs it on a thread of its own, the simulator between events.
+
+use crate::engine::{Engine, EngineBatch, EngineError};
+use crate::snapshot::{Incoming, Outgoing, Staging};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
+use synod_shard::{Input, SnapshotTask};
+use synod_txn::WriteBatch;
+
+/// Versions that go into one engine batch, about.
+const MAX_BATCH_VERSIONS: usize = 20_000;
+
+/// Work for the engine.
+#[derive(Clone, Debug)]
+pub enum EngineWork {
+    /// Versions in slot order, then the applied marks.
+    Apply {
+        /// Per entry what it wrote.
+        writes: Vec<(GroupId, WriteBatch)>,
+        /// Up to which slot these are all.
+        marks: BTreeMap<GroupId, Slot>,
+    },
+    /// Keep these states, and make everything so far durable.
+    Checkpoint {
+        /// Shards, slots, states.
+        states: Vec<(GroupId, Slot, Bytes)>,
+    },
+    /// Snapshot work.
+    Snapshot(SnapshotTask),
+}
+
+impl EngineWork {
+    /// Takes the work of `next` in too, if both are applies and it is not too
+    /// much. Gives `next` back if it has to be done by itself.
+    pub fn absorb(&mut self, next: EngineWork) -> Option<EngineWork> {
+        match (self, next) {
+            (
+                EngineWork::Apply { writes, marks },
+                EngineWork::Apply {
+                    writes: more,
+                    marks: later,
+                },
+            ) if writes.len() < MAX_BATCH_VERSIONS => {
+                writes.extend(more);
+                marks.extend(later);
+                None
+            }
+            (_, next) => Some(next),
+        }
+    }
+}
+
+/// What the engine's lane reports.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// For the worker, as it is.
+    Input(Box<Input>),
+    /// These checkpoints are durable.
+    Checkpointed {
+        /// Shards and slots.
+        slots: Vec<(GroupId, Slot)>,
+    },
+    /// Any storage error is fatal to the node (§8).
+    Fatal(String),
+}
+
+impl EngineEvent {
+    fn input(input: Input) -> EngineEvent {
+        EngineEvent::Input(Box::new(input))
+    }
+}
+
+/// The lane: what is open between one piece of work and the next.
+pub struct EngineLane {
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+impl EngineLane {
+    /// An idle lane that stages incoming snapshots there.
+    #[must_use]
+    pub fn new(staging: Staging) -> EngineLane {
+        EngineLane {
+            outgoing: Outgoing::default(),
+            incoming: Incoming::new(staging),
+        }
+    }
+
+    /// Does one piece of work. After [`EngineEvent::Fatal`] the node ends.
+    pub fn work(&mut self, engine: &dyn Engine, work: EngineWork) -> Vec<EngineEvent> {
+        let done = match work {
+            EngineWork::Apply { writes, marks } => apply(engine, writes, &marks),
+            EngineWork::Checkpoint { states } => checkpoint(engine, states),
+            EngineWork::Snapshot(task) => self.snapshot(engine, task),
+        };
+        done.unwrap_or_else(|error| {
+            vec![EngineEvent::Fatal(format!(
+                "the engine failed: {error}; the node stops rather than serve wrong data"
+            ))]
+        })
+    }
+
+    fn snapshot(
+        &mut self,
+        engine: &dyn Engine,
+        task: SnapshotTask,
+    ) -> Result<Vec<EngineEvent>, EngineError> {
+        match task {
+            SnapshotTask::Open {
+                group,
+                span,
+                to,
+                id,
+                state,
+            } => {
+                self.outgoing.open(engine, group, span, to, id, state)?;
+                self.read_chunk(group, to, id, 0)
+            }
+            SnapshotTask::Read {
+                group,
+                to,
+                id,
+                chunk,
+            } => self.read_chunk(group, to, id, chunk),
+            SnapshotTask::Close { group, to } => {
+                self.outgoing.close(group, to);
+                Ok(Vec::new())
+            }
+            SnapshotTask::Stage {
+                group,
+                span,
+                id,
+                chunk,
+                data,
+                done,
+            } => {
+                let installed = self
+                    .incoming
+                    .stage(engine, group, &span, id, chunk, data, done)?;
+                let Some(state) = installed else {
+                    return Ok(Vec::new());
+                };
+                tracing::info!(shard = group.0, slot = id.slot.0, "a snapshot is installed");
+                let input = Input::SnapshotInstalled { group, id, state };
+                Ok(vec![EngineEvent::input(input)])
+            }
+        }
+    }
+
+    fn read_chunk(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        id: SnapshotId,
+        chunk: u64,
+    ) -> Result<Vec<EngineEvent>, EngineError> {
+        let Some((data, done)) = self.outgoing.read(group, to, id, chunk)? else {
+            return Ok(Vec::new());
+        };
+        let input = Input::SnapshotRead {
+            group,
+            to,
+            id,
+            chunk,
+            data,
+            done,
+        };
+        Ok(vec![EngineEvent::input(input)])
+    }
+}
+
+fn apply(
+    engine: &dyn Engine,
+    writes: Vec<(GroupId, WriteBatch)>,
+    marks: &BTreeMap<GroupId, Slot>,
+) -> Result<Vec<EngineEvent>, EngineError> {
+    let versions = writes.into_iter().flat_map(|(_, write)| write.versions);
+    engine.apply(EngineBatch {
+        versions: versions.collect(),
+        marks: marks.iter().map(|(g, s)| (*g, *s)).collect(),
+        ..EngineBatch::default()
+    })?;
+    let events = marks.iter().map(|(group, slot)| {
+        let (group, slot) = (*group, *slot);
+        EngineEvent::input(Input::EngineApplied { group, slot })
+    });
+    Ok(events.collect())
+}
+
+fn checkpoint(
+    engine: &dyn Engine,
+    states: Vec<(GroupId, Slot, Bytes)>,
+) -> Result<Vec<EngineEvent>, EngineError> {
+    let slots: Vec<_> = states.iter().map(|(g, s, _)| (*g, *s)).collect();
+    engine.apply(EngineBatch {
+        checkpoints: states,
+        ..EngineBatch::default()
+    })?;
+    for (group, _) in &slots {
+        // A range that a broken installation left was filled from the log.
+        if engine.installing(*group)?.is_some() {
+            engine.set_installing(*group, None)?;
+        }
+    }
+    engine.sync()?;
+    Ok(vec![EngineEvent::Checkpointed { slots }])
+}

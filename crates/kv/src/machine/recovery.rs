@@ -1,0 +1,204 @@
+//! From a log and an engine to a worker, and the first state of a new cluster.
+
+use crate::engine::{Engine, EngineBatch, EngineError};
+use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use synod_paxos::lease::{LeaseRecord, LeaseSettings};
+use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
+use synod_shard::wire::{META_SHARD, RESERVED_PREFIX};
+use synod_shard::{Bootstrap, Now, Recovered, Setup, Worker};
+use synod_txn::{AttemptId, GroupSettings, RestoreError};
+
+/// Why there is no worker.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The engine cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A checkpoint in the engine cannot be read.
+    #[error("a checkpoint in the engine cannot be read: {0}")]
+    Checkpoint(#[from] RestoreError),
+}
+
+/// What the log held.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    groups: BTreeMap<GroupId, Durable>,
+    leases: BTreeMap<NodeId, LeaseRecord>,
+}
+
+/// Opens the log and replays it.
+///
+/// # Errors
+/// When the log cannot be used, or does not hold the ballots of a shard that
+/// `me` is a member of: a node that lost them rejoins as a new one (§8).
+pub fn replay<D: Disk>(
+    disk: D,
+    options: LogOptions,
+    cluster: u128,
+    bootstrap: Option<&Bootstrap>,
+    me: NodeId,
+) -> Result<(Log<D>, Replayed), LogError> {
+    let mut replayed = Replayed::default();
+    let path = disk.path("");
+    let mut known = BTreeSet::new();
+    let (log, _) = Log::open(disk, options, cluster, |_, record| match record {
+        LogRecord::Group { group, record } => {
+            // Plain records before a group's first base belong to what was trimmed.
+            if let Some(durable) = replayed.groups.get_mut(&group) {
+                durable.replay(record);
+            }
+        }
+        LogRecord::Base { group, durable } => {
+            known.insert(group);
+            replayed.groups.insert(group, *durable);
+        }
+        LogRecord::Lease(record) => {
+            replayed.leases.insert(record.holder, record);
+        }
+    })?;
+    let mine = |s: &&synod_shard::ShardDescriptor| s.configuration.members().any(|n| n == me);
+    let mut members = bootstrap
+        .iter()
+        .flat_map(|b| b.map.shards.iter())
+        .filter(mine);
+    if let Some(lost) = members.find(|s| !known.contains(&s.id)) {
+        return Err(LogError::Lost {
+            path,
+            what: format!("the ballots and entries of shard {}", lost.id.0),
+        });
+    }
+    Ok((log, replayed))
+}
+
+/// First steps of a new member: its groups' first durable state goes to the
+/// log, the meta shard's first rows to the engine. Repeating it is harmless
+/// until the bootstrap itself is stored.
+#[must_use]
+pub fn first_records(bootstrap: &Bootstrap, me: NodeId) -> Vec<LogRecord> {
+    bootstrap
+        .map
+        .shards
+        .iter()
+        .filter(|s| s.configuration.members().any(|n| n == me))
+        .map(|s| LogRecord::Base {
+            group: s.id,
+            durable: Box::new(Durable::new(s.configuration.clone())),
+        })
+        .collect()
+}
+
+/// The meta shard's rows as of the cluster's birth: a pure function of the
+/// bootstrap, so all its replicas begin equal.
+///
+/// # Errors
+/// When the engine cannot be written.
+pub fn seed_meta(engine: &dyn Engine, bootstrap: &Bootstrap) -> Result<(), EngineError> {
+    let key = |kind: &str, rest: &[u8]| {
+        let mut key = RESERVED_PREFIX.to_vec();
+        key.extend_from_slice(kind.as_bytes());
+        key.extend_from_slice(rest);
+        bytes::Bytes::from(key)
+    };
+    let mut rows = Vec::new();
+    for node in &bootstrap.map.nodes {
+        rows.push((
+            key("/nodes/", &node.id.0.to_be_bytes()),
+            postcard::to_stdvec(node),
+        ));
+    }
+    for shard in &bootstrap.map.shards {
+        rows.push((
+            key("/shards/", &shard.span.start),
+            postcard::to_stdvec(shard),
+        ));
+    }
+    let versions = rows
+        .into_iter()
+        .filter_map(|(key, value)| {
+            Some((key, Timestamp(1), AttemptId(0), Some(value.ok()?.into())))
+        })
+        .collect();
+    engine.apply(EngineBatch {
+        versions,
+        ..EngineBatch::default()
+    })?;
+    engine.sync()
+}
+
+/// What a worker is put together from.
+#[derive(Clone, Debug)]
+pub struct Assembly<'a> {
+    /// This node.
+    pub me: NodeId,
+    /// Its incarnation, durable, already incremented.
+    pub incarnation: Incarnation,
+    /// The cluster's first map.
+    pub bootstrap: &'a Bootstrap,
+    /// Consensus settings.
+    pub paxos: synod_paxos::Settings,
+    /// Lease settings.
+    pub lease: LeaseSettings,
+    /// Transaction settings.
+    pub txn: GroupSettings,
+    /// Seeds the jitter of elections.
+    pub seed: u64,
+}
+
+/// Puts the worker together.
+///
+/// # Errors
+/// When the engine fails, or holds a checkpoint that cannot be read.
+pub fn assemble(
+    assembly: Assembly<'_>,
+    mut replayed: Replayed,
+    engine: &dyn Engine,
+    now: Now,
+) -> Result<Worker, RecoveryError> {
+    let Assembly { me, bootstrap, .. } = assembly;
+    let members = bootstrap
+        .map
+        .shards
+        .iter()
+        .filter(|s| s.configuration.members().any(|n| n == me));
+    let mut shards = Vec::new();
+    for descriptor in members {
+        let durable = replayed
+            .groups
+            .remove(&descriptor.id)
+            .unwrap_or_else(|| Durable::new(descriptor.configuration.clone()));
+        let half_installed = engine.installing(descriptor.id)?.is_some();
+        let (checkpoint, engine_applied) = if half_installed {
+            // Neither the old state nor the new one. The log, if it is whole, or
+            // another snapshot fills the range again; the mark stands until then.
+            engine.clear_range(&descriptor.span)?;
+            (None, Slot(0))
+        } else {
+            let applied = engine.applied(descriptor.id)?.unwrap_or(Slot(0));
+            (engine.checkpoint(descriptor.id)?, applied)
+        };
+        if descriptor.id == META_SHARD && checkpoint.is_none() && durable.trimmed == Slot(0) {
+            // The engine's copy may be gone; the log does not hold these rows.
+            seed_meta(engine, bootstrap)?;
+        }
+        shards.push(Recovered {
+            descriptor: descriptor.clone(),
+            durable,
+            checkpoint,
+            engine_applied,
+        });
+    }
+    let setup = Setup {
+        me,
+        incarnation: assembly.incarnation,
+        map: bootstrap.map.clone(),
+        version: bootstrap.version,
+        leases: replayed.leases.into_values().collect(),
+        shards,
+        paxos: assembly.paxos,
+        lease: assembly.lease,
+        txn: assembly.txn,
+        seed: assembly.seed,
+    };
+    Ok(Worker::new(setup, now)?)
+}

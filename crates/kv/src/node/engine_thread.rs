@@ -1,0 +1,74 @@
+//! The thread that does the engine's work.
+
+use crate::engine::Engine;
+use crate::lane::{EngineEvent, EngineLane, EngineWork};
+use crate::snapshot::Staging;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// The handle the loop keeps.
+pub(super) struct EngineThread {
+    work: Option<Sender<EngineWork>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EngineThread {
+    pub(super) fn start(
+        engine: Arc<dyn Engine>,
+        staging: PathBuf,
+        report: impl Fn(EngineEvent) + Send + 'static,
+    ) -> std::io::Result<EngineThread> {
+        // Not bounded as a channel: the loop must never wait for it. Its bound is
+        // the shards' unapplied bytes, past which commits are refused.
+        let (work, inbox) = channel();
+        let thread = std::thread::Builder::new()
+            .name("synod-engine".into())
+            .spawn(move || run(&*engine, staging, &inbox, &report))?;
+        Ok(EngineThread {
+            work: Some(work),
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn submit(&self, work: EngineWork) {
+        if let Some(sender) = &self.work {
+            // The thread ends early only after it reported why.
+            let _ = sender.send(work);
+        }
+    }
+
+    /// Finishes what was submitted, then ends the thread.
+    pub(super) fn stop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    engine: &dyn Engine,
+    staging: PathBuf,
+    inbox: &Receiver<EngineWork>,
+    report: &impl Fn(EngineEvent),
+) {
+    let mut lane = EngineLane::new(Staging::Files(staging));
+    let mut next = None;
+    while let Some(mut work) = next.take().or_else(|| inbox.recv().ok()) {
+        while let Ok(more) = inbox.try_recv() {
+            next = work.absorb(more);
+            if next.is_some() {
+                break;
+            }
+        }
+        for event in lane.work(engine, work) {
+            let ended = matches!(event, EngineEvent::Fatal(_));
+            report(event);
+            if ended {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The real lanes: the endpoint, the log's thread and the engine's.
+
+use super::clients::Clients;
+use super::engine_thread::EngineThread;
+use super::time;
+use crate::engine::Engine;
+use crate::lane::EngineWork;
+use crate::log::{LogRecord, LogThread};
+use crate::machine::{Channel, Lanes};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use synod_paxos::NodeId;
+use synod_rpc::{Endpoint, Lane as Stream, ServerFrame};
+use synod_shard::{NodeMessage, Now, ShardReply};
+use synod_txn::{Caller, Outcome, Response};
+
+/// Totals since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) requests: u64,
+    pub(super) commits: u64,
+    pub(super) aborts: u64,
+}
+
+/// What the machine hands its work to.
+pub(super) struct RealLanes {
+    pub(super) endpoint: Endpoint,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) log: LogThread,
+    pub(super) engine_thread: EngineThread,
+    pub(super) clients: Clients,
+    pub(super) peers: BTreeMap<NodeId, SocketAddr>,
+    pub(super) counts: Counts,
+}
+
+impl RealLanes {
+    fn count(&mut self, reply: &ShardReply) {
+        if let ShardReply::Response(Response::Outcome { outcome, .. }) = reply {
+            match outcome {
+                Outcome::Committed(_) => self.counts.commits += 1,
+                Outcome::Aborted(_) => self.counts.aborts += 1,
+            }
+        }
+    }
+}
+
+impl Lanes for RealLanes {
+    fn now(&mut self) -> Now {
+        time::now()
+    }
+
+    fn submit_log(&mut self, records: Vec<LogRecord>, number: u64) {
+        self.log.submit(records, number);
+    }
+
+    fn trim_log(&mut self, number: u64) {
+        self.log.trim_before(number);
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    fn log_waits(&self) -> Option<Duration> {
+        self.log.waiting_since().map(|since| Instant::now() - since)
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    fn submit_engine(&mut self, work: EngineWork) {
+        self.engine_thread.submit(work);
+    }
+
+    fn send(&mut self, to: NodeId, channel: Channel, messages: Vec<NodeMessage>) {
+        let stream = match channel {
+            Channel::Consensus => Stream::Consensus,
+            Channel::Bulk => Stream::Bulk,
+        };
+        if let Some(address) = self.peers.get(&to) {
+            self.endpoint.send_peer(to, *address, stream, &messages);
+        }
+    }
+
+    fn reply(&mut self, to: Caller, reply: ShardReply) {
+        self.count(&reply);
+        if self.clients.answered(to) {
+            let frame = ServerFrame::Response {
+                id: to.request,
+                reply,
+            };
+            self.endpoint.reply(to.connection, &frame);
+        }
+    }
+}
