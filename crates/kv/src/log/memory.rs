@@ -33,6 +33,8 @@ struct State {
     fail_after: Option<u64>,
     full: bool,
     syncs: u64,
+    /// File, start and end of the last write.
+    last_write: Option<(u64, usize, usize)>,
 }
 
 /// The disk; clones share it.
@@ -145,11 +147,19 @@ impl MemoryDisk {
     pub fn files(&self) -> Vec<(String, usize)> {
         let state = lock(&self.state);
         let size = |id: &u64| state.files.get(id).map_or(0, |f| f.synced.len());
+        let files = state.names.iter();
+        files.map(|(name, id)| (name.clone(), size(id))).collect()
+    }
+
+    /// Whether a byte belongs to the last write. Damage there looks like a
+    /// write that a power cut interrupted.
+    #[must_use]
+    pub fn is_last_write(&self, name: &str, offset: usize) -> bool {
+        let state = lock(&self.state);
+        let id = state.names.get(name);
         state
-            .names
-            .iter()
-            .map(|(n, id)| (n.clone(), size(id)))
-            .collect()
+            .last_write
+            .is_some_and(|(file, start, end)| Some(&file) == id && (start..end).contains(&offset))
     }
 
     /// Flips the bits of `mask` in one byte on the platter. Does nothing if there
@@ -287,6 +297,7 @@ impl DiskFile for MemoryFile {
         for sector in start / SECTOR..end.div_ceil(SECTOR) {
             file.dirty.insert(sector);
         }
+        state.last_write = Some((self.id, start, end));
         Ok(())
     }
 

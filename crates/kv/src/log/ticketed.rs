@@ -66,6 +66,14 @@ impl<D: Disk> TicketedLog<D> {
         }
     }
 
+    /// Hands what was appended to the operating system, unsynced.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn write(&mut self) -> Result<(), LogError> {
+        self.log.write()
+    }
+
     /// Makes everything appended durable. Returns whether there was anything to sync.
     ///
     /// # Errors

@@ -193,6 +193,16 @@ impl<D: Disk> Log<D> {
             .saturating_sub(self.buffer.len())
     }
 
+    /// Hands what was appended to the operating system, unsynced. [`Log::sync`]
+    /// does so by itself.
+    ///
+    /// # Errors
+    /// Any failure poisons the log.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        self.flush().map_err(|error| self.poison(error))
+    }
+
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
         if self.buffer.is_empty() {
             return Ok(());

@@ -57,8 +57,8 @@ pub trait Lanes {
     /// How long the sync in hand has been going on.
     fn log_waits(&self) -> Option<Duration>;
 
-    /// The engine, for reads.
-    fn engine(&self) -> &dyn Engine;
+    /// The engine, for one read. Its own lane goes on meanwhile.
+    fn engine(&mut self) -> &dyn Engine;
 
     /// Work for the engine, done in the order of submission.
     fn submit_engine(&mut self, work: EngineWork);
@@ -232,7 +232,7 @@ impl Machine {
     }
 
     fn read(&mut self, lanes: &mut impl Lanes, read: EngineRead) {
-        match rows(lanes.engine(), &read) {
+        match rows(lanes, &read) {
             Ok(rows) => {
                 let (group, token) = (read.group, read.token);
                 self.input(lanes, Input::ReadDone { group, token, rows });
@@ -249,14 +249,14 @@ fn record(record: NodeRecord) -> LogRecord {
     }
 }
 
-fn rows(engine: &dyn Engine, read: &EngineRead) -> Result<EngineRows, EngineError> {
+fn rows(lanes: &mut impl Lanes, read: &EngineRead) -> Result<EngineRows, EngineError> {
     let versions = read
         .keys
         .iter()
-        .map(|key| engine.get(key, read.at))
+        .map(|key| lanes.engine().get(key, read.at))
         .collect::<Result<Vec<_>, _>>()?;
     let (rows, more) = match &read.scan {
-        Some(scan) => engine.scan(scan, read.at)?,
+        Some(scan) => lanes.engine().scan(scan, read.at)?,
         None => (Vec::new(), false),
     };
     Ok(EngineRows {

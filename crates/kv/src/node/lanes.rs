@@ -67,7 +67,7 @@ impl Lanes for RealLanes {
         self.log.waiting_since().map(|since| Instant::now() - since)
     }
 
-    fn engine(&self) -> &dyn Engine {
+    fn engine(&mut self) -> &dyn Engine {
         &*self.engine
     }
 
