@@ -169,6 +169,7 @@ impl Client {
         let begun = Instant::now();
         let mut retry = Retry::new(self.core.config.retry, rand::random());
         loop {
+            self.core.renew_clock(deadline).await;
             let (attempt, priority) = retry.next_attempt(self.core.now(), rand::random());
             let start = Start {
                 attempt,
@@ -189,6 +190,9 @@ impl Client {
                 // reason, whatever the body made of it.
                 Err(error) => txn.ended_by().unwrap_or(error),
             };
+            if let Some(window) = txn.window() {
+                retry.within(window);
+            }
             drop(txn);
             let Error::Aborted { reason, .. } = &error else {
                 return Err(error);

@@ -6,7 +6,7 @@ use crate::table::Table;
 use crate::transport::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{GroupId, NodeId, Term, Timestamp};
@@ -23,6 +23,11 @@ const MAX_CHORES: usize = 10_000;
 const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a new client waits for the cluster's clock.
 const CLOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// What was heard of the cluster's clock is asked for again after this long.
+const CLOCK_AGE: Duration = Duration::from_secs(10);
+/// Our wall clock may move this far against our monotonic one before the
+/// cluster is asked for its time: it jumped, or we slept.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// Between two tries to fetch the map.
 const MAP_PAUSE: Duration = Duration::from_millis(100);
 /// How long one node may take to hand out the map.
@@ -35,8 +40,7 @@ pub(crate) struct Core {
     pub(crate) id: ClientId,
     endpoints: Vec<SocketAddr>,
     table: Mutex<Arc<Table>>,
-    /// The cluster's clock less ours, nanoseconds.
-    offset: AtomicI64,
+    clock: Mutex<Clock>,
     chores: AtomicUsize,
     /// Transactions under way.
     live: Mutex<BTreeSet<AttemptId>>,
@@ -62,6 +66,43 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The cluster's clock: what was last heard of it, and the time since by our
+/// monotonic clock. Our wall clock may jump as it likes.
+#[derive(Clone, Copy)]
+struct Clock {
+    told: Timestamp,
+    at: Instant,
+    /// Our wall clock then, nanoseconds.
+    wall: u64,
+}
+
+impl Clock {
+    /// Our own clock, until the cluster's is heard of.
+    fn start() -> Clock {
+        let wall = wall_nanos();
+        Clock {
+            told: Timestamp(wall),
+            at: Instant::now(),
+            wall,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.told.plus(nanos(self.at.elapsed()))
+    }
+
+    /// Whether it was not heard of for long, or time went by unseen.
+    fn is_doubtful(&self) -> bool {
+        let passed = self.at.elapsed();
+        let moved = wall_nanos().abs_diff(self.wall.saturating_add(nanos(passed)));
+        passed >= CLOCK_AGE || moved > nanos(CLOCK_TOLERANCE)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn wall_nanos() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
@@ -81,7 +122,7 @@ impl Core {
             id: ClientId(rand::random()),
             endpoints,
             table: Mutex::default(),
-            offset: AtomicI64::new(0),
+            clock: Mutex::new(Clock::start()),
             chores: AtomicUsize::new(0),
             live: Mutex::default(),
             probed: Mutex::default(),
@@ -115,6 +156,24 @@ impl Core {
         }
     }
 
+    /// Ask for the cluster's time again where ours is in doubt: a Commit that
+    /// nothing was read for is named by it, and could come too late for its
+    /// outcome to be known. One caller asks for all.
+    pub(crate) async fn renew_clock(&self, deadline: Instant) {
+        {
+            let mut clock = lock(&self.clock);
+            if !clock.is_doubtful() {
+                return;
+            }
+            // Not asked again for a while, should nobody answer.
+            *clock = Clock {
+                told: clock.now(),
+                ..Clock::start()
+            };
+        }
+        self.set_clock(deadline).await;
+    }
+
     pub(crate) fn table(&self) -> Arc<Table> {
         lock(&self.table).clone()
     }
@@ -139,16 +198,30 @@ impl Core {
         may
     }
 
-    /// The cluster's wall clock, about.
+    /// The cluster's time for ids, about.
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp(wall_nanos().saturating_add_signed(self.offset.load(Ordering::Relaxed)))
+        lock(&self.clock).now()
     }
 
     /// A leader told its clock. What is off by the length of a round trip does no harm.
     pub(crate) fn learn_clock(&self, theirs: Timestamp) {
-        let offset = i128::from(theirs.0) - i128::from(wall_nanos());
-        let offset = i64::try_from(offset).unwrap_or(0);
-        self.offset.store(offset, Ordering::Relaxed);
+        *lock(&self.clock) = Clock {
+            told: theirs,
+            ..Clock::start()
+        };
+    }
+
+    /// A commit took this timestamp: the cluster's time is no less.
+    pub(crate) fn learn_commit(&self, timestamp: Timestamp) {
+        let mut clock = lock(&self.clock);
+        let now = clock.now();
+        // One told from memory may be old, and says nothing.
+        if timestamp.plus(nanos(CLOCK_TOLERANCE)) >= now {
+            *clock = Clock {
+                told: timestamp.max(now),
+                ..Clock::start()
+            };
+        }
     }
 
     /// Send what nobody waits for, now and without a caller.

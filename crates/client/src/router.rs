@@ -23,7 +23,7 @@ use synod_rpc::{CallError, RequestBody, ServerBody};
 use synod_shard::{ShardReply, ShardRequest};
 use synod_txn::client::Reply;
 use synod_txn::request::Refusal;
-use synod_txn::{Request, Response};
+use synod_txn::{Outcome, Request, Response};
 
 /// The longest pause between two rounds over all replicas.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -215,8 +215,19 @@ impl Core {
                 }
                 Refusal::Clock => return Verdict::Later(LONGEST_PAUSE),
                 Refusal::WrongTerm { current, .. } => learn(Some(*current)),
+                Refusal::AttemptTime { now, .. } => {
+                    learn(None);
+                    self.learn_clock(*now);
+                }
                 Refusal::Aborted(_) | Refusal::WrongShard | Refusal::Invalid(_) => learn(None),
             },
+            Response::Outcome {
+                outcome: Outcome::Committed(timestamp),
+                ..
+            } => {
+                learn(None);
+                self.learn_commit(*timestamp);
+            }
             Response::Read { term, now, .. } | Response::Located { term, now } => {
                 learn(Some(*term));
                 self.learn_clock(*now);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_shard::RESERVED_PREFIX;
 use synod_txn::client::{
-    Begin, Committed, Done, MAX_GET_KEYS, Reply, Transaction as Machine, TransactionError,
+    Begin, Committed, Done, IdWindow, MAX_GET_KEYS, Reply, Transaction as Machine, TransactionError,
 };
 use synod_txn::request::LockMode;
 use synod_txn::{AttemptId, Key, Priority, Value};
@@ -308,6 +308,11 @@ impl Transaction {
     #[must_use]
     pub fn ended_by(&self) -> Option<Error> {
         self.machine.ended_by().map(|e| self.error(e.clone()))
+    }
+
+    /// What a shard that refused the time in its id takes instead.
+    pub(crate) const fn window(&self) -> Option<IdWindow> {
+        self.machine.window()
     }
 
     /// When the next call has to be done.

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
 use synod_paxos::{GroupId, NodeId, SnapshotId};
+use synod_probe::{Mutation, mutated};
 use synod_shard::wire::SnapshotPiece;
 use synod_txn::Span;
 
@@ -246,7 +247,9 @@ fn install(
     staged: Staged,
 ) -> Result<Bytes, EngineError> {
     let slot = staged.id.slot;
-    engine.set_installing(group, Some(slot))?;
+    if !mutated(Mutation::HalfInstalled) {
+        engine.set_installing(group, Some(slot))?;
+    }
     engine.clear_range(span)?;
     let mut state = Vec::new();
     staged.chunks.drain(staged.next, |data| {

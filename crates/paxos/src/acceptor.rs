@@ -7,6 +7,7 @@ use crate::log::Taken;
 use crate::message::{Message, NackReason};
 use crate::record::Record;
 use crate::replica::{Cx, Ignored, Replica, State};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Slots and rounds from outside lie below this, so that adding to them never overflows.
 pub(crate) const ABSURD: u64 = 1 << 62;
@@ -109,6 +110,7 @@ impl Replica {
             return Some(NackReason::Promised(self.ballot()));
         }
         if cx.leases.abstains(cx.now) {
+            mark(Mark::NackAbstains);
             return Some(NackReason::Abstains);
         }
         let supported = self.supported_ballot(cx)?;
@@ -162,6 +164,7 @@ impl Replica {
             if let NackReason::Supports(supported) = reason
                 && supported.node != self.me
             {
+                mark(Mark::NackSupports);
                 let contested = Message::Contested { ballot: supported };
                 self.out.send(supported.node, contested);
             }
@@ -172,6 +175,7 @@ impl Replica {
             return self.ignore(Ignored::Repeated);
         }
         let Some(first) = self.promise_from(q) else {
+            mark(Mark::PromiseTrimmed);
             return self.nack(from, q.ballot, NackReason::Trimmed(self.trimmed()));
         };
         if q.pre {
@@ -204,7 +208,9 @@ impl Replica {
         }
         self.yield_to_higher(cx);
         self.log.durable.promised = ballot;
-        self.out.records.push(Record::Promised(ballot));
+        if !mutated(Mutation::ForgetPromise) {
+            self.out.records.push(Record::Promised(ballot));
+        }
         // The new candidate gets its time before anybody else tries.
         self.election.deadline = None;
     }
@@ -217,6 +223,9 @@ impl Replica {
             let (entries, _) = self.log.batch(first, last, self.settings.message_bytes);
             let after = Slot(first.0 + entries.len() as u64);
             let more = after <= last;
+            if more {
+                mark(Mark::PromiseInParts);
+            }
             self.out.release(
                 to,
                 Message::Promise {
@@ -251,7 +260,9 @@ impl Replica {
         if part.is_absurd() || ballot.round > ABSURD {
             return self.ignore(Ignored::Absurd);
         }
-        if ballot < self.ballot() {
+        let acceptable = mutated(Mutation::AcceptBelowPromise) && ballot >= self.accepted();
+        if ballot < self.ballot() && !acceptable {
+            mark(Mark::StaleLeaderRefused);
             return self.nack(from, ballot, NackReason::Promised(self.ballot()));
         }
         // A leader was promised this ballot by a majority, so nobody whose lease
@@ -264,7 +275,11 @@ impl Replica {
             .unwrap_or(SupportEpoch::NONE);
         let (decided, round) = (part.decided, part.round);
         let syncs = part.sync.is_some() && self.accepted() != ballot;
+        if mutated(Mutation::BelieveForeignDecided) {
+            self.believe(ballot, decided);
+        }
         if (syncs || !part.entries.is_empty()) && !self.store(ballot, part) {
+            mark(Mark::AcceptGap);
             let gap = NackReason::Gap(self.log.durable.wanted_after(ballot));
             self.nack(from, ballot, gap);
         } else if self.accepted() == ballot {
@@ -313,6 +328,12 @@ impl Replica {
             self.heard = SupportEpoch::NONE;
         }
         let held = usize::try_from(fresh.0 - first.0).unwrap_or(usize::MAX);
+        if held > 0 && !copy.is_empty() {
+            mark(Mark::EntriesAgain);
+        }
+        if let Taken::Staged(_) = taken {
+            mark(Mark::SyncInParts);
+        }
         let entries: Vec<Entry> = copy.into_iter().skip(held).collect();
         if !entries.is_empty() || matches!(taken, Taken::Completed(_)) {
             self.out.records.push(Record::Accept {
@@ -330,7 +351,7 @@ impl Replica {
         if ballot.node != from {
             return self.ignore(Ignored::WrongNode);
         }
-        if ballot != self.accepted() {
+        if ballot != self.accepted() && !mutated(Mutation::BelieveForeignDecided) {
             return self.ignore(Ignored::Stale);
         }
         self.believe(ballot, slot);
@@ -342,8 +363,10 @@ impl Replica {
             return self.ignore(Ignored::WrongNode);
         }
         if self.term_ballot() == Some(ballot) {
+            mark(Mark::ContestedShown);
             return self.show_leadership(cx, from);
         }
+        mark(Mark::ContestedRelinquished);
         if self.ballot() == ballot {
             // Never claim it again, not even by a campaign that still runs.
             self.end_campaign();
@@ -375,6 +398,7 @@ impl Replica {
         let news = !self.is_relinquished(ballot);
         self.note_relinquished(ballot, used);
         if news && ballot == self.accepted() {
+            mark(Mark::RelinquishHeard);
             self.campaign_soon(cx);
         }
     }

@@ -5,6 +5,7 @@ use crate::message::NackReason;
 use crate::progress::Mode;
 use crate::quorum;
 use crate::replica::{Cx, Ignored, Replica, State};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Counting.
 impl Replica {
@@ -33,7 +34,7 @@ impl Replica {
         let State::Leader(leader) = &mut self.state else {
             return self.ignore(Ignored::Stale);
         };
-        if leader.ballot != ballot {
+        if leader.ballot != ballot && !mutated(Mutation::CountStaleAccepted) {
             return self.ignore(Ignored::Stale);
         }
         if last > leader.flushed() || last < leader.term_start || round > leader.round {
@@ -72,6 +73,7 @@ impl Replica {
         };
         let configuration = &self.log.durable.configuration;
         let held = configuration.electors().map(|node| match node {
+            _ if node == self.me && mutated(Mutation::CountUnsyncedSelf) => leader.flushed(),
             _ if node == self.me => leader.own,
             _ => leader.followers.get(&node).map_or(Slot(0), |f| f.matched),
         });
@@ -80,6 +82,9 @@ impl Replica {
         };
         if slot < leader.term_start || slot <= self.log.durable.decided {
             return;
+        }
+        if slot > leader.own {
+            mark(Mark::DecidedBeforeOwnDisk);
         }
         let tell = cx.now.plus(self.settings.lazy_nanos);
         leader.tell_soon(tell);
@@ -104,6 +109,7 @@ impl Replica {
             NackReason::Promised(higher) if higher > ballot => {
                 // That elector accepts nothing more from this ballot: a higher one
                 // is needed, and this replica is as good as any to try.
+                mark(Mark::DeposedByNack);
                 self.step_down(cx, None);
                 self.campaign_soon(cx);
             }

@@ -10,6 +10,7 @@ use crate::message::{Message, NackReason};
 use crate::replica::{Cx, Ignored, Replica, State};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Failed campaigns double the wait for the next one up to this power of two.
 const MAX_BACKOFF: u32 = 3;
@@ -160,12 +161,15 @@ impl Replica {
             let leader = self.accepted();
             return self.ask_for_snapshot(cx, leader.node, leader);
         }
-        if !cx.leases.abstains(cx.now) {
+        if cx.leases.abstains(cx.now) {
+            mark(Mark::CampaignAbstained);
+        } else {
             self.election.attempts = (self.election.attempts + 1).min(MAX_BACKOFF);
         }
         if let Some(supported) = self.supported_ballot(cx) {
             // This replica would refuse others for that leader's sake, yet has
             // not heard from it: it answers with an Accept or gives up (L3).
+            mark(Mark::ContestedByFollower);
             let contested = Message::Contested { ballot: supported };
             self.out.send(supported.node, contested);
         } else if self.may_campaign(cx) && !cx.leases.abstains(cx.now) {
@@ -263,8 +267,10 @@ impl Replica {
             return self.end_campaign();
         }
         self.log.durable.promised = ballot;
-        let record = crate::record::Record::Promised(ballot);
-        self.out.records.push(record);
+        if !mutated(Mutation::ForgetOwnPromise) {
+            let record = crate::record::Record::Promised(ballot);
+            self.out.records.push(record);
+        }
         self.out.promised = Some(ballot);
         let (accepted, last, decided) = (self.accepted(), self.last(), self.decided());
         let State::Campaign(campaign) = &mut self.state else {
@@ -326,6 +332,7 @@ impl Replica {
             && !absurd
         {
             // Too late to count, but it tells where this follower's sync begins.
+            mark(Mark::LatePromise);
             return self.fill_gap(cx, from, decided);
         }
         let State::Campaign(campaign) = &mut self.state else {
@@ -393,6 +400,7 @@ impl Replica {
         let floor = promises
             .values()
             .map(|p| self.used_under(p.accepted).unwrap_or(p.limit))
+            .filter(|_| !mutated(Mutation::FloorBelowLimits))
             .max()
             .unwrap_or_default();
         // A slot that any of them knows to be decided is decided in the adopted log.
@@ -404,9 +412,13 @@ impl Replica {
             .filter(|p| {
                 own.as_ref()
                     .is_none_or(|o| (p.accepted, p.last) > (o.accepted, o.last))
-            });
+            })
+            .filter(|_| !mutated(Mutation::SkipAdoption));
         let (first, mut entries) = match best {
-            Some(best) => (best.first, best.entries),
+            Some(best) => {
+                mark(Mark::AdoptedForeignSuffix);
+                (best.first, best.entries)
+            }
             None => (self.last().next(), Vec::new()),
         };
         let end = Slot(first.0 + entries.len() as u64);
@@ -449,8 +461,10 @@ impl Replica {
         campaign.retry = retry;
         campaign.tries += 1;
         if campaign.pre || campaign.tries > MAX_TRIES || !may {
+            mark(Mark::CampaignSilent);
             self.end_campaign();
         } else {
+            mark(Mark::PrepareRepeated);
             self.send_question();
         }
     }
@@ -464,6 +478,7 @@ impl Replica {
         };
         let lost = match reason {
             NackReason::Promised(higher) if higher > campaign.ballot => {
+                mark(Mark::Duel);
                 self.election.round = self.election.round.max(higher.round.min(ABSURD));
                 true
             }
@@ -473,6 +488,7 @@ impl Replica {
             }
         };
         if lost {
+            mark(Mark::CampaignRefused);
             self.end_campaign();
         }
     }
@@ -506,6 +522,7 @@ impl Replica {
         if cx.leases.abstains(cx.now) {
             return self.campaign_soon(cx);
         }
+        mark(Mark::TransferTaken);
         self.start_campaign(cx, false);
     }
 }

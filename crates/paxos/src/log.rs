@@ -7,6 +7,7 @@ use crate::ids::{Ballot, Slot};
 use crate::record::{Durable, Record, Staging};
 use serde::Serialize;
 use std::collections::VecDeque;
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// What became of entries offered to a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,11 @@ impl Durable {
     ) -> Taken {
         assert!(ballot >= self.accepted, "P1: accepting below `accepted`");
         self.promised = self.promised.max(ballot);
-        if ballot == self.accepted {
+        let again = ballot == self.accepted && sync.is_some();
+        if ballot == self.accepted && !(again && mutated(Mutation::RepeatedSyncTruncates)) {
+            if again {
+                mark(Mark::SyncAgain);
+            }
             return self.append(first, entries);
         }
         match sync {
@@ -138,7 +143,7 @@ impl Durable {
                 first
             }
         };
-        if self.wanted_after(ballot) < end {
+        if self.wanted_after(ballot) < end && !mutated(Mutation::HalfSync) {
             return Taken::Staged(fresh);
         }
         self.complete();
@@ -162,6 +167,12 @@ impl Durable {
             .unwrap_or(usize::MAX);
         let kept = usize::try_from(staged.first.0.saturating_sub(self.trimmed.next().0))
             .unwrap_or(usize::MAX);
+        if self.entries.len() > kept {
+            mark(Mark::SuffixReplaced);
+        }
+        if self.entries.len() > kept + staged.entries.len() {
+            mark(Mark::SuffixShortened);
+        }
         self.entries.truncate(kept);
         self.entries
             .extend(staged.entries.into_iter().skip(trimmed));
@@ -174,7 +185,7 @@ impl Durable {
 
     /// Believes that everything up to `slot` is decided, if `ballot` proves it (P5).
     pub(crate) fn believe(&mut self, ballot: Ballot, slot: Slot) -> bool {
-        if self.accepted != ballot {
+        if self.accepted != ballot && !mutated(Mutation::BelieveForeignDecided) {
             return false;
         }
         let slot = slot.min(self.last());

@@ -1,12 +1,13 @@
 //! What a leader may do with its leadership: the lease and the limit (L1, L4),
 //! the office (P6), confirming rounds, and giving all of it up (L6).
 
-use crate::ids::{Mono, NodeId, Round, Timestamp};
+use crate::ids::{Mono, NodeId, Round, SupportEpoch, Timestamp};
 use crate::leader::Handover;
 use crate::lease::Held;
 use crate::message::Message;
 use crate::quorum;
 use crate::replica::{Cx, ProposeError, Replica, State};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// A leader without support for this many election waits steps down; with the
 /// defaults that is the length of one lease.
@@ -49,7 +50,9 @@ impl Replica {
             } else {
                 // The stamp proves that it accepted under this ballot while it
                 // gave the very support that has had no gap since.
-                leader.followers.get(&node)?.support == held.epoch
+                let follower = leader.followers.get(&node)?;
+                follower.support == held.epoch
+                    || mutated(Mutation::LeaseFromPromise) && follower.is_being_synced()
             };
             counts.then(|| value(held))
         });
@@ -60,6 +63,7 @@ impl Replica {
     #[must_use]
     pub fn in_office(&self) -> bool {
         match &self.state {
+            State::Leader(_) if mutated(Mutation::ServeBeforeOffice) => true,
             State::Leader(leader) => {
                 self.decided() >= leader.term_start && self.applied >= leader.term_start
             }
@@ -80,7 +84,8 @@ impl Replica {
         let State::Leader(leader) = &mut self.state else {
             return Err(ProposeError::NotLeader { leader: hint });
         };
-        if !leader.round_is_open {
+        let under_way = mutated(Mutation::JoinOldRound) && leader.round > leader.confirmed;
+        if !leader.round_is_open && !under_way {
             leader.round = Round(leader.round.0 + 1);
             leader.round_is_open = true;
         }
@@ -94,6 +99,10 @@ impl Replica {
             return;
         };
         let used = leader.handover.map_or(used, |h| h.used.max(used));
+        if mutated(Mutation::ClaimAfterRelinquish) {
+            let (ballot, used) = (leader.ballot, Some(used));
+            return self.tell_electors(&Message::Relinquish { ballot, used });
+        }
         self.step_down(cx, Some(used));
         self.wait_for_others(cx);
     }
@@ -146,6 +155,7 @@ impl Replica {
             .get(&handover.to)
             .is_some_and(|f| f.matched == self.log.durable.last());
         if ready {
+            mark(Mark::TransferReady);
             self.finish_handover(cx, handover);
         }
     }
@@ -155,6 +165,7 @@ impl Replica {
             && let Some(handover) = leader.handover
             && handover.deadline <= cx.now
         {
+            mark(Mark::TransferTimedOut);
             self.finish_handover(cx, handover);
         }
     }
@@ -202,6 +213,7 @@ impl Replica {
             return;
         };
         if !cx.leases.healthy() {
+            mark(Mark::SteppedDownUnhealthy);
             self.step_down(cx, None);
             return self.wait_for_others(cx);
         }
@@ -219,6 +231,9 @@ impl Replica {
                 && let Some(held) = held
                 && held.epoch > follower.support
             {
+                if follower.support != SupportEpoch::NONE && held.epoch > follower.asked {
+                    mark(Mark::FreshStampAsked);
+                }
                 follower.asked = follower.asked.max(held.epoch);
             }
         }
@@ -229,9 +244,14 @@ impl Replica {
     /// catch up: stepping down would only make them start over.
     pub(crate) fn lease_timeout(&mut self, cx: &Cx<'_>) {
         self.review_lease(cx);
-        if let State::Leader(leader) = &self.state
+        if let State::Leader(leader) = &mut self.state
             && leader.lost_support.is_some_and(|t| t <= cx.now)
         {
+            if mutated(Mutation::StayWithoutSupport) {
+                leader.lost_support = None;
+                return;
+            }
+            mark(Mark::LostSupport);
             self.step_down(cx, None);
         }
     }
@@ -275,6 +295,7 @@ impl Replica {
         if let Some(round) = quorum::reached(echoed, configuration.majority())
             && round > leader.confirmed
         {
+            mark(Mark::RoundConfirmed);
             leader.confirmed = round;
             let effect = crate::effect::Effect::Confirmed { round };
             self.out.effects.push(effect);

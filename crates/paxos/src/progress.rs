@@ -118,6 +118,11 @@ impl Progress {
         }
     }
 
+    /// Whether it promised, and has not accepted the sync yet.
+    pub(crate) fn is_being_synced(&self) -> bool {
+        self.mode == Mode::Stream && self.matched == Slot(0)
+    }
+
     /// Notes whether its node supports this one; one that came back is asked at once.
     pub(crate) fn note_reachable(&mut self, reachable: bool) {
         if reachable && !self.reachable && self.mode == Mode::Probe {
@@ -168,8 +173,7 @@ impl Progress {
     /// Holds all the leader has by way of a snapshot, but has not accepted it: a
     /// sync without entries makes up for that.
     pub(crate) fn wants_bare_sync(&self, flushed: Slot) -> bool {
-        self.mode == Mode::Stream
-            && self.matched == Slot(0)
+        self.is_being_synced()
             && self.next > flushed
             && self.flight.is_empty()
             && !self.bare_sync_sent

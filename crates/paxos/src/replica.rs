@@ -25,6 +25,7 @@ use crate::record::{Durable, Record};
 use crate::snapshot::Incoming;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use synod_probe::{Mark, mark};
 
 /// How far beyond `undecided_bytes` a log may grow before snapshots and
 /// proposals are given up for the sake of memory.
@@ -233,6 +234,7 @@ impl Replica {
             // applied was decided, so it stands for a snapshot of that slot; the
             // log's own entries down there may be others, accepted but never
             // decided. Those above stay (P4).
+            mark(Mark::EngineAheadOfLog);
             replica.log.drop_through(applied);
             let record = Record::Installed { slot: applied };
             replica.out.records.push(record);
@@ -366,8 +368,12 @@ impl Replica {
             State::Campaign(_) => return self.trimmed(),
             State::Leader(leader) => {
                 slot = slot.min(leader.flushed());
-                if !too_long {
-                    slot = leader.snapshot_pins().min().map_or(slot, |s| slot.min(s));
+                if let Some(pinned) = leader.snapshot_pins().min()
+                    && pinned < slot
+                    && !too_long
+                {
+                    mark(Mark::TrimPinned);
+                    slot = pinned;
                 }
             }
         }

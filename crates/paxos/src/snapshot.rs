@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::replica::{Cx, Ignored, Replica, State};
 use bytes::Bytes;
 use serde::Serialize;
+use synod_probe::{Mark, mark};
 
 /// Unanswered chunks before a transfer is given up (the follower is probed then).
 const MAX_TRIES: u32 = 6;
@@ -49,6 +50,7 @@ impl Replica {
             return;
         }
         // Asked twice, the driver would open two.
+        mark(Mark::SnapshotBegun);
         let patience = retry_nanos.saturating_mul(OPENING_WAITS);
         follower.transfer = Some(Transfer {
             id: None,
@@ -148,6 +150,9 @@ impl Replica {
         if next > ABSURD {
             return self.ignore(Ignored::Absurd);
         }
+        if next != transfer.chunk + 1 {
+            mark(Mark::SnapshotResumed);
+        }
         transfer.chunk = next;
         transfer.tries = 0;
         transfer.arm(cx.now, retry_nanos);
@@ -202,11 +207,13 @@ impl Replica {
             }
             transfer.tries += 1;
             if transfer.tries > MAX_TRIES {
+                mark(Mark::SnapshotGivenUp);
                 follower.transfer = None;
                 follower.probe();
                 self.out.effects.push(Effect::CloseSnapshot { to: *node });
                 continue;
             }
+            mark(Mark::SnapshotChunkAgain);
             transfer.arm(cx.now, retry_nanos);
             self.out.effects.push(Effect::ReadSnapshot {
                 to: *node,
@@ -229,6 +236,7 @@ impl Replica {
         if !self.lacks_data() || self.installing().is_some() || cx.now < self.ask_snapshot_after {
             return;
         }
+        mark(Mark::SnapshotAsked);
         self.ask_snapshot_after = cx.now.plus(self.settings.retry_nanos);
         self.nack(leader, ballot, NackReason::NeedsSnapshot);
     }
@@ -256,10 +264,14 @@ impl Replica {
         }
         // As with an Accept: whoever sends snapshots leads under this ballot.
         // Campaigns count with the log as it is, which this is about to change.
+        if let State::Campaign(_) = self.state {
+            mark(Mark::SnapshotWhileCampaigning);
+        }
         self.raise_promised(cx, ballot);
         self.end_campaign();
         self.be_patient(cx);
         if self.holds_data && id.slot <= self.applied {
+            mark(Mark::SnapshotOld);
             self.ignore(Ignored::OldSnapshot);
             return self.acknowledge(from, ballot, id, chunk, true);
         }
@@ -363,6 +375,9 @@ impl Replica {
             self.yield_to_higher(cx);
             self.applied = self.applied.max(id.slot);
             self.holds_data = true;
+            if self.last() > id.slot {
+                mark(Mark::SnapshotBelowLog);
+            }
             self.log.drop_through(id.slot);
             self.out.records.push(Record::Installed { slot: id.slot });
             if self.decided() > self.applied {

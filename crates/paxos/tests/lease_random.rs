@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseMessage, LeaseRecord, LeaseSettings, NodeLease};
 use synod_paxos::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
+use synod_probe::{Mutation, mutate};
 
 const MS: u64 = 1_000_000;
 const MILLION: u64 = 1_000_000;
@@ -460,8 +461,16 @@ impl Drop for Banner {
     }
 }
 
+/// `MUTATION` names a rule to break, in a build with `synod-probe/mutations`.
+#[allow(clippy::disallowed_methods)]
+fn break_a_rule() {
+    let name = std::env::var("MUTATION").ok();
+    mutate(name.map(|name| Mutation::named(&name).expect("no such mutation")));
+}
+
 #[test]
 fn what_holders_believe_is_what_supporters_promise() {
+    break_a_rule();
     let alone = option_env!("SEED").and_then(|seed| seed.parse().ok());
     let mut marks = BTreeSet::new();
     for seed in alone.map_or(0..300, |seed: u64| seed..seed + 1) {

@@ -13,6 +13,7 @@ mod common;
 
 use common::Sim;
 use synod_paxos::{Configuration, Cx, NodeId, Role, Settings, Slot, Timestamp, Urgency};
+use synod_probe::{Mutation, mutate};
 
 const MS: u64 = 1_000_000;
 
@@ -388,8 +389,15 @@ fn print_trace(sim: &mut Sim, verbose: bool) {
     }
 }
 
+/// `MUTATION` names a rule to break, in a build with `synod-probe/mutations`.
+fn break_a_rule() {
+    let name = std::env::var("MUTATION").ok();
+    mutate(name.map(|name| Mutation::named(&name).expect("no such mutation")));
+}
+
 #[test]
 fn random_executions_keep_every_rule_and_recover() {
+    break_a_rule();
     if let Some(seed) = std::env::var("SEED").ok().and_then(|s| s.parse().ok()) {
         run(seed, 3_000, true);
         return;

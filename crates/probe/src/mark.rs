@@ -11,18 +11,281 @@ macro_rules! marks {
             /// Every mark there is.
             pub const ALL: &'static [Mark] = &[$(Mark::$name,)+];
 
+            /// Its name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Mark::$name => stringify!($name),)+ }
+            }
+
             /// What passing it means.
             #[must_use]
-            pub const fn what(self) -> &'static str {
-                match self { $(Mark::$name => concat!($($what,)+),)+ }
+            pub fn what(self) -> &'static str {
+                match self { $(Mark::$name => concat!($($what,)+).trim_start(),)+ }
             }
         }
     };
 }
 
 marks! {
+    // Elections.
     /// A candidate met another one's higher ballot.
     Duel,
+    /// So many electors refused a candidate that it gave up.
+    CampaignRefused,
+    /// Nobody answered a candidate in time, and it gave up.
+    CampaignSilent,
+    /// A Prepare was sent again.
+    PrepareRepeated,
+    /// An elector refused a candidate because it supports another node.
+    NackSupports,
+    /// An elector refused a candidate because it had restarted lately.
+    NackAbstains,
+    /// A Promise would have needed entries that are trimmed.
+    PromiseTrimmed,
+    /// A Promise went in parts.
+    PromiseInParts,
+    /// A Promise came after the campaign was won.
+    LatePromise,
+    /// A new leader adopted another replica's suffix.
+    AdoptedForeignSuffix,
+    /// A follower wanted to campaign, but had restarted lately.
+    CampaignAbstained,
+    /// A follower that would refuse others asked the leader it misses.
+    ContestedByFollower,
+    /// A leader that was contested showed that it leads.
+    ContestedShown,
+    /// A node that was contested gave the ballot up.
+    ContestedRelinquished,
+    /// A follower heard that its leader is gone, and campaigns soon.
+    RelinquishHeard,
+    /// A follower took over because the leader asked it to.
+    TransferTaken,
+    /// A transfer's target held everything, and the leader stepped down.
+    TransferReady,
+    /// A transfer's target was not ready in time, and the leader stepped down.
+    TransferTimedOut,
+    /// A leader learned of a higher ballot from a refusal.
+    DeposedByNack,
+    /// A leader without support for long gave up.
+    LostSupport,
+    /// A leader gave up because its node is not well.
+    SteppedDownUnhealthy,
+
+    // Accepting.
+    /// An Accept of a deposed leader was refused.
+    StaleLeaderRefused,
+    /// Entries did not join on to a follower's log.
+    AcceptGap,
+    /// Entries came again that were held already.
+    EntriesAgain,
+    /// A part of a sync came that did not complete it.
+    SyncInParts,
+    /// A sync came again that was complete already.
+    SyncAgain,
+    /// A sync replaced entries that were accepted before.
+    SuffixReplaced,
+    /// A sync left the log shorter than it was.
+    SuffixShortened,
+    /// Followers held an entry before the leader's own disk did.
+    DecidedBeforeOwnDisk,
+    /// A follower whose support had had a gap was asked for a fresh stamp.
+    FreshStampAsked,
+    /// A leader without a lease was confirmed by a round.
+    RoundConfirmed,
+    /// At start the engine held more than the log knew to be decided.
+    EngineAheadOfLog,
+
+    // Snapshots.
+    /// A follower needed entries that are trimmed: a snapshot was begun.
+    SnapshotBegun,
+    /// A follower without data asked for a snapshot.
+    SnapshotAsked,
+    /// An unanswered chunk was sent again.
+    SnapshotChunkAgain,
+    /// A transfer that nobody answered was given up.
+    SnapshotGivenUp,
+    /// A transfer went on, or started over, at another chunk than the next.
+    SnapshotResumed,
+    /// A snapshot came that is not newer than the state.
+    SnapshotOld,
+    /// A snapshot arrived while the receiver campaigned.
+    SnapshotWhileCampaigning,
+    /// A snapshot was installed below entries that stay in the log.
+    SnapshotBelowLog,
+    /// A snapshot on its way held up trimming.
+    TrimPinned,
+
+    // Leases.
+    /// Support that had lapsed began anew, under another epoch.
+    EpochLapsed,
+    /// A holder came back in a new incarnation.
+    HolderRestarted,
+    /// A Renew was overtaken by a younger one.
+    RenewOvertaken,
+    /// A Support waited for a record that was already on its way to the disk.
+    SupportRode,
+    /// A limit was capped because the holder's clock is far ahead.
+    LimitCapped,
+    /// A Support came that names an epoch older than one heard of.
+    SupportOlder,
+    /// A holder's own count ran out, and went on under the same epoch.
+    HeldAgain,
+
+    // The shard and its node.
+    /// A node quarantined itself because its clock jumped.
+    QuarantinedByJump,
+    /// A node quarantined itself because the others' clocks differ.
+    QuarantinedByPeers,
+    /// A quarantine ended because the clocks agree.
+    QuarantineAgreed,
+    /// A quarantine ended because its time was over.
+    QuarantineExpired,
+    /// A leader-elect in quarantine declined the office.
+    OfficeDeclined,
+    /// A request waited for a leader-elect to take office.
+    WaitedForOffice,
+    /// A proposal was refused after its slot was counted on, and the term ended.
+    ProposalRefused,
+    /// A message between shards was passed on to another node.
+    MessagePassedOn,
+    /// A message between shards was dropped after too many hops.
+    HopsExhausted,
+    /// An effect without records waited for a sync that was under way.
+    BarrierWaited,
+    /// Callers lost their leader while they waited.
+    OrphansLeft,
+
+    // Timestamps.
+    /// A commit waited because the limit was reached.
+    LimitReached,
+    /// The clock was above the limit, and a commit took less.
+    ClockAboveLimit,
+    /// `last` was above the clock, and a commit took more.
+    LastAboveClock,
+
+    // Locks and sessions.
+    /// A Commit waited for its write locks.
+    CommitQueued,
+    /// An older transaction wounded one that was reading.
+    WoundedRunning,
+    /// An older transaction wounded one whose Commit waited for locks.
+    WoundedQueued,
+    /// An older transaction wounded one whose Commit held its locks and waited for the limit.
+    WoundedParked,
+    /// A wound aborted what was staged.
+    WoundedStaged,
+    /// A wound was sent to another shard's coordinator.
+    WoundSent,
+    /// A wound was repeated.
+    WoundRepeated,
+    /// A wound came for what was inherited staged, and was let be.
+    WoundInherited,
+    /// A wound met nothing, or something not proposed yet.
+    WoundUnstaged,
+    /// A queued Commit's deadline passed.
+    DeadlineQueued,
+    /// A staged transaction's deadline passed.
+    DeadlineStaged,
+    /// A session ended for its client's silence, with locks.
+    SessionSilent,
+    /// A session ended that its client no longer named.
+    SessionIdle,
+    /// A read or Commit named a session that has ended.
+    SessionEnded,
+    /// A Commit came while reads of its attempt were still on their way.
+    ReadsOvertaken,
+
+    // Commits that come again.
+    /// A one-shard Commit came again after it was applied.
+    AgainOneShard,
+    /// A Commit came again to its coordinator.
+    AgainCoordinated,
+    /// A Commit came again after its coordinator's record was made.
+    AgainRecorded,
+    /// A Commit came again while it was queued or proposed.
+    AgainActive,
+    /// A Commit came again to a participant with its intent.
+    AgainIntent,
+    /// A Commit came again after its resolution.
+    AgainResolved,
+    /// A Commit came that was told no before.
+    AgainAfterNo,
+    /// A Commit named an earlier term.
+    EarlierTerm,
+    /// A Commit came that may have been forgotten.
+    BelowFloor,
+    /// A participant's vote came before the Commit.
+    EarlyVote,
+    /// A participant's no came before the Commit, or while it was queued.
+    EarlyNo,
+
+    // Outcomes.
+    /// A new leader locked again what open intents hold.
+    IntentAdopted,
+    /// A new leader inherited a staged transaction.
+    StagedInherited,
+    /// A new leader inherited an outcome that not everybody has acknowledged.
+    OutcomeInherited,
+    /// What was inherited staged was committed.
+    InheritedCommitted,
+    /// What was inherited staged was aborted.
+    InheritedAborted,
+    /// An abort was decided for what was never staged.
+    AbortedUnstaged,
+    /// A participant lost patience and demanded an end.
+    AskedOrAborted,
+    /// A demand for an end met nothing.
+    AskMetNothing,
+    /// A demand for an end met a Commit that waited for locks.
+    AskMetQueued,
+    /// A demand for an end met a Commit that is proposed and not decided.
+    AskMetProposed,
+    /// A demand for an end met a record.
+    AskMetRecord,
+    /// A poll was answered yes from an intent.
+    PollYes,
+    /// A poll was answered yes from a resolution.
+    PollYesResolved,
+    /// A poll was answered no.
+    PollNo,
+    /// A poll waited for an entry that is proposed.
+    PollWaited,
+    /// A poll waited for a Commit that is queued.
+    PollQueued,
+    /// An outcome came again for a resolution that was decided.
+    ResolveAgain,
+    /// An outcome was recorded after its resolution had been decided.
+    RecordedLater,
+    /// An abort came for an attempt with nothing here.
+    ResolveUnknown,
+    /// An abort overtook the participant's own intent.
+    AbortOvertook,
+    /// An outcome was forgotten.
+    Forgotten,
+
+    // Status and reads.
+    /// A status query found that the attempt was told no.
+    StatusNo,
+    /// A status query met a transaction without an outcome.
+    StatusPending,
+    /// A status query met nothing, and its no is final.
+    StatusFinalNo,
+    /// A status query looked for the attempt at its anchor key.
+    StatusLookedUp,
+    /// A status query found the outcome forgotten.
+    StatusExpired,
+    /// A lock-free read waited for a decided intent.
+    ReadWaitedForIntent,
+    /// A lock-free read without a lease asked for a confirming round.
+    ReadByRound,
+    /// A validation without a lease asked for a confirming round.
+    ValidatedByRound,
+    /// A read was answered from the overlay.
+    ReadFromOverlay,
+    /// A scan met a deletion that the engine had not applied.
+    ScanHidRow,
+    /// A scan locked only what it visited.
+    ScanNarrowed,
 }
 
 #[cfg(feature = "marks")]
@@ -70,3 +333,37 @@ mod counting {
 }
 
 pub use counting::{hits, mark, reset_marks};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_says_what_it_means() {
+        for (at, mark) in Mark::ALL.iter().enumerate() {
+            assert_eq!(*mark as usize, at);
+            assert_eq!(mark.name(), format!("{mark:?}"));
+            assert!(mark.what().ends_with('.'), "{}", mark.name());
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "marks")]
+    fn marks_are_counted_per_thread() {
+        reset_marks();
+        mark(Mark::Duel);
+        mark(Mark::Duel);
+        std::thread::spawn(|| mark(Mark::AcceptGap)).join().unwrap();
+        let passed: Vec<(Mark, u64)> = hits().into_iter().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(passed, [(Mark::Duel, 2)]);
+        reset_marks();
+        assert!(hits().iter().all(|(_, n)| *n == 0));
+    }
+
+    #[test]
+    #[cfg(not(feature = "marks"))]
+    fn without_the_feature_nothing_is_counted() {
+        mark(Mark::Duel);
+        assert!(hits().is_empty());
+    }
+}

@@ -15,7 +15,7 @@ pub const MAGIC: [u8; 4] = *b"SYNO";
 /// The format of what follows; another one is refused.
 pub const FORMAT: u16 = 1;
 /// Bytes before the hello's frame.
-pub(crate) const PREFIX_BYTES: usize = MAGIC.len() + 2;
+pub const PREFIX_BYTES: usize = MAGIC.len() + 2;
 /// Bytes a hello's frame may have.
 const MAX_HELLO_BYTES: usize = 1 << 10;
 
@@ -59,8 +59,13 @@ impl StreamHello {
         let _ = frame::encode(self, out);
     }
 
-    /// Reads what stands before the hello's frame and gives the length of that frame's body.
-    pub(crate) fn check_prefix(
+    /// Reads what stands before the hello's frame and gives the length of that
+    /// frame's body, which is bounded.
+    ///
+    /// # Errors
+    /// If it is none of Synod's streams, of another format, or too long; the
+    /// code and the reason are what the stream is closed with.
+    pub fn check_prefix(
         prefix: &[u8; PREFIX_BYTES + frame::HEADER_BYTES],
     ) -> Result<usize, (CloseCode, String)> {
         let [m0, m1, m2, m3, f0, f1, l0, l1, l2, l3] = *prefix;
@@ -86,8 +91,11 @@ impl StreamHello {
         Ok(length)
     }
 
-    /// Reads the hello's frame.
-    pub(crate) fn decode(body: &[u8]) -> Result<StreamHello, (CloseCode, String)> {
+    /// Reads the body of the hello's frame.
+    ///
+    /// # Errors
+    /// If it is no hello; the code and the reason are what the stream is closed with.
+    pub fn decode(body: &[u8]) -> Result<StreamHello, (CloseCode, String)> {
         frame::decode(body).map_err(|e: FrameError| (CloseCode::BadHello, e.to_string()))
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{NodeId, Timestamp};
+use synod_probe::{Mark, mark};
 
 /// How far the wall clock may move against the monotonic one between two
 /// checks, beyond the rate error; nanoseconds. Covers slewing and the reading itself.
@@ -46,6 +47,10 @@ pub struct ClockMonitor {
     /// Monotonic and wall time that belonged together at the last check.
     base: Now,
     peers: BTreeMap<NodeId, Reading>,
+    /// How far away the peers' clocks were when this one was trusted again
+    /// without their agreement. Only a change of that is news: otherwise clocks
+    /// that all disagree would quarantine each other for ever.
+    rebased: BTreeMap<NodeId, i128>,
     quarantined: Option<(synod_paxos::Mono, String)>,
 }
 
@@ -56,6 +61,7 @@ impl ClockMonitor {
         ClockMonitor {
             base: now,
             peers: BTreeMap::new(),
+            rebased: BTreeMap::new(),
             quarantined: None,
         }
     }
@@ -75,8 +81,10 @@ impl ClockMonitor {
         let allowed = u128::from(STEP_TOLERANCE_NANOS + passed / RATE_DIVISOR);
         self.base = now;
         if off > allowed {
+            mark(Mark::QuarantinedByJump);
             // Readings taken against the old clock say nothing about the new one.
             self.peers.clear();
+            self.rebased.clear();
             let why = format!(
                 "the wall clock moved by {} ms against the monotonic clock",
                 (moved - i128::from(passed)) / 1_000_000
@@ -85,7 +93,10 @@ impl ClockMonitor {
         }
         let (since, _) = self.quarantined.as_ref()?;
         if now.mono.since(*since) >= QUARANTINE_NANOS {
+            mark(Mark::QuarantineExpired);
             self.quarantined = None;
+            let offsets = self.peers.iter().map(|(node, r)| (*node, r.offset));
+            self.rebased = offsets.collect();
             return Some(ClockVerdict::Usable);
         }
         None
@@ -111,25 +122,30 @@ impl ClockMonitor {
         );
         let fresh = self
             .peers
-            .values()
-            .filter(|r| now.mono.since(r.at) <= READING_NANOS);
-        let (mut agree, mut differ) = (1usize, 0usize);
-        for reading in fresh {
-            if reading.offset.unsigned_abs() <= u128::from(PEER_TOLERANCE_NANOS) {
+            .iter()
+            .filter(|(_, r)| now.mono.since(r.at) <= READING_NANOS);
+        let near = |offset: i128| offset.unsigned_abs() <= u128::from(PEER_TOLERANCE_NANOS);
+        let (mut agree, mut differ, mut news) = (1usize, 0usize, 0usize);
+        for (node, reading) in fresh {
+            if near(reading.offset) {
                 agree += 1;
             } else {
                 differ += 1;
+                let known = self.rebased.get(node);
+                news += usize::from(!known.is_some_and(|known| near(reading.offset - known)));
             }
         }
         // Among those heard of lately, this node included. Two that differ cannot
         // tell which of them is wrong.
-        if differ > agree && self.quarantined.is_none() {
+        if differ > agree && news > 0 && self.quarantined.is_none() {
+            mark(Mark::QuarantinedByPeers);
             return self.enter(
                 now,
                 format!("{differ} other nodes' clocks are over 1 s away"),
             );
         }
         if agree > differ && agree > 1 && self.quarantined.take().is_some() {
+            mark(Mark::QuarantineAgreed);
             return Some(ClockVerdict::Usable);
         }
         None
@@ -180,6 +196,21 @@ mod tests {
         assert_eq!(clock.check(at(2, 90)), Some(ClockVerdict::Quarantined));
         assert_eq!(clock.check(at(3, 91)), None);
         assert_eq!(clock.check(at(8, 96)), Some(ClockVerdict::Usable));
+    }
+
+    #[test]
+    fn clocks_that_all_disagree_do_not_quarantine_each_other_for_ever() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        assert_eq!(clock.compare(at(1, 101), NodeId(2), &says(500)), None);
+        let verdict = clock.compare(at(1, 101), NodeId(3), &says(900));
+        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
+        assert_eq!(clock.check(at(6, 106)), Some(ClockVerdict::Usable));
+        // What was known when it was trusted again is no news.
+        assert_eq!(clock.compare(at(7, 107), NodeId(2), &says(506)), None);
+        assert_eq!(clock.compare(at(7, 107), NodeId(3), &says(906)), None);
+        // A peer that moves is.
+        let verdict = clock.compare(at(8, 108), NodeId(3), &says(950));
+        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use synod_paxos::lease::LeaseRecord;
 use synod_paxos::{
     GroupId, Message, Mono, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp,
 };
+use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::ScanRange;
 use synod_txn::{Caller, Key, PeerMessage, ReadToken, Response, Span, WriteBatch};
 
@@ -237,7 +238,7 @@ impl Outbox {
     /// Ends the collection of log records. Returns what may complete at once:
     /// a barrier with nothing on its way before it.
     pub(crate) fn seal(&mut self) -> Option<Pending> {
-        let current = std::mem::take(&mut self.current);
+        let mut current = std::mem::take(&mut self.current);
         if !self.records.is_empty() {
             self.last_ticket += 1;
             let records = std::mem::take(&mut self.records);
@@ -254,17 +255,22 @@ impl Outbox {
                     });
                 }
             }
+            let early = mutated(Mutation::ReleaseBeforeSync).then(|| Pending {
+                release: std::mem::take(&mut current.release),
+                ..Pending::default()
+            });
             self.pending.push_back(Pending {
                 ticket: self.last_ticket,
                 ..current
             });
-            return None;
+            return early;
         }
         if current == Pending::default() {
             return None;
         }
         match self.pending.back_mut() {
             Some(last) => {
+                mark(Mark::BarrierWaited);
                 last.replicas.extend(current.replicas);
                 last.leases.extend(current.leases);
                 last.release.extend(current.release);

@@ -16,6 +16,7 @@ use synod_paxos::replica::{Cx as PaxosCx, Replica, Urgency};
 use synod_paxos::{
     ClusterVersion, Effect as PaxosEffect, Entry, Mono, NodeId, Round, Slot, SnapshotId, Term,
 };
+use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
     Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Request,
@@ -106,6 +107,8 @@ impl Shard {
             ),
             None => (Slot(0), Group::new(descriptor.id, settings.clone())),
         };
+        let skips = mutated(Mutation::SkipAfterRestart) && applied < durable.decided;
+        let applied = if skips { applied.next() } else { applied };
         // Data older than the log's first entry cannot be brought up to date from
         // the log: the replica votes as a witness until a snapshot arrives (§8).
         let holds_data = applied >= durable.trimmed;
@@ -147,7 +150,8 @@ impl Shard {
             } else {
                 synod_paxos::Timestamp(0)
             },
-            lease: leads && self.replica.lease(&cx).is_some(),
+            lease: leads
+                && (self.replica.lease(&cx).is_some() || mutated(Mutation::ServeAfterLease)),
             version: self.version,
         }
     }
@@ -267,6 +271,7 @@ impl Shard {
         } else if self.replica.term_ballot().is_some()
             && self.waiting.len() < MAX_WAITING_FOR_OFFICE
         {
+            mark(Mark::WaitedForOffice);
             self.waiting.push_back((caller, request));
         } else {
             out.reply(caller, self.not_leader());
@@ -363,7 +368,9 @@ impl Shard {
             PaxosEffect::Decided { .. } => self.apply_decided(now, leases, out),
             PaxosEffect::Deposed { .. } => {
                 self.handing_over = false;
-                self.leave_office(out);
+                if !mutated(Mutation::KeepOffice) {
+                    self.leave_office(out);
+                }
             }
             PaxosEffect::Confirmed { round } => {
                 let later = self.rounds.split_off(&Round(round.0 + 1));
@@ -435,6 +442,7 @@ impl Shard {
             .map_err(|_| ())
             .and_then(|bytes| self.replica.propose(&cx, bytes, urgency).map_err(|_| ()));
         if proposed.is_err() && self.replica.term_ballot().is_some() {
+            mark(Mark::ProposalRefused);
             // The machine above counts on its slot. It cannot have it, so this
             // term ends here rather than wait for an entry that never comes.
             self.step_down(now, leases);
@@ -484,7 +492,11 @@ impl Shard {
     /// holds something else (§8).
     pub(crate) fn checkpoint(&self) -> Option<(Slot, Bytes)> {
         let whole = !self.installing && self.replica.holds_data();
-        whole.then(|| (self.applied, self.group.checkpoint()))
+        let mut slot = self.applied;
+        if mutated(Mutation::ApplyTwiceAfterRestart) {
+            slot = slot.prev();
+        }
+        whole.then(|| (slot, self.group.checkpoint()))
     }
 
     fn take_office(&mut self, now: Now, leases: &NodeLease) {
@@ -492,6 +504,7 @@ impl Shard {
             return;
         }
         if !self.clock_usable {
+            mark(Mark::OfficeDeclined);
             return self.step_down(now, leases);
         }
         let Some(ballot) = self.replica.term_ballot() else {

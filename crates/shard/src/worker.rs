@@ -13,6 +13,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
 use synod_paxos::{Durable, GroupId, Mono, NodeId, Slot};
+use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
 use synod_txn::{Caller, Key, Outcome, PeerMessage, RestoreError};
 
@@ -36,6 +37,8 @@ pub struct Worker {
     dirty: BTreeSet<GroupId>,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
+    /// Counts messages for shards whose leader is not known here.
+    asked: usize,
 }
 
 impl Worker {
@@ -88,6 +91,7 @@ impl Worker {
             outbox: Outbox::default(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
+            asked: 0,
         })
     }
 
@@ -376,6 +380,9 @@ impl Worker {
     }
 
     fn clock_verdict(&mut self, now: Now, verdict: ClockVerdict) {
+        if mutated(Mutation::IgnoreQuarantine) {
+            return;
+        }
         let usable = verdict == ClockVerdict::Usable;
         for (id, shard) in &mut self.shards {
             shard.set_clock_usable(now, &self.leases, usable);
@@ -387,7 +394,8 @@ impl Worker {
     /// A node with a stalled disk (L6) or a clock in quarantine (K2) asks nobody
     /// for support, so it neither keeps leaderships nor wins new ones.
     fn review_health(&mut self, now: Now) {
-        let healthy = self.disk_healthy && self.clock.quarantine().is_none();
+        let disk = self.disk_healthy || mutated(Mutation::RenewOnStalledDisk);
+        let healthy = disk && self.clock.quarantine().is_none();
         self.leases.set_healthy(now.mono, healthy);
         self.lease_step(now);
     }
@@ -424,17 +432,23 @@ impl Worker {
             return;
         }
         if hops >= MAX_HOPS {
+            mark(Mark::HopsExhausted);
             return;
         }
         let local = self.shards.get(&owner).and_then(|s| s.replica.leader());
         let to = local.or_else(|| {
-            // No replica here: any member knows its leader; spread by hops.
+            // Any member knows its leader, but this one or that may be gone for
+            // long: each repetition goes to the next (T9).
+            self.asked = self.asked.wrapping_add(1);
             let members = &self.map.shard(owner)?.configuration.voters;
-            members
-                .get(usize::from(hops) % members.len().max(1))
-                .copied()
+            let others = members.iter().filter(|m| **m != self.me);
+            let at = self.asked % others.clone().count().max(1);
+            others.copied().nth(at)
         });
         if let Some(to) = to.filter(|to| *to != self.me) {
+            if hops > 0 {
+                mark(Mark::MessagePassedOn);
+            }
             // Nobody's locks or answers wait for these (T6); an abort's first
             // Resolve is a recorded one, and locks do wait for that.
             let unhurried = matches!(

@@ -116,6 +116,15 @@ pub struct Intent {
     pub coordinator: u32,
 }
 
+impl Intent {
+    /// Whether both indices name participants: all who look them up rely on it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let count = self.participants.len() as u64;
+        u64::from(self.here) < count && u64::from(self.coordinator) < count
+    }
+}
+
 /// The bytes of a command, as a log entry carries them.
 ///
 /// # Errors
@@ -127,7 +136,13 @@ pub fn encode(command: &Command) -> Result<bytes::Bytes, postcard::Error> {
 /// A command from a log entry.
 ///
 /// # Errors
-/// When the bytes are no command this program knows.
+/// When the bytes are no command this program knows, or an intent whose indices
+/// name no participants.
 pub fn decode(bytes: &[u8]) -> Result<Command, postcard::Error> {
-    postcard::from_bytes(bytes)
+    match postcard::from_bytes(bytes)? {
+        Command::Intent(intent) if !intent.is_sound() => {
+            Err(postcard::Error::DeserializeBadEncoding)
+        }
+        command => Ok(command),
+    }
 }

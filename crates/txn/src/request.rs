@@ -132,7 +132,8 @@ pub enum Response {
         rows: Vec<Row>,
         /// Whether the scan stopped at a bound with keys left: go on after the last row.
         more: bool,
-        /// The leader's wall clock (for ids and priorities taken from the cluster).
+        /// The leader's time for ids and priorities: its wall clock, unless that
+        /// fell behind what the shard has already used.
         now: Timestamp,
     },
     /// To `Commit` (from the coordinator) and `Status`.
@@ -158,7 +159,7 @@ pub enum Response {
     Located {
         /// The leader's term.
         term: Term,
-        /// The leader's wall clock.
+        /// The leader's time for ids and priorities, as in `Read`.
         now: Timestamp,
     },
     /// Refused, nothing was proposed for this request.
@@ -197,4 +198,16 @@ pub enum Refusal {
     Invalid(String),
     /// A timestamp above the granted limit would be needed, or the clock is quarantined.
     Clock,
+    /// The attempt's id has a time this leader lets nobody in with. Nothing was
+    /// done for the attempt here and, until the term ends, nothing will be: to a
+    /// Commit it is a final no (`docs/decisions/0008`). A new attempt takes an
+    /// id within the bounds, at best the time told.
+    AttemptTime {
+        /// The leader's time for ids, within the bounds.
+        now: Timestamp,
+        /// The lowest time of an id, in milliseconds since 1970.
+        least_millis: u64,
+        /// The highest.
+        most_millis: u64,
+    },
 }

@@ -13,10 +13,14 @@ pub const TERM_INCREMENT: u64 = 1_000_000;
 /// replicated state machine (P7): the same in every replica of every version.
 pub const ONE_SHARD_MEMORY: usize = 1 << 17;
 
-/// How far an attempt's id may lie after this shard's own time; milliseconds.
-/// Floors rise with forgotten ids (T7): one from the far future would put
-/// every honest id below them.
+/// How far the id of what commits in one shard may lie after this shard's own
+/// time; milliseconds. Its floor rises with forgotten ids (T7): one from the
+/// far future would put every honest id below it.
 pub const FUTURE_SLACK_MILLIS: u64 = 30_000;
+
+/// The same of any other attempt: as far as clocks of shards may differ, and
+/// still an id does for all of them; milliseconds.
+pub const AHEAD_SLACK_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How long a Commit may wait for locks and votes, whatever it asks for; milliseconds.
 pub const MAX_TIMEOUT_MILLIS: u32 = 120_000;

@@ -6,6 +6,7 @@ use crate::peer::{PeerBody, PeerMessage, Vote};
 use crate::request::{Refusal, Response};
 use crate::types::{Key, Outcome, Participant, Span, Write};
 use std::fmt::{self, Display, Formatter};
+use synod_paxos::Timestamp;
 
 /// A key or value as text; bytes that are no printable ASCII as `\xNN`.
 #[must_use]
@@ -152,6 +153,15 @@ impl Display for Refusal {
             Refusal::WrongShard => write!(f, "wrong shard"),
             Refusal::Invalid(why) => write!(f, "invalid: {why}"),
             Refusal::Clock => write!(f, "no usable clock"),
+            Refusal::AttemptTime {
+                now,
+                least_millis,
+                most_millis,
+            } => {
+                let least = Timestamp(least_millis.saturating_mul(1_000_000));
+                let most = Timestamp(most_millis.saturating_mul(1_000_000));
+                write!(f, "id's time is not within {least} and {most}, take {now}")
+            }
         }
     }
 }
@@ -191,7 +201,7 @@ impl Display for Response {
             Response::Released => write!(f, "released"),
             Response::Pending => write!(f, "pending"),
             Response::Expired => write!(f, "expired: outcome no longer known"),
-            Response::Located { term, .. } => write!(f, "term {}", term.ballot),
+            Response::Located { term, now } => write!(f, "term {} at {now}", term.ballot),
             Response::Refused(refusal) => write!(f, "refused: {refusal}"),
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{ClusterVersion, GroupId, Slot, Term, TermStart, Timestamp};
+use synod_probe::{Mutation, mutated};
 
 /// The format a checkpoint is written in.
 const FORMAT: u8 = 1;
@@ -269,7 +270,7 @@ impl State {
         timestamp: Timestamp,
         writes: Vec<Write>,
     ) -> (Applied, Vec<NewVersion>) {
-        if self.one_shard.get(attempt).is_some() {
+        if self.one_shard.get(attempt).is_some() && !mutated(Mutation::NoCommitDedup) {
             return (Applied::Quiet, Vec::new());
         }
         self.raise(timestamp);
@@ -403,10 +404,14 @@ impl State {
         self.forget_floor = floor_millis;
         let floor = AttemptId(u128::from(floor_millis) << 80);
         let keep = self.records.split_off(&floor);
-        self.records.retain(|_, record| !record.is_done());
+        self.records.retain(|_, record| {
+            let told = mutated(Mutation::ForgetUnacked) && record.outcome.is_some();
+            !record.is_done() && !told
+        });
         self.records.extend(keep);
         let keep = self.resolutions.split_off(&floor);
-        self.resolutions.retain(|_, r| !r.recorded);
+        self.resolutions
+            .retain(|_, r| !r.recorded && !mutated(Mutation::ForgetUnrecorded));
         self.resolutions.extend(keep);
         self.one_shard.forget(floor_millis);
     }
@@ -448,8 +453,13 @@ impl State {
         match encoded.split_first() {
             None => Err(RestoreError::Empty(shard)),
             Some((&FORMAT, rest)) => {
-                let mut state: State = postcard::from_bytes(rest)
-                    .map_err(|source| RestoreError::Damaged { shard, source })?;
+                let damaged = |source| RestoreError::Damaged { shard, source };
+                let (mut state, rest): (State, _) =
+                    postcard::take_from_bytes(rest).map_err(damaged)?;
+                // Indices that name nobody would be found out only when they are used.
+                if !rest.is_empty() || !state.intents.values().all(|intent| intent.is_sound()) {
+                    return Err(damaged(postcard::Error::DeserializeBadEncoding));
+                }
                 state.one_shard.rebuild();
                 Ok(state)
             }

@@ -246,6 +246,9 @@ pub enum AbortReason {
     TooLarge,
     /// The commit's list of participants does not fit what was recorded; not retryable.
     Malformed,
+    /// Its id has a time that a shard refuses. Only clients make this of the
+    /// refusal; no shard votes, records or answers it.
+    Untimely,
 }
 
 /// What a wall clock says: the true time lies in `[earliest, latest]`. In

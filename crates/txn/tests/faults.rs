@@ -138,6 +138,27 @@ fn invalid(out: &Out, word: &str) -> bool {
     )
 }
 
+/// The bounds that an id was refused for.
+fn untimely(out: &Out) -> Option<(u64, u64)> {
+    match &out.responses[..] {
+        [
+            (
+                _,
+                Response::Refused(Refusal::AttemptTime {
+                    now,
+                    least_millis,
+                    most_millis,
+                }),
+            ),
+        ] => {
+            let now = now.0 / 1_000_000;
+            assert!(*least_millis <= now && now <= *most_millis, "{out:?}");
+            Some((*least_millis, *most_millis))
+        }
+        _ => None,
+    }
+}
+
 /// Puts one value and has it decided and in the engine.
 fn put(shard: &mut Shard, now: Mono, attempt: AttemptId, writes: &[(&str, &str)]) -> Out {
     let me = here(shard, writes[0].0);
@@ -234,7 +255,7 @@ fn a_clock_above_the_limit_leaves_room_for_many_commits() {
 }
 
 #[test]
-fn an_attempt_from_the_future_is_refused_and_not_remembered() {
+fn an_attempt_from_the_future_is_refused_and_leaves_no_floor() {
     let now = Mono(0);
     let mut shard = start(GroupSettings {
         ended: 1,
@@ -245,24 +266,28 @@ fn an_attempt_from_the_future_is_refused_and_not_remembered() {
     let me = here(&shard, "a1");
     let request = commit_of(far, vec![me.clone()], 0, &[("a1", "x")]);
     let out = commit(&mut shard, now, 1, request.clone());
-    assert!(invalid(&out, "future"), "{out:?}");
+    assert_eq!(untimely(&out), Some((0, millis + 31_000)), "{out:?}");
     let out = ask(
         &mut shard,
         now,
         2,
-        locked_read(far, 1, &["a1"], LockMode::Shared),
+        locked_read(attempt((1 << 48) - 2, 4), 1, &["a1"], LockMode::Shared),
     );
-    assert!(invalid(&out, "future"), "{out:?}");
+    assert!(untimely(&out).is_some(), "{out:?}");
     let old_term = shard.term();
     shard.retake(now, 0);
     let out = commit(&mut shard, now, 3, request);
-    assert!(invalid(&out, "future"), "{out:?}");
+    assert!(untimely(&out).is_some(), "{out:?}");
     let status = Request::Status {
         attempt: far,
         anchor: key("a1"),
         term: old_term,
     };
-    assert!(invalid(&ask(&mut shard, now, 4, status), "future"));
+    let out = ask(&mut shard, now, 4, status);
+    let [(_, Response::Outcome { outcome, .. })] = &out.responses[..] else {
+        panic!("no outcome: {out:?}");
+    };
+    assert!(matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
     for number in [far, attempt((1 << 48) - 2, 2), attempt((1 << 48) - 2, 3)] {
         let release = Request::Release {
             attempt: number,
@@ -289,6 +314,57 @@ fn an_attempt_from_the_future_is_refused_and_not_remembered() {
         &[("a1", "x")],
     );
     assert!(committed(&out), "{out:?}");
+}
+
+#[test]
+fn a_commit_refused_as_from_the_future_stays_refused_when_its_time_has_come() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let early = attempt(EPOCH / 1_000_000 + 40_000, 1);
+    let me = here(&shard, "a1");
+    let request = commit_of(early, vec![me], 0, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 1, request.clone());
+    assert!(untimely(&out).is_some(), "{out:?}");
+    // The client has tried again under another id; a copy comes late.
+    now = now.plus(60 * SECOND);
+    let out = commit(&mut shard, now, 2, request);
+    let no = Refusal::Aborted(AbortReason::Deadline);
+    assert_eq!(out.responses[0].1, Response::Refused(no));
+    assert!(out.proposed.is_empty());
+}
+
+#[test]
+fn what_was_forgotten_of_one_time_refuses_nobody_of_another() {
+    let mut shard = start(GroupSettings {
+        ended: 2,
+        ..GroupSettings::default()
+    });
+    let millis = EPOCH / 1_000_000;
+    let now = Mono(0);
+    // Clocks were far ahead for a while, and have fallen back.
+    for number in 1..=4 {
+        let release = Request::Release {
+            attempt: attempt(millis + 3_600_000, number),
+            session: None,
+        };
+        ask(&mut shard, now, number, release);
+    }
+    let ahead = attempt(millis + 3_600_000, 5);
+    let read = locked_read(ahead, 1, &["a1"], LockMode::Shared);
+    let out = ask(&mut shard, now, 5, read);
+    assert_eq!(untimely(&out).map(|w| w.0), Some(millis + 3_600_001));
+    let me = here(&shard, "a1");
+    let two = vec![me, other(&shard, key("b1"))];
+    // Neither those with right clocks, nor those that still are ahead for the
+    // sake of another shard, are refused.
+    for (number, millis) in [(6, millis), (7, millis + 3_600_002)] {
+        let request = commit_of(attempt(millis, number), two.clone(), 0, &[("a1", "x")]);
+        let out = commit(&mut shard, now, number, request);
+        assert!(untimely(&out).is_none(), "{out:?}");
+        let read = locked_read(attempt(millis, number + 10), 1, &["a2"], LockMode::Shared);
+        let out = ask(&mut shard, now, number + 10, read);
+        assert!(untimely(&out).is_none(), "{out:?}");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! | `takeover A [keep n]` | another replica of A leads, with n undecided entries |
 //! | `tick ms` | time passes, every timer is served |
 //! | `lease A on/off`, `limit A ms/off`, `confirm A`, `slow A`, `engine A` | the world around a shard |
+//! | `clock A MS` | the wall clock of A's leader is that far off |
+//! | `id t1 MS`, `locate A` | t1's id names that time after the start; which term, and what time for ids? |
 //! | `gone N` | client N (that of tN) is gone; `show A` prints the state |
 //!
 //! Transaction t1 is older than t2, and so on. Times are milliseconds since the start.
@@ -44,6 +46,8 @@ struct Script {
     requests: u64,
     asked: BTreeMap<u64, String>,
     slow: BTreeSet<usize>,
+    /// When transactions began, where not at the start; milliseconds.
+    begun: BTreeMap<u64, i64>,
     out: String,
 }
 
@@ -56,15 +60,10 @@ fn txn_named(name: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no transaction is named {name}"))
 }
 
-fn attempt(txn: u64) -> AttemptId {
-    AttemptId((u128::from(EPOCH / 1_000_000) << 80) | u128::from(txn))
-}
-
-fn priority(txn: u64) -> Priority {
-    Priority {
-        start: Timestamp(txn),
-        first: attempt(txn),
-    }
+/// The id of a transaction that began so many milliseconds after the start.
+fn attempt_at(millis: i64, txn: u64) -> AttemptId {
+    let millis = (EPOCH / 1_000_000).saturating_add_signed(millis);
+    AttemptId((u128::from(millis) << 80) | u128::from(txn))
 }
 
 fn shard_of(key: &[u8]) -> usize {
@@ -96,14 +95,26 @@ impl Script {
             requests: 0,
             asked: BTreeMap::new(),
             slow: BTreeSet::new(),
+            begun: BTreeMap::new(),
             out: String::new(),
+        }
+    }
+
+    fn attempt(&self, txn: u64) -> AttemptId {
+        attempt_at(self.begun.get(&txn).copied().unwrap_or(0), txn)
+    }
+
+    fn priority(&self, txn: u64) -> Priority {
+        Priority {
+            start: Timestamp(txn),
+            first: self.attempt(txn),
         }
     }
 
     fn print(&mut self, line: &str) {
         let mut line = line.to_string();
         for txn in 1..20 {
-            line = line.replace(&attempt(txn).to_string(), &format!("t{txn}"));
+            line = line.replace(&self.attempt(txn).to_string(), &format!("t{txn}"));
         }
         let _ = writeln!(self.out, "  {}", relative(&line));
     }
@@ -228,8 +239,8 @@ impl Script {
             .collect();
         let index = |shard: usize| plan.terms.keys().position(|s| *s == shard).unwrap() as u32;
         let request = CommitRequest {
-            attempt: attempt(txn),
-            priority: priority(txn),
+            attempt: self.attempt(txn),
+            priority: self.priority(txn),
             client: ClientId(txn),
             session: self.sessions.get(&(txn, at)).map(|s| s.1),
             writes: plan
@@ -253,8 +264,8 @@ impl Script {
         let rest = &rest[..rest.len() - usize::from(exclusive)];
         let keys = rest.iter().filter(|_| !scan);
         let request = Request::LockedRead {
-            attempt: attempt(txn),
-            priority: priority(txn),
+            attempt: self.attempt(txn),
+            priority: self.priority(txn),
             client: ClientId(txn),
             session: self.sessions.get(&(txn, at)).copied(),
             keys: keys.map(|k| Key::copy_from_slice(k.as_bytes())).collect(),
@@ -276,7 +287,7 @@ impl Script {
             "scan" => self.locked_read(txn, at, line, rest, true),
             "status" => {
                 let request = Request::Status {
-                    attempt: attempt(txn),
+                    attempt: self.attempt(txn),
                     anchor: self.anchor(txn, at),
                     term: self.plans[&txn].terms[&at],
                 };
@@ -284,7 +295,7 @@ impl Script {
             }
             "validate" => {
                 let request = Request::Validate {
-                    attempt: attempt(txn),
+                    attempt: self.attempt(txn),
                     session: self.sessions[&(txn, at)],
                     keep: rest.first() == Some(&"keep"),
                 };
@@ -292,7 +303,7 @@ impl Script {
             }
             _ => {
                 let request = Request::Release {
-                    attempt: attempt(txn),
+                    attempt: self.attempt(txn),
                     session: self.sessions.get(&(txn, at)).copied(),
                 };
                 self.request(txn, at, line, request);
@@ -369,6 +380,11 @@ impl Script {
                 ));
                 self.take(at, out);
             }
+            "clock" => {
+                let off = words[2].parse::<i64>().expect("milliseconds");
+                self.shards[at].skew = off * 1_000_000;
+            }
+            "locate" => self.request(0, at, "locate", Request::Locate),
             "lease" => self.shards[at].lease = words[2] == "on",
             "limit" => {
                 self.shards[at].limit = number(2).map(|ms| Timestamp(EPOCH + ms * 1_000_000));
@@ -427,6 +443,10 @@ impl Script {
             }
             "read" | "scan" | "status" | "validate" | "release" => self.ask(line, &words),
             "deliver" | "drop" | "dup" => self.network(words[0], &words[1..]),
+            "id" => {
+                let millis = words[2].parse().expect("milliseconds");
+                self.begun.insert(txn_named(words[1]), millis);
+            }
             "tick" => self.tick(words[1].parse().expect("milliseconds")),
             "gone" => {
                 let client = ClientId(words[1].parse().expect("a number"));

@@ -280,6 +280,7 @@ const fn reason(error: &Error) -> &'static str {
             AbortReason::Moved => "moved",
             AbortReason::TooLarge => "too-large",
             AbortReason::Malformed => "malformed",
+            AbortReason::Untimely => "untimely",
         },
         Error::Unknown { .. } => "unknown",
         Error::Timeout { .. } => "timeout",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{AbortReason, Effect, Status};
+use synod_paxos::Timestamp;
 use synod_txn::Request;
 use synod_txn::request::Refusal;
 
@@ -79,6 +80,33 @@ async fn a_wounded_transaction_runs_again_with_its_age() {
     assert_ne!(first, last);
     assert_eq!(age, same_age);
     eventually(|| fake.asked("release").len() >= 3).await;
+}
+
+#[tokio::test]
+async fn an_id_of_another_time_is_taken_anew_from_the_cluster() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    // The cluster's clocks are at the year 2001: those of this machine are ahead.
+    let millis = 1_000_000_000_000;
+    let untimely = Refusal::AttemptTime {
+        now: Timestamp(millis * 1_000_000),
+        least_millis: millis - 500,
+        most_millis: millis + 30_000,
+    };
+    fake.fault("commit", Fault::Refuse(untimely));
+    let receipt = client.put("a", "1").await.unwrap();
+    assert_eq!(receipt.attempts, 2);
+    assert_eq!(fake.value("a").as_deref(), Some("1"));
+    let commits = fake.asked("commit");
+    let of = |request: &Request| match request {
+        Request::Commit(commit) => (commit.attempt, commit.priority),
+        _ => unreachable!(),
+    };
+    let (first, age) = of(&commits[0].1);
+    let (second, same_age) = of(&commits[1].1);
+    assert!(first.millis() > millis + 30_000);
+    assert!((millis..=millis + 30_000).contains(&second.millis()));
+    assert_eq!(age, same_age);
 }
 
 #[tokio::test]

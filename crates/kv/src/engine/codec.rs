@@ -22,6 +22,7 @@
 use super::{EngineError, StoredVersion};
 use bytes::{BufMut, Bytes, BytesMut};
 use synod_paxos::{GroupId, Slot, Timestamp};
+use synod_probe::{Mutation, mutated};
 use synod_txn::{AttemptId, Key, Span, Value, Version};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -44,6 +45,9 @@ pub(super) enum Meta {
 
 fn escape(key: &[u8], out: &mut BytesMut) {
     out.put_u8(DATA);
+    if mutated(Mutation::InterleaveVersions) {
+        return out.put_slice(key);
+    }
     let mut rest = key;
     while let Some(zero) = rest.iter().position(|b| *b == 0) {
         out.put_slice(&rest[..=zero]);
@@ -98,7 +102,7 @@ pub(super) fn split_key(stored: &[u8]) -> Result<(Key, Timestamp), EngineError> 
         .and_then(|rest| rest.strip_suffix(&[0, 0]))
         .ok_or_else(damaged)?;
     let timestamp = Timestamp(!u64::from_be_bytes(*inverted));
-    if !body.contains(&0) {
+    if !body.contains(&0) || mutated(Mutation::InterleaveVersions) {
         return Ok((Key::copy_from_slice(body), timestamp));
     }
     let mut key = BytesMut::with_capacity(body.len());

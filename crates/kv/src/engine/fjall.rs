@@ -10,13 +10,21 @@
 //! (`manual_journal_persist`): our own log replays what is lost. A write may
 //! sleep for 100 ms and more while compaction is behind, which is why only the
 //! engine's thread writes.
+//!
+//! A power cut may leave the journal with holes behind its last sync. It is cut
+//! there before fjall sees it (`synced`), and the log replays the rest.
 
+mod journal;
+mod synced;
+
+use self::synced::{JournalError, Journals};
 use super::EngineError;
 use super::kind;
 use super::store::{Items, Store, View};
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 const KIND: &str = "fjall";
 const NOTE: &str = "synod engine fjall, layout 1";
@@ -32,6 +40,7 @@ const WORKERS: usize = 1;
 pub struct FjallEngine {
     database: Database,
     keyspace: Keyspace,
+    journals: Mutex<Journals>,
 }
 
 impl std::fmt::Debug for FjallEngine {
@@ -48,15 +57,28 @@ fn failed(action: &'static str) -> impl FnOnce(::fjall::Error) -> EngineError {
     }
 }
 
+fn journal_failed(action: &'static str) -> impl FnOnce(JournalError) -> EngineError {
+    move |source| EngineError::Backend {
+        kind: KIND,
+        action,
+        source: Box::new(source),
+    }
+}
+
 impl FjallEngine {
-    /// Opens the engine in the directory `path`, making it if there is none.
+    /// Opens the engine in the directory `path`, making it if there is none. A
+    /// journal that is not whole behind its last sync is cut there.
     ///
     /// # Errors
-    /// When another kind of engine made the directory, or it does not open; the
-    /// node then sets it aside.
+    /// When another kind of engine made the directory, or it does not open, or
+    /// something that was synced is damaged; the node then sets it aside.
     pub fn open(path: &Path) -> Result<FjallEngine, EngineError> {
         kind::check(path, NOTE)?;
-        let database = Database::builder(path.join("fjall"))
+        let directory = path.join("fjall");
+        let journals = Journals::prepare(path, &directory);
+        let journals = journals.map_err(journal_failed("open its journal"))?;
+        let is_noted = journals.is_noted();
+        let database = Database::builder(directory)
             .manual_journal_persist(true)
             .worker_threads(WORKERS)
             .cache_size(CACHE_BYTES)
@@ -67,7 +89,16 @@ impl FjallEngine {
                 KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
             })
             .map_err(failed("open its keyspace"))?;
-        Ok(FjallEngine { database, keyspace })
+        let engine = FjallEngine {
+            database,
+            keyspace,
+            journals: Mutex::new(journals),
+        };
+        if !is_noted {
+            // From here on a crash finds a note.
+            Store::sync(&engine)?;
+        }
+        Ok(engine)
     }
 }
 
@@ -117,9 +148,18 @@ impl Store for FjallEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        self.database
+            .persist(PersistMode::Buffer)
+            .map_err(failed("write its journal"))?;
+        // Before the sync: what is written while it runs may be lost.
+        let written = journals.measure();
+        let written = written.map_err(journal_failed("measure its journal"))?;
         self.database
             .persist(PersistMode::SyncAll)
-            .map_err(failed("sync its journal"))
+            .map_err(failed("sync its journal"))?;
+        let noted = journals.note(written);
+        noted.map_err(journal_failed("note what it synced"))
     }
 
     fn snapshot(&self) -> Result<FjallView, EngineError> {

@@ -248,6 +248,8 @@ impl Disk for MemoryDisk {
         let mut state = lock(&self.state);
         state.step()?;
         state.durable_names = state.names.clone();
+        let State { files, names, .. } = &mut *state;
+        files.retain(|id, _| names.values().any(|named| named == id));
         Ok(())
     }
 

@@ -14,11 +14,16 @@
 //! could happen to end where they begin.
 
 use super::disk::{Disk, DiskFile};
-use super::format::{ALIGN, FIRST, FIRST_BATCH, LAST, NoBatch, Seal, SegmentHeader};
+use super::format::{ALIGN, BatchHeader, FIRST, FIRST_BATCH, LAST, NoBatch, Seal, SegmentHeader};
 use super::segments::{Segment, Segments, io, segment_name};
 use super::writer::{Log, LogOptions, MAX_APPEND_BYTES, salt};
 use super::{LogError, LogRecord, Sequence};
 use std::path::PathBuf;
+use synod_probe::{Mutation, mutated};
+
+/// Segments and batches are counted from 1; no log gets near this, and what
+/// claims to be beyond was never written here, whatever its checksum says.
+const HIGHEST: u64 = 1 << 62;
 
 /// What replay found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -206,6 +211,21 @@ fn header<D: Disk>(
             ),
         });
     }
+    let counts = 1..=HIGHEST;
+    let possible = counts.contains(&header.number) && counts.contains(&header.first);
+    if !possible || header.oldest > header.first {
+        return Err(LogError::Damaged {
+            path,
+            offset: 0,
+            what: format!(
+                "the header says that segment {} begins with batch {} and the log with batch {}, \
+                 which no log ever does",
+                header.number,
+                Sequence(header.first),
+                Sequence(header.oldest)
+            ),
+        });
+    }
     Ok((header, file))
 }
 
@@ -236,6 +256,7 @@ fn find_tail<F: DiskFile>(segment: &Loaded<F>) -> Result<Tail, LogError> {
     let ragged = loop {
         match segment.seal.decode(&segment.bytes, offset) {
             Ok(batch) if batch.header.sequence == next => {
+                believable(segment, offset, batch.header)?;
                 synced = synced.max(batch.header.synced);
                 oldest = oldest.max(batch.header.oldest);
                 starts.push(offset);
@@ -251,7 +272,8 @@ fn find_tail<F: DiskFile>(segment: &Loaded<F>) -> Result<Tail, LogError> {
         let Ok(batch) = segment.seal.decode(&segment.bytes, at) else {
             continue;
         };
-        if batch.header.sequence > next && batch.header.synced >= next {
+        let proven = batch.header.sequence > next && batch.header.synced >= next;
+        if proven && !mutated(Mutation::DamageIsTorn) {
             return Err(LogError::Damaged {
                 path: segment.path.clone(),
                 offset: offset as u64,
@@ -275,6 +297,24 @@ fn find_tail<F: DiskFile>(segment: &Loaded<F>) -> Result<Tail, LogError> {
     })
 }
 
+/// A batch knows nothing of what comes after it. One that says otherwise would
+/// let the log begin behind its own end.
+fn believable<F>(segment: &Loaded<F>, offset: usize, batch: BatchHeader) -> Result<(), LogError> {
+    if batch.oldest <= batch.sequence && batch.synced < batch.sequence {
+        return Ok(());
+    }
+    Err(LogError::Damaged {
+        path: segment.path.clone(),
+        offset: offset as u64,
+        what: format!(
+            "batch {} says that the log begins with {} and is synced up to {}, which no batch does",
+            Sequence(batch.sequence),
+            Sequence(batch.oldest),
+            Sequence(batch.synced)
+        ),
+    })
+}
+
 /// Makes the tail what recovery takes it for. Batches that nothing proves
 /// synced were read back, but a cache may have answered (the process died, not
 /// the machine; or a sync failed and the cache was told it was clean), so they
@@ -289,7 +329,7 @@ fn settle<D: Disk>(disk: &D, segment: &Loaded<D::File>, tail: &Tail) -> Result<(
             .write_at(again, tail.unproven as u64)
             .map_err(io(disk, "write", name))?;
     }
-    if tail.ragged {
+    if tail.ragged && !mutated(Mutation::LeaveTornRest) {
         let zeros = vec![0; segment.bytes.len() - tail.offset];
         segment
             .file

@@ -11,6 +11,9 @@ use super::disk::{Disk, DiskFile};
 use super::format::SegmentHeader;
 use std::collections::VecDeque;
 
+/// Spares are counted from 1; so there is always a next number.
+const HIGHEST_SPARE: u64 = 1 << 62;
+
 /// A segment in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
@@ -79,9 +82,18 @@ impl<D: Disk> Segments<D> {
             next_spare: 1,
         };
         for name in names {
-            if let Some(number) = spare_number(&name) {
+            let Some(number) = spare_number(&name) else {
+                continue;
+            };
+            if number < HIGHEST_SPARE {
                 segments.next_spare = segments.next_spare.max(number + 1);
                 segments.keep_or_remove(name)?;
+            } else {
+                // No log ever made so many. Its contents mean nothing anyway.
+                segments
+                    .disk
+                    .remove(&name)
+                    .map_err(io(&segments.disk, "remove", &name))?;
             }
         }
         Ok((segments, numbers))

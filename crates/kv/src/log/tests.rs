@@ -1,5 +1,7 @@
 //! The log over a disk that loses, tears, fails and lies.
 
+mod numbers;
+
 use super::*;
 use bytes::Bytes;
 use std::sync::mpsc::{Receiver, channel};

@@ -6,6 +6,7 @@ use super::format::{
 };
 use super::segments::{Segments, io, segment_name};
 use super::{LogError, LogRecord, Recovery, Sequence};
+use synod_probe::{Mutation, mutated};
 
 /// Bytes of records in one append, at most.
 pub const MAX_APPEND_BYTES: usize = 1 << 30;
@@ -221,9 +222,11 @@ impl<D: Disk> Log<D> {
     fn flush_and_sync(&mut self) -> Result<(), LogError> {
         self.flush()?;
         if self.synced + 1 < self.next {
-            self.file
-                .sync()
-                .map_err(io(&self.segments.disk, "sync", &self.name))?;
+            if !mutated(Mutation::SyncNothing) {
+                self.file
+                    .sync()
+                    .map_err(io(&self.segments.disk, "sync", &self.name))?;
+            }
             self.synced = self.next - 1;
         }
         Ok(())
@@ -271,7 +274,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn free_trimmed(&mut self) -> Result<(), LogError> {
-        if self.announced.is_some_and(|at| at <= self.synced) {
+        let early = mutated(Mutation::FreeSegmentsEarly);
+        if self.announced.is_some_and(|at| at <= self.synced || early) {
             self.announced = None;
             self.segments.recycle(self.oldest)?;
         }

@@ -10,6 +10,7 @@ use crate::lane::EngineWork;
 use crate::log::LogRecord;
 use std::collections::VecDeque;
 use synod_paxos::{GroupId, Slot};
+use synod_probe::{Mutation, mutated};
 use synod_shard::Input;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -113,7 +114,9 @@ impl Machine {
                 return;
             };
             self.upkeep.checkpointing = Checkpointing::Engine;
-            self.flush_applies(lanes);
+            if !mutated(Mutation::StateBeforeVersions) {
+                self.flush_applies(lanes);
+            }
             lanes.submit_engine(EngineWork::Checkpoint { states });
         }
     }

@@ -5,6 +5,7 @@ use super::settings::LeaseSettings;
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Support that this node holds from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,12 @@ impl Holder {
         }
         self.measure(now, from, &support);
         let lease = support.lease_nanos.min(settings.longest());
-        let until = support.sent.plus(settings.shortened(lease));
+        let from_when = if mutated(Mutation::CountFromReceipt) {
+            now
+        } else {
+            support.sent
+        };
+        let until = from_when.plus(settings.shortened(lease));
         let fresh = Held {
             epoch: support.epoch,
             until,
@@ -123,9 +129,15 @@ impl Holder {
         };
         let before = (known.live, known.held.epoch, known.held.limit);
         match order(support.epoch).cmp(&order(known.held.epoch)) {
-            std::cmp::Ordering::Less => return Err(LeaseIgnored::OlderEpoch),
+            std::cmp::Ordering::Less => {
+                mark(Mark::SupportOlder);
+                return Err(LeaseIgnored::OlderEpoch);
+            }
             // Overtaken and repeated Supports of one epoch only add up.
             std::cmp::Ordering::Equal => {
+                if !known.live && until > now {
+                    mark(Mark::HeldAgain);
+                }
                 known.held.until = known.held.until.max(until);
                 known.held.limit = known.held.limit.max(support.limit);
             }

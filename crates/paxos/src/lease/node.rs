@@ -1,5 +1,7 @@
 //! The machine of one node: both sides, the timer, and the views.
 
+mod views;
+
 use super::holder::{Held, Holder, PeerWall, Support};
 use super::message::{LeaseMessage, LeaseRecord};
 use super::settings::LeaseSettings;
@@ -7,6 +9,7 @@ use super::supporter::{Moment, Renew, Supporter};
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use synod_probe::{Mutation, mutated};
 
 /// What a [`NodeLease`] wants done, in this order.
 ///
@@ -73,6 +76,8 @@ pub struct NodeLease {
     peers: BTreeSet<NodeId>,
     holder: Holder,
     supporter: Supporter,
+    /// When [`NodeLease::handle_timeout`] is due; asked far more often than it changes.
+    next: Option<Mono>,
     /// Promises nobody anything before this, if set (L5).
     abstains_until: Option<Mono>,
     next_renew: Mono,
@@ -99,16 +104,23 @@ impl NodeLease {
         now: Mono,
     ) -> NodeLease {
         let first_start = incarnation <= Incarnation(1) && records.is_empty();
-        let supporter = Supporter::new(incarnation, records);
+        let abstains = !first_start && !mutated(Mutation::SkipAbstention);
+        let named = if mutated(Mutation::ReuseEpoch) {
+            Incarnation(1)
+        } else {
+            incarnation
+        };
+        let supporter = Supporter::new(named, records);
         let longest = settings.longest().max(supporter.longest_durable());
-        NodeLease {
+        let mut lease = NodeLease {
             settings,
             me,
             incarnation,
             peers: peers.into_iter().chain([me]).collect(),
             holder: Holder::new(now),
             supporter,
-            abstains_until: (!first_start).then(|| now.plus(settings.stretched(longest))),
+            next: None,
+            abstains_until: abstains.then(|| now.plus(settings.stretched(longest))),
             next_renew: now,
             latest: now,
             healthy: true,
@@ -116,7 +128,9 @@ impl NodeLease {
             changed: true,
             effects: Vec::new(),
             ignored: BTreeMap::new(),
-        }
+        };
+        lease.plan_timeout();
+        lease
     }
 
     /// Replaces the peers; this node is always one of its own. Support already
@@ -132,6 +146,7 @@ impl NodeLease {
         self.peers = peers;
         let lost = self.holder.retain(|node| self.peers.contains(&node));
         self.changed |= lost;
+        self.plan_timeout();
     }
 
     /// Tells the highest timestamp that any group on this node has replicated:
@@ -160,6 +175,7 @@ impl NodeLease {
             Ok(changed) => self.changed |= changed,
             Err(reason) => *self.ignored.entry(reason).or_default() += 1,
         }
+        self.plan_timeout();
     }
 
     fn dispatch(
@@ -235,15 +251,21 @@ impl NodeLease {
     pub fn handle_persisted(&mut self, now: Mono, seq: u64) {
         self.advance(now);
         self.supporter.record_durable(seq, &mut self.effects);
+        self.plan_timeout();
     }
 
     /// Time has come to [`NodeLease::next_timeout`] (or to any other instant).
     pub fn handle_timeout(&mut self, now: Mono, wall: (Timestamp, Timestamp)) {
         let now = self.advance(now);
-        if !self.healthy || now < self.next_renew {
-            return;
+        if self.healthy && now >= self.next_renew {
+            self.next_renew = now.plus(self.settings.renew_period());
+            self.renew(now, wall);
         }
-        self.next_renew = now.plus(self.settings.renew_period());
+        self.plan_timeout();
+    }
+
+    /// Asks everybody for support.
+    fn renew(&mut self, now: Mono, wall: (Timestamp, Timestamp)) {
         let (earliest, latest) = wall;
         let want = latest
             .plus(self.settings.limit_ahead())
@@ -266,8 +288,12 @@ impl NodeLease {
     /// before a time at which it was just called.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
+        self.next
+    }
+
+    fn plan_timeout(&mut self) {
         let renew = self.healthy.then_some(self.next_renew);
-        [
+        self.next = [
             renew,
             self.abstains_until,
             self.holder.next_timeout(),
@@ -275,7 +301,7 @@ impl NodeLease {
         ]
         .into_iter()
         .flatten()
-        .min()
+        .min();
     }
 
     /// Everything to be done since last asked, in order.
@@ -302,6 +328,7 @@ impl NodeLease {
         if healthy {
             self.next_renew = now;
         }
+        self.plan_timeout();
     }
 
     /// The support that this node gives `node` (itself included) at `now`.

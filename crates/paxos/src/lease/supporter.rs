@@ -1,5 +1,7 @@
 //! The supporter's side: what this node has promised others.
 
+mod views;
+
 use super::LeaseIgnored;
 use super::message::{LeaseMessage, LeaseRecord};
 use super::node::LeaseEffect;
@@ -7,6 +9,7 @@ use super::settings::LeaseSettings;
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// One Renew, addressed to this incarnation or to an earlier or unknown one.
 #[derive(Clone, Copy, Debug)]
@@ -141,13 +144,17 @@ impl Supporter {
                 // Overtaken: the one that overtook it was answered. Repeated ones
                 // would only keep up support that nobody asked for lately.
                 if renew.sent <= given.newest {
+                    mark(Mark::RenewOvertaken);
                     return Err(LeaseIgnored::OlderRenew);
                 }
                 given.newest = renew.sent;
-                if now < given.until {
+                if now < given.until || mutated(Mutation::ReviveSupport) {
                     given.until = given.until.max(until);
                     return Ok((given.epoch, false));
                 }
+                mark(Mark::EpochLapsed);
+            } else {
+                mark(Mark::HolderRestarted);
             }
         }
         self.counter += 1;
@@ -188,6 +195,7 @@ impl Supporter {
             latest: at.wall.1,
         };
         if let Some(pending) = &mut granted.pending {
+            mark(Mark::SupportRode);
             let limit = granted.durable.max(pending.record.limit);
             pending.riding = Some(support(limit));
             return;
@@ -197,7 +205,15 @@ impl Supporter {
             .1
             .plus(settings.max_offset_nanos)
             .max(at.replicated.plus(settings.logical_increment_nanos));
-        let limit = granted.durable.max(renew.want.min(ceiling));
+        if renew.want > ceiling {
+            mark(Mark::LimitCapped);
+        }
+        let capped = if mutated(Mutation::GrantAnyLimit) {
+            renew.want
+        } else {
+            renew.want.min(ceiling)
+        };
+        let limit = granted.durable.max(capped);
         if limit <= granted.durable && lease_nanos <= self.longest_durable {
             let message = support(limit);
             effects.push(LeaseEffect::Send { to: from, message });
@@ -214,9 +230,14 @@ impl Supporter {
             record,
             riding: None,
         });
+        let mut release = vec![(from, support(limit))];
+        if mutated(Mutation::LimitBeforeDurable) {
+            let early = release.drain(..);
+            effects.extend(early.map(|(to, message)| LeaseEffect::Send { to, message }));
+        }
         effects.push(LeaseEffect::Persist {
             record,
-            release: vec![(from, support(limit))],
+            release,
             seq: self.last_seq,
         });
     }

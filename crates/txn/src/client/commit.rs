@@ -6,6 +6,7 @@
 //!
 //! - refuses it in the named term (it remembers the no), or
 //! - refuses it in a later term without knowing it (`WrongTerm`, last word), or
+//! - refuses the time in its id (no copy of it is ever let in), or
 //! - refuses what breaks a bound (every copy would be refused the same way), or
 //! - was never sent a copy that could have been handled, and none will be sent.
 //!
@@ -411,6 +412,7 @@ fn final_no(refusal: &Refusal) -> Option<Result<AbortReason, String>> {
         Refusal::WrongTerm {
             last_word: true, ..
         } => Some(Ok(AbortReason::TermEnded)),
+        Refusal::AttemptTime { .. } => Some(Ok(AbortReason::Untimely)),
         Refusal::Invalid(what) => Some(Err(what.clone())),
         Refusal::WrongTerm { .. }
         | Refusal::NotLeader { .. }

@@ -91,5 +91,6 @@ pub fn describe(reason: AbortReason) -> &'static str {
         AbortReason::Moved => "one of its keys moved to another shard",
         AbortReason::TooLarge => "its writes break a bound; make it smaller",
         AbortReason::Malformed => "its commit was malformed; report this",
+        AbortReason::Untimely => "the time in its id was not the cluster's",
     }
 }

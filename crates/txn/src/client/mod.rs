@@ -29,6 +29,6 @@ mod tests;
 
 pub use error::{TransactionError, describe};
 pub use read::{MAX_GET_KEYS, Page};
-pub use retry::{Retry, RetrySettings, attempt_id, is_retryable};
+pub use retry::{IdWindow, Retry, RetrySettings, attempt_id, is_retryable};
 pub use routes::{Route, Routes};
 pub use transaction::{Begin, Committed, Done, Outgoing, Reply, Transaction};

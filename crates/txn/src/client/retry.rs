@@ -4,6 +4,8 @@ use crate::types::{AbortReason, AttemptId, Priority};
 use serde::{Deserialize, Serialize};
 use synod_paxos::Timestamp;
 
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
 /// Whether a new attempt may succeed after an abort for this reason.
 #[must_use]
 pub const fn is_retryable(reason: AbortReason) -> bool {
@@ -13,7 +15,8 @@ pub const fn is_retryable(reason: AbortReason) -> bool {
         | AbortReason::TermEnded
         | AbortReason::Deadline
         | AbortReason::NeverStaged
-        | AbortReason::Moved => true,
+        | AbortReason::Moved
+        | AbortReason::Untimely => true,
         AbortReason::RolledBack | AbortReason::TooLarge | AbortReason::Malformed => false,
     }
 }
@@ -25,6 +28,39 @@ pub const fn attempt_id(now: Timestamp, random: u128) -> AttemptId {
     let high = (random >> 64) & 0xfff;
     let low = random & 0x3fff_ffff_ffff_ffff;
     AttemptId((millis << 80) | (7 << 76) | (high << 64) | (2 << 62) | low)
+}
+
+/// The times that a shard takes an attempt's id with, as it refused one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdWindow {
+    /// The lowest, in milliseconds since 1970.
+    pub least_millis: u64,
+    /// The highest.
+    pub most_millis: u64,
+}
+
+impl IdWindow {
+    /// What fits both; the newer one where nothing does.
+    fn and(self, newer: IdWindow) -> IdWindow {
+        let both = IdWindow {
+            least_millis: self.least_millis.max(newer.least_millis),
+            most_millis: self.most_millis.min(newer.most_millis),
+        };
+        if both.least_millis <= both.most_millis {
+            both
+        } else {
+            newer
+        }
+    }
+
+    /// The time within that is nearest to `time`.
+    fn nearest(self, time: Timestamp) -> Timestamp {
+        let of_millis = |millis: u64| Timestamp(millis.saturating_mul(NANOS_PER_MILLI));
+        if time.0 / NANOS_PER_MILLI > self.most_millis {
+            return of_millis(self.most_millis);
+        }
+        time.max(of_millis(self.least_millis))
+    }
 }
 
 /// Bounds of the back-off between attempts.
@@ -57,6 +93,8 @@ pub struct Retry {
     priority: Option<Priority>,
     attempts: u32,
     random: u64,
+    /// What its shards said of ids' times.
+    window: Option<IdWindow>,
 }
 
 impl Retry {
@@ -68,6 +106,7 @@ impl Retry {
             priority: None,
             attempts: 0,
             random: seed,
+            window: None,
         }
     }
 
@@ -85,8 +124,15 @@ impl Retry {
         self.attempts
     }
 
+    /// An attempt was refused for the time in its id: the next ones take
+    /// theirs from within what all its shards said.
+    pub fn within(&mut self, window: IdWindow) {
+        self.window = Some(self.window.map_or(window, |known| known.and(window)));
+    }
+
     /// Id and age of the next attempt, from the cluster's time and random bits.
     pub fn next_attempt(&mut self, now: Timestamp, random: u128) -> (AttemptId, Priority) {
+        let now = self.window.map_or(now, |window| window.nearest(now));
         let attempt = attempt_id(now, random);
         self.attempts += 1;
         let priority = *self.priority.get_or_insert(Priority {

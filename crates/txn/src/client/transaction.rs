@@ -3,7 +3,7 @@
 use crate::client::buffer::Buffer;
 use crate::client::commit::{CommitStep, Plan};
 use crate::client::read::{GetStep, ScanStep};
-use crate::client::{Routes, TransactionError};
+use crate::client::{IdWindow, Routes, TransactionError};
 use crate::request::{LockMode, Refusal, Request, Response};
 use crate::types::{
     AbortReason, AttemptId, ClientId, Key, Participant, Priority, SessionId, Span, Value,
@@ -134,6 +134,8 @@ pub struct Transaction {
     ended_by: Option<TransactionError>,
     /// Whom to ask for the outcome, once a commit was sent.
     pub(super) coordinator: Option<Participant>,
+    /// What a shard that refused the time in its id takes instead.
+    window: Option<IdWindow>,
     next_token: u64,
 }
 
@@ -152,6 +154,7 @@ impl Transaction {
             read_bytes: 0,
             ended_by: None,
             coordinator: None,
+            window: None,
             next_token: 0,
         }
     }
@@ -184,6 +187,13 @@ impl Transaction {
     #[must_use]
     pub const fn coordinator(&self) -> Option<&Participant> {
         self.coordinator.as_ref()
+    }
+
+    /// Where a shard refused the time in its id: what it takes instead. For
+    /// [`Retry::within`](crate::client::Retry::within).
+    #[must_use]
+    pub const fn window(&self) -> Option<IdWindow> {
+        self.window
     }
 
     /// The requests to deliver; empty when there is nothing new.
@@ -253,6 +263,17 @@ impl Transaction {
         let Some(awaited) = self.awaited.remove(&token) else {
             return;
         };
+        if let Reply::Answer(Response::Refused(Refusal::AttemptTime {
+            least_millis,
+            most_millis,
+            ..
+        })) = reply
+        {
+            self.window = Some(IdWindow {
+                least_millis,
+                most_millis,
+            });
+        }
         match awaited {
             Awaited::Get { shard, indexes } => self.handle_get(shard, &indexes, reply),
             Awaited::Scan { shard, asked } => self.handle_scan(routes, shard, &asked, reply),
@@ -349,6 +370,7 @@ impl Transaction {
             Refusal::Aborted(reason) => self.aborted(reason),
             Refusal::WrongTerm { .. } => self.aborted(AbortReason::TermEnded),
             Refusal::WrongShard => self.aborted(AbortReason::Moved),
+            Refusal::AttemptTime { .. } => self.aborted(AbortReason::Untimely),
             Refusal::Invalid(what) => TransactionError::Invalid(format!("{shard}: {what}")),
             Refusal::NotLeader { .. } | Refusal::Overloaded { .. } | Refusal::Clock => {
                 TransactionError::Unreachable { shard }

@@ -1,30 +1,12 @@
-//! Bounds that depend on what this shard holds and knows: how far an attempt's
-//! time may lie ahead, and what fits into one entry.
+//! Bounds that depend on what this shard holds: what fits into one entry.
 
 use super::office::Progress;
-use super::{Cx, Group, checks};
+use super::{Group, checks};
 use crate::locks::{Wants, span_weight};
-use crate::settings::{ENTRY_SLACK, FUTURE_SLACK_MILLIS};
+use crate::settings::ENTRY_SLACK;
 use crate::types::{AttemptId, Participant, Span, Write};
 
 impl Group {
-    /// Refuses an attempt from the future, before anything of it is remembered.
-    /// Its own time is the highest of its clock, its `last`, and the limit that
-    /// a majority granted: one slow clock must not refuse everybody.
-    pub(super) fn check_future(&self, cx: &Cx, attempt: AttemptId) -> Result<(), String> {
-        let now = cx.clock.latest.max(self.last()).max(cx.limit);
-        let now_millis = now.0 / 1_000_000;
-        if attempt.millis() <= now_millis.saturating_add(FUTURE_SLACK_MILLIS) {
-            return Ok(());
-        }
-        let ahead = (attempt.millis() - now_millis) / 1_000;
-        Err(format!(
-            "the transaction's id lies {ahead} s in the future; take its time from the cluster \
-             (at most {} s may lie between)",
-            FUTURE_SLACK_MILLIS / 1_000
-        ))
-    }
-
     /// Refuses a read with which the attempt would hold more than fits into an Intent.
     pub(super) fn check_held(&self, attempt: AttemptId, wants: &Wants) -> Result<(), String> {
         let held = self.office.as_deref().map_or(0, |o| o.locks.bytes(attempt));

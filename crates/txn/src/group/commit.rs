@@ -12,9 +12,20 @@ use crate::locks::{Stage, Verdict, Wants};
 use crate::peer::{PeerBody, Vote};
 use crate::request::{CommitRequest, LockMode, Refusal, Response};
 use crate::settings::{MAX_TIMEOUT_MILLIS, TERM_INCREMENT};
-use crate::types::{AbortReason, AttemptId, Caller, Outcome};
+use crate::types::{AbortReason, AttemptId, Caller, Outcome, Priority};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::Timestamp;
+use synod_probe::{Mark, Mutation, mark, mutated};
+
+/// Why a Commit is not let in.
+enum Unfit {
+    /// A final no.
+    No(AbortReason),
+    /// A final no, for the time in its id.
+    Untimely,
+    /// It may have been met and forgotten: nothing can be said.
+    Forgotten,
+}
 
 impl Group {
     pub(super) fn handle_commit(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {
@@ -28,13 +39,16 @@ impl Group {
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }
         let attempt = request.attempt;
-        if self.answer_again(from, &request) {
+        let one_shard = request.participants.len() == 1;
+        let ahead = self.is_ahead(cx, attempt, one_shard);
+        if self.answer_again(from, &request, ahead) {
             return;
         }
-        if let Err(why) = self.check_future(cx, attempt) {
-            return self.refuse(from, Refusal::Invalid(why));
+        if ahead {
+            return self.refuse_untimely(cx, from, &request);
         }
-        if named < current {
+        if named < current && !mutated(Mutation::AcceptOtherTerm) {
+            mark(Mark::EarlierTerm);
             let last_word = attempt.millis() >= self.floor_of(&request);
             let refusal = Refusal::WrongTerm { current, last_word };
             if !last_word {
@@ -42,17 +56,19 @@ impl Group {
             }
             return self.turn_down(from, &request, AbortReason::TermEnded, refusal);
         }
-        if let Err(reason) = self.admit(&request) {
-            return match reason {
-                Some(reason) => {
-                    let refusal = Refusal::Aborted(reason);
-                    self.turn_down(from, &request, reason, refusal);
-                }
-                // It may be a copy of a Commit that was forgotten (T7), or is of a
-                // client whose clock is far behind: neither committed nor
-                // aborted can be said, and the client asks for the status.
-                None => self.refuse(from, Refusal::NotLeader { hint: None }),
-            };
+        match self.admit(&request) {
+            Ok(()) => {}
+            Err(Unfit::No(reason)) => {
+                let refusal = Refusal::Aborted(reason);
+                return self.turn_down(from, &request, reason, refusal);
+            }
+            Err(Unfit::Untimely) => return self.refuse_untimely(cx, from, &request),
+            // It may be a copy of a Commit that was forgotten (T7): neither
+            // committed nor aborted can be said, and the client asks for the status.
+            Err(Unfit::Forgotten) => {
+                mark(Mark::BelowFloor);
+                return self.refuse(from, Refusal::NotLeader { hint: None });
+            }
         }
         let busy = self
             .office
@@ -65,9 +81,12 @@ impl Group {
     }
 
     /// Answers a Commit that was met before, from state (T1, T7).
-    fn answer_again(&mut self, from: Caller, request: &CommitRequest) -> bool {
+    fn answer_again(&mut self, from: Caller, request: &CommitRequest, ahead: bool) -> bool {
         let attempt = request.attempt;
-        if let Some(timestamp) = self.state.one_shard.get(attempt) {
+        if let Some(timestamp) = self.state.one_shard.get(attempt)
+            && !mutated(Mutation::NoCommitDedup)
+        {
+            mark(Mark::AgainOneShard);
             self.answer_outcome(from, Outcome::Committed(timestamp), 0);
             return true;
         }
@@ -75,6 +94,7 @@ impl Group {
             return true;
         };
         if let Some(coordination) = office.coordinations.get_mut(&attempt) {
+            mark(Mark::AgainCoordinated);
             match coordination.phase {
                 Phase::Voting | Phase::Aborting(_) => coordination.callers.push(from),
                 Phase::Committing(at) => self.answer_outcome(from, Outcome::Committed(at), 0),
@@ -83,6 +103,7 @@ impl Group {
             return true;
         }
         if let Some(record) = self.state.records.get(&attempt) {
+            mark(Mark::AgainRecorded);
             match record.outcome {
                 Some(outcome) => self.answer_outcome(from, outcome, 0),
                 None => self.refuse(from, Refusal::NotLeader { hint: None }),
@@ -92,18 +113,23 @@ impl Group {
         if let Some(active) = office.active.get_mut(&attempt) {
             match &mut active.progress {
                 Progress::Running => return false,
-                Progress::Queued(queued) => queued.callers.push(from),
+                Progress::Queued(queued) => {
+                    mark(Mark::AgainActive);
+                    queued.callers.push(from);
+                }
                 Progress::OneShard(callers) => callers.push(from),
                 Progress::Intent(_) => self.respond(from, Response::Voting),
             }
             return true;
         }
         if self.state.intents.contains_key(&attempt) {
+            mark(Mark::AgainIntent);
             self.respond(from, Response::Voting);
             self.send_vote(attempt);
             return true;
         }
         if self.state.resolutions.contains_key(&attempt) {
+            mark(Mark::AgainResolved);
             self.respond(from, Response::Voting);
             return true;
         }
@@ -119,45 +145,80 @@ impl Group {
         let old = attempt.millis() < self.floor_of(request);
         let ended =
             ended.filter(|no| !old || (request.session.is_some() && request.session == no.session));
+        let ended = ended.filter(|no| {
+            no.reason != AbortReason::SessionEnded || !mutated(Mutation::IgnoreEndedSession)
+        });
+        // While it lies too far ahead, nothing becomes an entry for it.
+        let ended = ended.filter(|_| !ahead);
         if let Some(No { reason, .. }) = ended {
+            mark(Mark::AgainAfterNo);
             self.turn_down(from, request, reason, Refusal::Aborted(reason));
         }
         ended.is_some()
     }
 
-    /// Whether the Commit's session, floors and early votes allow it. A reason
-    /// is a final no; none means that nothing can be said.
-    fn admit(&mut self, request: &CommitRequest) -> Result<(), Option<AbortReason>> {
+    /// Whether the Commit's session, floors and early votes allow it.
+    fn admit(&mut self, request: &CommitRequest) -> Result<(), Unfit> {
         let attempt = request.attempt;
         let below = attempt.millis() < self.floor_of(request);
         let forgotten = attempt.millis() < self.state.forget_floor;
+        let never = self.was_never_let_in(request);
         let Some(office) = self.office.as_deref_mut() else {
-            return Err(None);
+            return Err(Unfit::Forgotten);
         };
         let live = office.active.get(&attempt).and_then(|a| a.session);
+        let named = request.participants[request.here as usize].term;
+        let let_in = mutated(Mutation::IgnoreEndedSession)
+            || mutated(Mutation::AcceptOtherTerm) && named < office.term;
         if request.session.is_some() && request.session == live {
             // A live session proves that no Commit of it was met; yet once
             // outcomes of its age are forgotten, nobody could be told its end.
             if forgotten {
-                return Err(Some(AbortReason::Deadline));
+                return Err(Unfit::No(AbortReason::Deadline));
             }
-        } else if below || attempt.millis() < office.nos.floor_millis() {
+        } else if never {
+            return Err(Unfit::Untimely);
+        } else if below || office.nos.may_have_forgotten(attempt) {
             // The attempt may have been met and forgotten, even if a session is
             // open: a late read may have opened it afterwards.
-            return Err(None);
-        } else if request.session.is_some() {
-            return Err(Some(AbortReason::SessionEnded));
+            return Err(Unfit::Forgotten);
+        } else if request.session.is_some() && !let_in {
+            mark(Mark::SessionEnded);
+            return Err(Unfit::No(AbortReason::SessionEnded));
         }
         let no = office.early.no(attempt, &request.participants);
         match no {
-            Some(reason) if request.here == request.coordinator => Err(Some(reason)),
+            Some(reason) if request.here == request.coordinator => {
+                mark(Mark::EarlyNo);
+                Err(Unfit::No(reason))
+            }
             _ => Ok(()),
         }
     }
 
+    /// Whether no copy of this Commit can have been let in: it names this term,
+    /// rests on no session, and lies below a floor that the term began with.
+    fn was_never_let_in(&self, request: &CommitRequest) -> bool {
+        let attempt = request.attempt;
+        let Some(office) = self.office.as_deref() else {
+            return false;
+        };
+        let floor = if request.participants.len() == 1 {
+            office.start.unknown_below
+        } else {
+            office.start.forget_floor
+        };
+        let named = request.participants[request.here as usize].term;
+        request.session.is_none()
+            && named == office.term
+            && attempt.millis() < floor.min(self.floor_of(request))
+    }
+
     /// Below this millisecond, a Commit that is not known may have been forgotten.
     fn floor_of(&self, request: &CommitRequest) -> u64 {
-        if request.participants.len() == 1 {
+        if mutated(Mutation::IgnoreForgetFloor) {
+            0
+        } else if request.participants.len() == 1 {
             self.state.unknown_below()
         } else {
             self.state.forget_floor
@@ -230,7 +291,7 @@ impl Group {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
-        let priority = request.priority;
+        let priority = arrival_or(request.priority, cx, attempt);
         let active = office.active.entry(attempt).or_insert_with(|| Active {
             priority,
             client: None,
@@ -250,6 +311,7 @@ impl Group {
         match office.locks.lock(waiter, age, wants) {
             Verdict::Granted => self.commit_granted(cx, attempt),
             Verdict::Blocked(wounds) => {
+                mark(Mark::CommitQueued);
                 office.timers.arm(deadline, Timer::Deadline(attempt));
                 self.waiting.insert(waiter, Waiting::Commit(attempt));
                 self.wound_all(cx, age, &wounds);
@@ -299,10 +361,16 @@ impl Group {
             let highest = Timestamp(bound.0.saturating_sub(TERM_INCREMENT));
             let mut wall = cx.clock.latest;
             if wall > bound {
+                mark(Mark::ClockAboveLimit);
                 wall = highest;
             }
-            let timestamp = wall.max(office.last.plus(1));
+            let mut timestamp = wall;
+            if wall <= office.last && !mutated(Mutation::TimestampNotAboveLast) {
+                mark(Mark::LastAboveClock);
+                timestamp = office.last.plus(1);
+            }
             if timestamp > bound {
+                mark(Mark::LimitReached);
                 return;
             }
             office.parked.pop_front();
@@ -343,6 +411,7 @@ impl Group {
             office.locks.cancel(*id);
         }
         for id in late {
+            mark(Mark::ReadsOvertaken);
             if let Some(caller) = self.waiting.remove(&id).and_then(|w| w.caller()) {
                 self.refuse(caller, Refusal::Aborted(AbortReason::SessionEnded));
             }
@@ -392,13 +461,17 @@ impl Group {
             office.timers.arm(deadline, Timer::Deadline(attempt));
             let poll = cx.now.plus(self.settings.poll_nanos());
             office.timers.arm(poll, Timer::Coordinator(attempt));
+            let mut yes = BTreeMap::new();
+            if mutated(Mutation::AnswerBeforeStaged) {
+                yes.insert(request.here as usize, timestamp);
+            }
             let coordination = Coordination {
                 own: true,
                 staged: false,
                 priority: request.priority,
                 participants: request.participants.clone(),
                 anchor: anchor.clone(),
-                yes: BTreeMap::new(),
+                yes,
                 acked: BTreeSet::new(),
                 callers,
                 phase: Phase::Voting,
@@ -408,6 +481,13 @@ impl Group {
         } else {
             for caller in callers {
                 self.respond(caller, Response::Voting);
+            }
+            if mutated(Mutation::VoteBeforeDecided) {
+                let body = PeerBody::Vote {
+                    vote: Vote::Yes(timestamp),
+                    term: request.participants[request.here as usize].term,
+                };
+                self.tell(&coordinator, &anchor, attempt, body);
             }
         }
         self.set_progress(
@@ -467,4 +547,15 @@ impl Group {
     pub(super) fn answer_outcome(&mut self, to: Caller, outcome: Outcome, syncs: u32) {
         self.respond(to, Response::Outcome { outcome, syncs });
     }
+}
+
+/// The age that a transaction waits by: its own, in every shard.
+pub(super) fn arrival_or(priority: Priority, cx: &Cx, attempt: AttemptId) -> Priority {
+    if mutated(Mutation::QueueFirstCome) {
+        return Priority {
+            start: cx.clock.latest,
+            first: attempt,
+        };
+    }
+    priority
 }

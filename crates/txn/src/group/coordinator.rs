@@ -14,6 +14,7 @@ use crate::state::Record;
 use crate::types::{AbortReason, AttemptId, Key, Outcome, Participant, Priority};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, Term, Timestamp};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 impl Group {
     /// Taking office: polls for what is staged, Resolves for what is decided and not acked.
@@ -26,9 +27,16 @@ impl Group {
             .map(|(attempt, record)| (*attempt, self.inherit(*attempt, record)))
             .collect();
         for (attempt, coordination) in records {
+            mark(match coordination.phase {
+                Phase::Voting => Mark::StagedInherited,
+                _ => Mark::OutcomeInherited,
+            });
             self.with_office(|_, office, _| {
                 office.coordinations.insert(attempt, coordination);
             });
+            if mutated(Mutation::AbortInherited) {
+                self.start_abort(attempt, AbortReason::TermEnded);
+            }
             self.try_commit(attempt);
             self.press(cx, attempt);
         }
@@ -78,6 +86,7 @@ impl Group {
     pub(super) fn count_early_votes(&mut self, attempt: AttemptId, anchor: Key) {
         let votes = self.with_office(|_, office, _| office.early.take(attempt));
         for (from, vote, term) in votes.unwrap_or_default() {
+            mark(Mark::EarlyVote);
             self.handle_vote(attempt, anchor.clone(), from, vote, term);
         }
     }
@@ -155,6 +164,7 @@ impl Group {
         if let (Some(participants), Vote::No(reason)) = (&queued, vote)
             && participants.iter().any(meant)
         {
+            mark(Mark::EarlyNo);
             return self.drop_active(attempt, reason);
         }
         let bound = self.settings.early_votes;
@@ -179,11 +189,20 @@ impl Group {
         let Some(coordination) = office.coordinations.get_mut(&attempt) else {
             return;
         };
-        let all = coordination.yes.len() == coordination.participants.len();
+        let all = coordination.yes.len() == coordination.participants.len()
+            || mutated(Mutation::CommitWithoutVote) && !coordination.own;
+        let at = coordination.yes.values().copied().max().unwrap_or_default();
         if coordination.phase != Phase::Voting || !coordination.staged || !all {
+            if mutated(Mutation::AnswerBeforeStaged) && all && coordination.phase == Phase::Voting {
+                for caller in std::mem::take(&mut coordination.callers) {
+                    self.answer_outcome(caller, Outcome::Committed(at), 1);
+                }
+            }
             return;
         }
-        let at = coordination.yes.values().copied().max().unwrap_or_default();
+        if !coordination.own {
+            mark(Mark::InheritedCommitted);
+        }
         coordination.phase = Phase::Committing(at);
         let callers = std::mem::take(&mut coordination.callers);
         let anchor = coordination.anchor.clone();
@@ -194,13 +213,21 @@ impl Group {
             self.own_intent(attempt).is_some_and(|i| i.timestamp <= at),
             "T2: committed without a decided intent of its own"
         );
-        self.pass_on(attempt, outcome);
         for caller in callers {
             self.answer_outcome(caller, outcome, 1);
         }
         for index in others {
             self.resolve_one(attempt, index, outcome, false);
         }
+        if !mutated(Mutation::AbortAfterAnswer) {
+            self.record_commit(attempt, outcome, anchor);
+        }
+    }
+
+    /// The locks pass on in the step that gives the outcome its slot: whoever
+    /// gets them writes into later ones.
+    fn record_commit(&mut self, attempt: AttemptId, outcome: Outcome, anchor: Key) {
+        self.pass_on(attempt, outcome);
         let command = Command::Outcome {
             attempt,
             outcome,
@@ -218,8 +245,12 @@ impl Group {
         let Some(coordination) = office.coordinations.get_mut(&attempt) else {
             return;
         };
-        if coordination.phase != Phase::Voting {
+        let told = matches!(coordination.phase, Phase::Committing(_));
+        if coordination.phase != Phase::Voting && !(told && mutated(Mutation::AbortAfterAnswer)) {
             return;
+        }
+        if !coordination.own {
+            mark(Mark::InheritedAborted);
         }
         coordination.phase = Phase::Aborting(reason);
         office.timers.disarm(Timer::Deadline(attempt));
@@ -265,6 +296,7 @@ impl Group {
             true
         });
         if started == Some(true) {
+            mark(Mark::AbortedUnstaged);
             self.start_abort(attempt, reason);
         }
     }
@@ -361,6 +393,10 @@ impl Group {
                     self.tell(&to, &anchor, attempt, body);
                 }
             }
+            Phase::Committing(_) if mutated(Mutation::AbortAfterAnswer) && tries == 0 => {}
+            Phase::Committing(at) if mutated(Mutation::AbortAfterAnswer) => {
+                return self.record_commit(attempt, Outcome::Committed(at), anchor);
+            }
             _ => return,
         }
         let again = cx.now.plus(self.settings.backoff(tries));
@@ -424,10 +460,18 @@ impl Group {
         if let Some(coordination) = office.coordinations.get(&attempt) {
             let known = coordination.index_of(&from);
             let (phase, own) = (coordination.phase, coordination.own);
+            let late = mutated(Mutation::AbortAfterAnswer) && coordination.tries > 0;
             let older = by < coordination.priority;
             match (phase, known) {
                 (_, None) => self.answer_stranger(attempt, anchor, from),
-                (Phase::Voting, Some(_)) if own && older => {
+                (Phase::Voting, Some(_)) if !own && !mutated(Mutation::WoundInherited) => {
+                    mark(Mark::WoundInherited);
+                }
+                (Phase::Committing(_), Some(_)) if older && late => {
+                    self.start_abort(attempt, AbortReason::Wounded);
+                }
+                (Phase::Voting, Some(_)) if older => {
+                    mark(Mark::WoundedStaged);
                     self.start_abort(attempt, AbortReason::Wounded);
                 }
                 (Phase::Committing(at), Some(index)) => {
@@ -450,6 +494,7 @@ impl Group {
             .get(&attempt)
             .is_some_and(|active| matches!(active.progress, super::Progress::OneShard(_)));
         if !one_shard {
+            mark(Mark::WoundUnstaged);
             self.drop_active(attempt, AbortReason::Wounded);
             self.remember_no(attempt, AbortReason::Wounded);
         }

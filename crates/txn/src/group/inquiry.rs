@@ -1,13 +1,14 @@
 //! What became of an attempt? Asked by clients and by participants.
 
+use super::Group;
 use super::office::Progress;
 use super::read::Waiting;
-use super::{Cx, Group};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::peer::PeerBody;
 use crate::request::{Refusal, Response};
 use crate::types::{AbortReason, AttemptId, Caller, Key, Outcome, Participant};
 use synod_paxos::{GroupId, Term, Timestamp};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Versions of the anchor key a status query looks at, newest first.
 const LOOKUP_STEPS: u32 = 32;
@@ -16,7 +17,6 @@ impl Group {
     /// A client's question, after it lost its answer (U4).
     pub(super) fn handle_status(
         &mut self,
-        cx: &Cx,
         from: Caller,
         attempt: AttemptId,
         anchor: Key,
@@ -34,6 +34,7 @@ impl Group {
             return;
         };
         if office.coordinations.contains_key(&attempt) || self.state.knows(attempt) {
+            mark(Mark::StatusPending);
             return self.respond(from, Response::Pending);
         }
         match office.active.get(&attempt).map(|a| &a.progress) {
@@ -43,16 +44,18 @@ impl Group {
         let forgotten = attempt.millis() < self.state.unknown_below();
         let no = office.nos.get(attempt).filter(|_| !forgotten);
         if let Some(no) = no {
+            mark(Mark::StatusNo);
             return self.answer_outcome(from, Outcome::Aborted(no.reason), 0);
         }
-        let dropped = named == current && attempt.millis() < office.nos.floor_millis();
-        if forgotten || dropped {
+        let dropped = named == current && office.nos.may_have_forgotten(attempt);
+        // Floors only rise: below the one it began with, this term let nobody in.
+        let never = named == current && attempt.millis() < office.start.forget_floor;
+        if (forgotten || dropped) && !never {
+            mark(Mark::StatusLookedUp);
             return self.look_up(from, attempt, anchor);
         }
-        if let Err(why) = self.check_future(cx, attempt) {
-            return self.refuse(from, Refusal::Invalid(why));
-        }
         // Neither intent nor record nor outcome: no, and for good (T4).
+        mark(Mark::StatusFinalNo);
         let reason = if named == current {
             AbortReason::NeverStaged
         } else {
@@ -119,7 +122,10 @@ impl Group {
                 let at = Timestamp(v.timestamp.0.saturating_sub(1));
                 self.read_anchor(from, attempt, anchor, steps - 1, at);
             }
-            _ => self.respond(from, Response::Expired),
+            _ => {
+                mark(Mark::StatusExpired);
+                self.respond(from, Response::Expired);
+            }
         }
     }
 
@@ -138,7 +144,12 @@ impl Group {
         let hint = asker.map_or(GroupId(0), |p| p.shard);
         let body = match self.told(attempt) {
             Some(outcome) => PeerBody::Resolve { outcome, recorded },
-            None => PeerBody::Pending,
+            None => {
+                if mutated(Mutation::AskAborts) {
+                    self.start_abort(attempt, AbortReason::NeverStaged);
+                }
+                PeerBody::Pending
+            }
         };
         self.tell_anchor(hint, from, anchor, attempt, body);
     }
@@ -173,6 +184,11 @@ impl Group {
         let known = office.coordinations.contains_key(&attempt)
             || self.state.records.contains_key(&attempt);
         if known || proposed {
+            mark(if known {
+                Mark::AskMetRecord
+            } else {
+                Mark::AskMetProposed
+            });
             return self.handle_ask(attempt, anchor, from);
         }
         if self.state.knows(attempt) {
@@ -189,6 +205,7 @@ impl Group {
             return;
         }
         if let Some(list) = self.queued_participants(attempt) {
+            mark(Mark::AskMetQueued);
             // Dropping it remembers the no and has the abort decided for its own list.
             self.drop_active(attempt, AbortReason::NeverStaged);
             if !list.iter().any(|p| p.anchor == from) {
@@ -207,6 +224,7 @@ impl Group {
             };
             return self.tell_anchor(GroupId(0), from, anchor, attempt, body);
         }
+        mark(Mark::AskMetNothing);
         self.drop_active(attempt, AbortReason::NeverStaged);
         let reason = AbortReason::NeverStaged;
         self.abort_unstaged(attempt, anchor, participants, reason);

@@ -19,6 +19,7 @@
 //! | `inquiry` | status, asks: what became of an attempt? |
 //! | `timeouts` | everything that is repeated or given up |
 //! | `checks`, `bounds` | what a request may ask, by itself and with what is held |
+//! | `times` | which times an attempt's id may have |
 //!
 //! Not done here: optimistic commits, bounded clock mode (commit wait,
 //! snapshots at a timestamp), splits and merges.
@@ -33,6 +34,8 @@ mod participant;
 mod read;
 mod session;
 mod timeouts;
+mod times;
+mod views;
 
 use crate::command::Command;
 use crate::effect::{Effect, ReadToken, WriteBatch};
@@ -41,13 +44,14 @@ use crate::peer::{PeerBody, PeerMessage};
 use crate::request::{Refusal, Request, Response};
 use crate::settings::{GroupSettings, TERM_INCREMENT};
 use crate::state::{Applied, RestoreError, State};
-use crate::types::{AttemptId, Caller, Interval, Key, Participant};
+use crate::types::{AttemptId, Caller, Interval, Key, Outcome, Participant};
 use bytes::Bytes;
 use office::{Office, Phase, Progress, Timer};
 use read::Waiting;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, Term, TermStart, Timestamp};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// What a step knows of the world around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +147,7 @@ impl Group {
 
     /// Applies a decided command.
     pub fn apply(&mut self, cx: &Cx, slot: Slot, command: Command) {
-        if slot <= self.state.applied {
+        if slot <= self.state.applied && !mutated(Mutation::ApplyTwiceAfterRestart) {
             return;
         }
         let (applied, versions) = self.state.apply(slot, command);
@@ -168,7 +172,7 @@ impl Group {
 
     /// Applies the entry that begins a term (K1, L4).
     pub fn apply_term_start(&mut self, _cx: &Cx, slot: Slot, start: TermStart) {
-        if slot > self.state.applied {
+        if slot > self.state.applied || mutated(Mutation::ApplyTwiceAfterRestart) {
             self.state.apply_term_start(self.shard, slot, start);
         }
     }
@@ -182,7 +186,11 @@ impl Group {
     /// Locks of open intents, then coordinator state, then votes again.
     pub fn take_office(&mut self, cx: &Cx, term: Term) {
         self.leave_office();
-        self.office = Some(Box::new(Office::new(term, self.state.last)));
+        if mutated(Mutation::ForgetOverlay) {
+            self.overlay = Overlay::default();
+        }
+        let start = self.start(cx);
+        self.office = Some(Box::new(Office::new(term, start, self.state.last)));
         self.adopt_locks();
         self.adopt_records(cx);
         self.adopt_intents(cx);
@@ -202,12 +210,20 @@ impl Group {
         for active in office.active.into_values() {
             match active.progress {
                 Progress::Queued(queued) => self.orphans.extend(queued.callers),
+                Progress::OneShard(callers) if mutated(Mutation::AnswerUndecided) => {
+                    for caller in callers {
+                        self.answer_outcome(caller, Outcome::Committed(office.last), 1);
+                    }
+                }
                 Progress::OneShard(callers) => self.orphans.extend(callers),
                 Progress::Running | Progress::Intent(_) => {}
             }
         }
         for coordination in office.coordinations.into_values() {
             self.orphans.extend(coordination.callers);
+        }
+        if !self.orphans.is_empty() {
+            mark(Mark::OrphansLeft);
         }
         // What the old term still wanted proposed, read or said to other shards
         // ends with it; answers already given stand.
@@ -234,17 +250,17 @@ impl Group {
                 session,
                 keep,
             } => self.handle_validate(cx, from, attempt, session, keep),
-            Request::Release { attempt, .. } => self.handle_release(cx, from, attempt),
+            Request::Release { attempt, .. } => self.handle_release(from, attempt),
             Request::Status {
                 attempt,
                 anchor,
                 term,
-            } => self.handle_status(cx, from, attempt, anchor, term),
+            } => self.handle_status(from, attempt, anchor, term),
             Request::Locate => self.respond(
                 from,
                 Response::Located {
                     term,
-                    now: cx.clock.latest,
+                    now: self.id_time(cx),
                 },
             ),
         }
@@ -324,6 +340,9 @@ impl Group {
 
     /// The highest timestamp this step may assign (K1).
     fn timestamp_bound(&self, cx: &Cx) -> Timestamp {
+        if mutated(Mutation::IgnoreLimit) {
+            return Timestamp(u64::MAX);
+        }
         cx.limit.max(self.state.last.plus(TERM_INCREMENT))
     }
 

@@ -10,6 +10,7 @@ use crate::types::{
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{Mono, Term, Timestamp};
+use synod_probe::{Mutation, mutated};
 
 /// One timer per subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -127,13 +128,49 @@ pub(super) struct No {
     pub(super) session: Option<SessionId>,
 }
 
-/// Attempts that ended in this term, and the floor below which some were
+/// Below what some attempts were forgotten (T7): floors, one for each stretch of
+/// the ids' time. So one id from the far future, or from before all clocks fell
+/// back, leaves everybody else's time as it was.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Floors {
+    /// Of all stretches that were dropped, the lowest first.
+    base: u64,
+    /// By the number of the stretch.
+    raised: BTreeMap<u64, u64>,
+}
+
+impl Floors {
+    /// Length of a stretch, as a power of two of milliseconds.
+    const STRETCH: u32 = 10;
+    /// Stretches kept apart, at most: over an hour's.
+    const STRETCHES: usize = 4096;
+
+    fn raise(&mut self, forgotten: AttemptId) {
+        let above = forgotten.millis() + 1;
+        let floor = self.raised.entry(forgotten.millis() >> Self::STRETCH);
+        let floor = floor.or_default();
+        *floor = (*floor).max(above);
+        if self.raised.len() > Self::STRETCHES
+            && let Some((_, lowest)) = self.raised.pop_first()
+        {
+            self.base = self.base.max(lowest);
+        }
+    }
+
+    /// The floor where this attempt lies; milliseconds.
+    pub(super) fn at(&self, attempt: AttemptId) -> u64 {
+        let raised = self.raised.get(&(attempt.millis() >> Self::STRETCH));
+        self.base.max(raised.copied().unwrap_or(0))
+    }
+}
+
+/// Attempts that ended in this term, and the floors below which some were
 /// forgotten (T7). The oldest go first.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Memory<T> {
     ended: BTreeMap<AttemptId, T>,
     order: VecDeque<AttemptId>,
-    floor_millis: u64,
+    floors: Floors,
 }
 
 impl<T: Copy> Memory<T> {
@@ -141,7 +178,7 @@ impl<T: Copy> Memory<T> {
         Memory {
             ended: BTreeMap::new(),
             order: VecDeque::new(),
-            floor_millis: 0,
+            floors: Floors::default(),
         }
     }
 
@@ -152,7 +189,9 @@ impl<T: Copy> Memory<T> {
         while self.order.len() > bound {
             if let Some(old) = self.order.pop_front() {
                 self.ended.remove(&old);
-                self.floor_millis = self.floor_millis.max(old.millis() + 1);
+                if !mutated(Mutation::ForgetIdFloor) {
+                    self.floors.raise(old);
+                }
             }
         }
     }
@@ -165,8 +204,14 @@ impl<T: Copy> Memory<T> {
         self.ended.contains_key(&attempt)
     }
 
-    pub(super) fn floor_millis(&self) -> u64 {
-        self.floor_millis
+    /// The floor where this attempt lies; milliseconds.
+    pub(super) fn floor_at(&self, attempt: AttemptId) -> u64 {
+        self.floors.at(attempt)
+    }
+
+    /// Whether the attempt, if it is not known, may have been forgotten.
+    pub(super) fn may_have_forgotten(&self, attempt: AttemptId) -> bool {
+        attempt.millis() < self.floors.at(attempt)
     }
 }
 
@@ -286,10 +331,26 @@ impl Coordination {
     }
 }
 
+/// What a term begins with. Floors only rise, so a Commit that names the term
+/// and lies below these was never let in (T7): of it a no is certain.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Start {
+    /// When it began.
+    pub(super) at: Mono,
+    /// The time for ids then, by what the shard has used and not by a clock.
+    pub(super) used: Timestamp,
+    /// The forget floor.
+    pub(super) forget_floor: u64,
+    /// The floor of one-shard commits.
+    pub(super) unknown_below: u64,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Office {
     pub(super) term: Term,
+    /// What it began with.
+    pub(super) start: Start,
     /// The highest timestamp assigned or served, proposed ones included (K3).
     pub(super) last: Timestamp,
     pub(super) locks: Locks,
@@ -317,9 +378,10 @@ pub(super) struct Office {
 }
 
 impl Office {
-    pub(super) fn new(term: Term, last: Timestamp) -> Office {
+    pub(super) fn new(term: Term, start: Start, last: Timestamp) -> Office {
         Office {
             term,
+            start,
             last,
             locks: Locks::default(),
             timers: Timers::default(),

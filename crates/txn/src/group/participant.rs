@@ -7,14 +7,23 @@ use crate::locks::{Age, Stage};
 use crate::peer::{PeerBody, Vote};
 use crate::types::{AbortReason, AttemptId, Key, Outcome};
 use synod_paxos::{GroupId, Term};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 impl Group {
     /// Taking office, first: locks of open intents, writes and reads (T1).
     pub(super) fn adopt_locks(&mut self) {
         self.with_office(|_, office, state| {
             for (attempt, intent) in &state.intents {
+                mark(Mark::IntentAdopted);
                 let age = Age::new(intent.priority, *attempt);
-                office.locks.adopt(age, &intent.writes, &intent.reads);
+                let (mut writes, mut reads) = (&intent.writes[..], &intent.reads[..]);
+                if mutated(Mutation::DropWriteLocks) {
+                    writes = &[];
+                }
+                if mutated(Mutation::DropReadLocks) {
+                    reads = &[];
+                }
+                office.locks.adopt(age, writes, reads);
             }
         });
     }
@@ -123,6 +132,7 @@ impl Group {
         let Some(intent) = self.state.intents.get(&attempt) else {
             return;
         };
+        mark(Mark::AskedOrAborted);
         let anchor = intent.participants[intent.here as usize].anchor.clone();
         let coordinator = intent.participants[intent.coordinator as usize].clone();
         let body = PeerBody::AskOrAbort {
@@ -155,6 +165,7 @@ impl Group {
             if !agree(resolution.outcome, outcome) {
                 self.counters.contradictions += 1;
             } else if resolution.recorded {
+                mark(Mark::ResolveAgain);
                 self.ack_resolution(attempt);
             } else if recorded {
                 self.record_resolution(attempt, outcome);
@@ -179,6 +190,8 @@ impl Group {
             // A commit needs this shard's yes, which it has not given yet.
             self.counters.contradictions += 1;
             return;
+        } else {
+            mark(Mark::AbortOvertook);
         }
         self.resolve_intent(cx, attempt, outcome, recorded);
     }
@@ -201,6 +214,7 @@ impl Group {
                     self.counters.contradictions += 1;
                     return;
                 }
+                mark(Mark::ResolveUnknown);
                 self.drop_active(attempt, reason);
                 self.with_office(|_, office, _| office.acks.remove(&attempt));
                 self.remember_no(attempt, reason);
@@ -278,6 +292,9 @@ impl Group {
             recorded,
         };
         self.propose(command, true);
+        if recorded && mutated(Mutation::AckBeforeDecided) {
+            self.ack_resolution(attempt);
+        }
     }
 
     /// Makes an outcome readable and lets the locks go. For a participant the
@@ -291,7 +308,9 @@ impl Group {
                 self.overlay
                     .insert_provisional(&write.key, timestamp, attempt, value);
             }
-            if let Some(office) = self.office.as_deref_mut() {
+            if let Some(office) = self.office.as_deref_mut()
+                && !mutated(Mutation::FreeLocksBeforeLast)
+            {
                 office.last = office.last.max(timestamp);
             }
         }
@@ -306,6 +325,7 @@ impl Group {
     fn record_resolution(&mut self, attempt: AttemptId, outcome: Outcome) {
         let first = self.with_office(|_, office, _| office.recording.insert(attempt));
         if first == Some(true) {
+            mark(Mark::RecordedLater);
             let command = Command::Resolve {
                 attempt,
                 outcome,
@@ -376,6 +396,7 @@ impl Group {
             return;
         }
         if named == current && self.is_freshly_queued(cx, attempt) {
+            mark(Mark::PollQueued);
             return;
         }
         let answer = self.answer_poll(attempt, named == current);
@@ -401,18 +422,23 @@ impl Group {
     /// None: an entry of it is on its way; the vote follows its apply.
     fn answer_poll(&mut self, attempt: AttemptId, same_term: bool) -> Option<Vote> {
         if let Some(intent) = self.state.intents.get(&attempt) {
+            mark(Mark::PollYes);
             return Some(Vote::Yes(intent.timestamp));
         }
         if let Some(resolution) = self.state.resolutions.get(&attempt) {
+            mark(Mark::PollYesResolved);
             // s is the maximum of all ts_i, so saying s gives the same maximum.
             return Some(match resolution.outcome {
                 Outcome::Committed(s) => Vote::Yes(s),
                 Outcome::Aborted(reason) => Vote::No(reason),
             });
         }
-        if self.progress_is_intent(attempt) || self.has_one_shard(attempt) {
+        let proposed = self.progress_is_intent(attempt) && !mutated(Mutation::NoWhileProposed);
+        if proposed || self.has_one_shard(attempt) {
+            mark(Mark::PollWaited);
             return None;
         }
+        mark(Mark::PollNo);
         self.drop_active(attempt, AbortReason::NeverStaged);
         if same_term {
             self.remember_no(attempt, AbortReason::NeverStaged);

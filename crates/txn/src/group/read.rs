@@ -30,6 +30,7 @@ use crate::types::{
 use serde::Serialize;
 use std::cmp::Ordering;
 use synod_paxos::Timestamp;
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// A read's question.
 #[derive(Clone, Debug, Serialize)]
@@ -131,7 +132,8 @@ impl Group {
             return;
         };
         let span = question.scan.as_ref().map(|s| s.span.clone());
-        let verdict = if office.open.is_empty() && office.coordinations.is_empty() {
+        let nothing_decided = office.open.is_empty() && office.coordinations.is_empty();
+        let verdict = if nothing_decided || mutated(Mutation::ReadSkipsIntent) {
             Verdict::Granted
         } else {
             office.locks.probe(id, question.keys.clone(), span)
@@ -139,6 +141,7 @@ impl Group {
         match verdict {
             Verdict::Granted => self.capture(cx, id, question),
             Verdict::Blocked(_) => {
+                mark(Mark::ReadWaitedForIntent);
                 self.waiting.insert(id, Waiting::Locks(Box::new(question)));
             }
         }
@@ -244,15 +247,24 @@ impl Group {
             Some(scan) => self.overlay.scan(&scan.span, scan.reverse, limit),
             None => (Vec::new(), false),
         };
+        if found.iter().any(Option::is_some) {
+            mark(Mark::ReadFromOverlay);
+        }
+        let at = if mutated(Mutation::ReadsLeaveLast) {
+            cx.clock.latest
+        } else {
+            self.state.last
+        };
         let capture = Capture {
             question,
             found,
             rows,
             cut,
             limit,
-            at: self.state.last,
+            at,
         };
         if capture.question.locked.is_none() && !cx.lease {
+            mark(Mark::ReadByRound);
             self.waiting.insert(id, Waiting::Round(Box::new(capture)));
             return self.effects.push(Effect::Confirm { token: id });
         }
@@ -351,7 +363,7 @@ impl Group {
             versions: capture.found,
             rows: merged.rows,
             more: merged.more,
-            now: cx.clock.latest,
+            now: self.id_time(cx),
         };
         self.respond(capture.question.from, response);
     }
@@ -363,9 +375,10 @@ impl Group {
         else {
             return;
         };
-        if !merged.more {
+        if !merged.more && !mutated(Mutation::PhantomAfterScan) {
             return;
         }
+        mark(Mark::ScanNarrowed);
         let visited = if scan.reverse {
             Span {
                 start: last.key.clone(),
@@ -452,6 +465,10 @@ fn merge(capture: &Capture, reverse: bool, engine: Vec<Row>, engine_more: bool) 
             engine.next()
         } else {
             if next == Ordering::Equal {
+                let deleted = overlay.peek().is_some_and(|(_, v)| v.value.is_none());
+                if deleted {
+                    mark(Mark::ScanHidRow);
+                }
                 engine.next();
             }
             overlay.next().and_then(|(key, version)| {

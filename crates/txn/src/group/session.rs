@@ -11,6 +11,7 @@ use crate::request::{Refusal, Response};
 use crate::types::{AbortReason, AttemptId, Caller, ClientId, Priority, SessionId};
 use std::collections::BTreeSet;
 use synod_paxos::{Mono, Term};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 impl Group {
     /// Finds or opens the session of a locked read.
@@ -22,7 +23,9 @@ impl Group {
         client: ClientId,
         named: Option<(Term, SessionId)>,
     ) -> Result<SessionId, Refusal> {
-        let timely = self.check_future(cx, attempt);
+        let floor = self.session_floor(attempt);
+        let untimely = (attempt.millis() < floor || self.is_ahead(cx, attempt, false))
+            .then(|| self.refuse_time(cx, attempt, false));
         let settings = &self.settings;
         let state = &self.state;
         let Some(office) = self.office.as_deref_mut() else {
@@ -36,9 +39,11 @@ impl Group {
             // A read that comes after its own Commit is late: refused.
             let running = matches!(active.progress, Progress::Running);
             let Some(session) = active.session.filter(|_| running) else {
+                mark(Mark::SessionEnded);
                 return Err(ended);
             };
             if named.is_some_and(|(_, id)| id != session) {
+                mark(Mark::SessionEnded);
                 return Err(ended);
             }
             active.touched = cx.now;
@@ -50,26 +55,23 @@ impl Group {
         if let Some(no) = office.nos.get(attempt) {
             return Err(Refusal::Aborted(no.reason));
         }
-        let floor = office
-            .nos
-            .floor_millis()
-            .max(office.validated.floor_millis());
-        let forgotten = attempt.millis() < floor;
         if named.is_some()
-            || forgotten
             || office.validated.contains(attempt)
             || office.coordinations.contains_key(&attempt)
             || state.knows(attempt)
         {
             return Err(ended);
         }
-        timely.map_err(Refusal::Invalid)?;
+        if let Some(refusal) = untimely {
+            return Err(refusal);
+        }
         if office.active.len() >= settings.sessions {
             let retry_after_millis = settings.overload_millis;
             return Err(Refusal::Overloaded { retry_after_millis });
         }
         office.sessions += 1;
         let session = SessionId(office.sessions);
+        let priority = super::commit::arrival_or(priority, cx, attempt);
         office.active.insert(
             attempt,
             Active {
@@ -142,6 +144,7 @@ impl Group {
             .filter(|a| office.active.get(a).is_some_and(idle))
             .collect();
         for attempt in idle {
+            mark(Mark::SessionIdle);
             self.drop_active(attempt, AbortReason::SessionEnded);
         }
     }
@@ -166,6 +169,7 @@ impl Group {
             .collect();
         office.timers.disarm(Timer::Client(client));
         for attempt in running {
+            mark(Mark::SessionSilent);
             self.drop_active(attempt, AbortReason::SessionEnded);
         }
     }
@@ -230,11 +234,22 @@ impl Group {
             match stage {
                 Some(Stage::Open) => {
                     self.counters.wounds += 1;
+                    self.mark_wound(*victim);
                     self.drop_active(*victim, AbortReason::Wounded);
                 }
                 Some(Stage::Proposed | Stage::Decided) => self.wound_remote(cx, *victim, by.0),
                 None => {}
             }
+        }
+    }
+
+    fn mark_wound(&self, victim: AttemptId) {
+        let active = self.office.as_deref().and_then(|o| o.active.get(&victim));
+        match active.map(|a| &a.progress) {
+            Some(Progress::Running) => mark(Mark::WoundedRunning),
+            Some(Progress::Queued(queued)) if queued.waiter.is_none() => mark(Mark::WoundedParked),
+            Some(Progress::Queued(_)) => mark(Mark::WoundedQueued),
+            _ => {}
         }
     }
 
@@ -259,7 +274,9 @@ impl Group {
             return;
         };
         if let Some(coordination) = office.coordinations.get(&victim) {
-            if coordination.phase == Phase::Voting && coordination.own {
+            let may = coordination.own || mutated(Mutation::WoundInherited);
+            if coordination.phase == Phase::Voting && may {
+                mark(Mark::WoundedStaged);
                 self.start_abort(victim, AbortReason::Wounded);
             }
             return;
@@ -275,6 +292,7 @@ impl Group {
             }),
         };
         if let Some((coordinator, anchor)) = to {
+            mark(Mark::WoundSent);
             self.tell(&coordinator, &anchor, victim, PeerBody::Wound { by });
         }
     }
@@ -290,6 +308,7 @@ impl Group {
         if office.locks.oldest_waiting_on(victim).is_none() {
             return;
         }
+        mark(Mark::WoundRepeated);
         let tries = tries.saturating_add(1);
         office.wounds.insert(victim, (by, tries));
         let at = cx.now.plus(self.settings.backoff(tries));
@@ -311,9 +330,10 @@ impl Group {
                 Some(reason) => self.refuse(from, Refusal::Aborted(reason)),
             };
         }
-        if cx.lease {
+        if cx.lease || mutated(Mutation::ValidateUnconfirmed) {
             return self.validated(from, attempt, keep);
         }
+        mark(Mark::ValidatedByRound);
         if self.waiting.len() >= self.settings.waiters {
             return self.overloaded(from);
         }
@@ -384,7 +404,7 @@ impl Group {
         }
     }
 
-    pub(super) fn handle_release(&mut self, cx: &Cx, from: Caller, attempt: AttemptId) {
+    pub(super) fn handle_release(&mut self, from: Caller, attempt: AttemptId) {
         self.drop_active(attempt, AbortReason::RolledBack);
         let knows = self.state.knows(attempt);
         let beyond = self.office.as_deref().is_some_and(|office| {
@@ -394,8 +414,7 @@ impl Group {
                 || office.coordinations.contains_key(&attempt)
                 || office.validated.contains(attempt)
         });
-        // One from the future was never let in, and must not raise the floor.
-        if !beyond && self.check_future(cx, attempt).is_ok() {
+        if !beyond {
             self.remember_no(attempt, AbortReason::RolledBack);
         }
         self.respond(from, Response::Released);

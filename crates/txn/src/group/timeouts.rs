@@ -1,15 +1,16 @@
 //! Everything that is repeated or given up, and the slow housekeeping.
 
 use super::office::{Phase, Progress, Timer};
+use super::times::NANOS_PER_MILLI;
 use super::{Cx, Group};
 use crate::command::Command;
+use crate::settings::FUTURE_SLACK_MILLIS;
 use crate::types::{AbortReason, AttemptId};
 use synod_paxos::{Mono, Timestamp};
+use synod_probe::{Mark, mark};
 
 /// How soon a commit that waits for a timestamp limit looks again; nanoseconds.
 pub(super) const LIMIT_NANOS: u64 = 5_000_000;
-
-const NANOS_PER_MILLI: u64 = 1_000_000;
 
 impl Group {
     /// When [`Group::handle_timeout`] wants to be called next.
@@ -52,8 +53,10 @@ impl Group {
             .get(&attempt)
             .is_some_and(|c| c.own && c.phase == Phase::Voting);
         if queued {
+            mark(Mark::DeadlineQueued);
             self.drop_active(attempt, AbortReason::Deadline);
         } else if voting {
+            mark(Mark::DeadlineStaged);
             self.start_abort(attempt, AbortReason::Deadline);
         }
     }
@@ -77,12 +80,17 @@ impl Group {
 
     /// Raises floor and horizon by entries, where there is something to drop.
     /// Both stay for good, so they follow `last`, which no clock raises above
-    /// the limit (K1), and not a clock alone.
+    /// the limit (K1), and not a clock alone. Where clocks fell behind, `last`
+    /// stands still, and the floor follows the monotonic clock, at a distance.
     fn housekeeping(&mut self, cx: &Cx) {
         let now = cx.clock.earliest.min(self.state.last);
+        let used_millis = self.used(cx).0 / NANOS_PER_MILLI;
         let now_millis = now.0 / NANOS_PER_MILLI;
-        let floor_millis = now_millis.saturating_sub(self.settings.window_millis);
+        let floor_millis = now_millis
+            .max(used_millis.saturating_sub(FUTURE_SLACK_MILLIS))
+            .saturating_sub(self.settings.window_millis);
         if floor_millis > self.state.forget_floor && self.state.has_below(floor_millis) {
+            mark(Mark::Forgotten);
             self.propose(Command::Forget { floor_millis }, true);
         }
         let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);

@@ -9,6 +9,7 @@
 //! is lost and nobody polls.
 
 mod cell;
+mod views;
 
 pub use cell::{Cell, Mark, Segments, conflicts};
 

@@ -10,6 +10,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, Mono, Term, Timestamp};
+use synod_probe::{Mutation, mutate};
 use synod_txn::request::{LockMode, Refusal, ScanRange};
 use synod_txn::*;
 use world::{EPOCH, Out, Shard};
@@ -409,8 +410,16 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |s| s.parse().expect("a number"))
 }
 
+/// `MUTATION` names a rule to break, in a build with `synod-probe/mutations`.
+#[allow(clippy::disallowed_methods)]
+fn break_a_rule() {
+    let name = std::env::var("MUTATION").ok();
+    mutate(name.map(|name| Mutation::named(&name).expect("no such mutation")));
+}
+
 #[test]
 fn random_executions_are_strictly_serializable() {
+    break_a_rule();
     let first = number("SEED", 0);
     let runs = number("RUNS", 300);
     let (mut committed, mut aborted, mut takeovers) = (0, 0, 0);

@@ -121,15 +121,23 @@ fn a_final_refusal_of_any_participant_is_an_abort() {
         last_word: true,
     };
     let wounded = Refusal::Aborted(AbortReason::Wounded);
+    let untimely = Refusal::AttemptTime {
+        now: Timestamp(3_000_000),
+        least_millis: 2,
+        most_millis: 5,
+    };
     let cases = [
         (last_word, AbortReason::TermEnded),
         (wounded, AbortReason::Wounded),
+        (untimely, AbortReason::Untimely),
     ];
     for (refusal, reason) in cases {
         let (mut f, out) = two_shards();
         let freed = f.refuse(&out[1], refusal);
         assert_eq!(released(&freed), [A, B]);
         assert!(is_aborted(&f.done().unwrap_err(), reason));
+        let window = f.txn.window();
+        assert_eq!(window.is_some(), reason == AbortReason::Untimely);
     }
 }
 

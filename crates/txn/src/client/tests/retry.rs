@@ -1,6 +1,6 @@
 //! Attempts: ids, ages, pauses.
 
-use crate::client::{Retry, RetrySettings, attempt_id};
+use crate::client::{IdWindow, Retry, RetrySettings, attempt_id};
 use crate::types::AbortReason;
 use synod_paxos::Timestamp;
 
@@ -22,6 +22,36 @@ fn the_age_is_kept_and_the_id_is_not() {
     assert_eq!(age, same);
     assert_eq!((age.start, age.first), (Timestamp(5_000_000), first));
     assert_eq!(retry.attempts(), 2);
+}
+
+#[test]
+fn ids_lie_within_what_all_shards_named() {
+    let window = |least_millis, most_millis| IdWindow {
+        least_millis,
+        most_millis,
+    };
+    let mut retry = Retry::new(RetrySettings::default(), 1);
+    let next = |retry: &mut Retry, millis: u64| {
+        let now = Timestamp(millis * 1_000_000);
+        retry.next_attempt(now, 1).0.millis()
+    };
+    assert_eq!(next(&mut retry, 5), 5);
+    retry.within(window(10, 100));
+    assert_eq!(next(&mut retry, 5), 10);
+    assert_eq!(next(&mut retry, 50), 50);
+    // Another shard is further behind: between the two.
+    retry.within(window(0, 20));
+    assert_eq!(next(&mut retry, 50), 20);
+    assert_eq!(next(&mut retry, 5), 10);
+    // Nothing does for both: the newer one, as windows move on.
+    retry.within(window(30, 60));
+    assert_eq!(next(&mut retry, 5), 30);
+    assert_eq!(next(&mut retry, 70), 60);
+    // The age is the first attempt's all the while.
+    assert_eq!(
+        retry.next_attempt(Timestamp(0), 1).1.start,
+        Timestamp(5_000_000)
+    );
 }
 
 #[test]
