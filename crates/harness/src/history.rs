@@ -85,6 +85,57 @@ pub enum ListOp {
     },
 }
 
+/// An operation on registers, keyed by small numbers, in transactions over
+/// several of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RwOp {
+    /// Wrote `value`, which is unique for the key within the history.
+    Write {
+        /// The register.
+        key: u64,
+        /// What it holds from then on.
+        value: u64,
+    },
+    /// Read a register.
+    Read {
+        /// The register.
+        key: u64,
+        /// What it held.
+        seen: Seen,
+    },
+}
+
+/// What a read of a register saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// The transaction ended before the answer.
+    Unanswered,
+    /// Nothing was there: no write came before.
+    Nothing,
+    /// This value.
+    Value(u64),
+}
+
+/// An operation on keys whose values link them into one ring (the *Cycle*
+/// workload of FoundationDB): transactions swap two neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RingOp {
+    /// Followed the links from `path[0]` through `path[3]`, and exchanged the two
+    /// in the middle: `path[0] → path[2] → path[1] → path[3]`.
+    Swap {
+        /// The keys met.
+        path: [u64; 4],
+    },
+    /// Read all links in one transaction.
+    ReadAll {
+        /// The successor of each key, ascending by key; None where there is none.
+        next: Vec<Option<u64>>,
+    },
+}
+
 /// What a transaction of the bank workload did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,9 +1,9 @@
 //! The bank: money moves between accounts and is neither made nor lost, and
 //! every transfer leaves its marker exactly as often as its client was told.
 
-use super::{Anomaly, Findings};
+use super::{Anomaly, Findings, once};
 use crate::history::{BankOp, History, Outcome};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What the cluster held after the last transfer.
 #[derive(Clone, Debug, Default)]
@@ -55,39 +55,13 @@ pub fn check(history: &History<BankOp>, initial: &[i64], last: &FinalState) -> F
             }
         }
     }
-    check_markers(&transfers, last, &mut findings);
+    let outcomes = transfers.iter().map(|(id, (outcome, ..))| (*id, *outcome));
+    findings.absorb(once::check("transfer", &outcomes.collect(), &last.markers));
     check_balances(&transfers, initial, last, &mut findings);
     findings
 }
 
 type Transfers = BTreeMap<u64, (Outcome, u32, u32, i64)>;
-
-fn check_markers(transfers: &Transfers, last: &FinalState, findings: &mut Findings) {
-    let mut markers = BTreeSet::new();
-    for marker in &last.markers {
-        if !markers.insert(*marker) {
-            findings.add(Anomaly::Duplicate, || {
-                format!("the marker of transfer {marker} is there twice")
-            });
-        }
-        if !transfers.contains_key(marker) {
-            findings.add(Anomaly::Garbage, || {
-                format!("there is a marker {marker} of a transfer that nobody asked for")
-            });
-        }
-    }
-    for (id, (outcome, ..)) in transfers {
-        match outcome {
-            Outcome::Committed(_) if !markers.contains(id) => findings.add(Anomaly::Lost, || {
-                format!("transfer {id} was acknowledged, but its marker is not there")
-            }),
-            Outcome::Aborted if markers.contains(id) => findings.add(Anomaly::Undead, || {
-                format!("transfer {id} was reported as aborted, but its marker is there")
-            }),
-            _ => {}
-        }
-    }
-}
 
 fn check_balances(
     transfers: &Transfers,

@@ -1,13 +1,35 @@
 //! Checkers: pure functions from a history to the violations found in it.
 //!
 //! They do no IO and know nothing of the system under test. A violation is a
-//! sentence for people, with the transactions that prove it.
+//! sentence for people, with the transactions that prove it. No checker reports
+//! what an explanation without a broken promise exists for; `T12` in a finding is
+//! the transaction at index 12 of the history.
+//!
+//! | checker | what must hold |
+//! |---|---|
+//! | [`list_append`] | strict serializability of appends to lists, and reads of them |
+//! | [`registers`] | strict serializability of reads and writes of many registers |
+//! | [`register`] | real-time order of one register with one writer |
+//! | [`timestamp_order`] | replayed in the order of timestamps, reads see what they saw |
+//! | [`sessions`] | no client sees a key go back, or misses its own writes |
+//! | [`bank`] | money is neither made nor lost |
+//! | [`ring`] | links that are swapped stay one ring |
+//! | [`once`] | a commit's marker is there once, an abort's never |
 
+mod any;
 pub mod bank;
 mod cycles;
 mod graph;
 pub mod list_append;
+pub mod once;
 pub mod register;
+pub mod registers;
+pub mod ring;
+pub mod sessions;
+pub mod timestamp_order;
+mod words;
+
+pub use any::check_any;
 
 use serde::Serialize;
 use std::fmt;
@@ -33,6 +55,8 @@ pub enum Anomaly {
     AbortedRead,
     /// A read saw a state from the middle of another transaction (G1b).
     IntermediateRead,
+    /// Several transactions read the same version of a key and overwrote it.
+    LostUpdate,
     /// A cycle of write dependencies only (G0).
     WriteCycle,
     /// A cycle of write and read dependencies (G1c).
@@ -45,6 +69,8 @@ pub enum Anomaly {
     RealTime,
     /// Timestamps do not rise along a dependency.
     TimestampOrder,
+    /// Links do not form one ring.
+    Ring,
     /// Money appeared or vanished.
     Total,
     /// An acknowledged effect is missing.
@@ -53,6 +79,34 @@ pub enum Anomaly {
     Undead,
     /// A read went back in time.
     Stale,
+}
+
+impl Anomaly {
+    /// Its name, Adya's where there is one.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Anomaly::BadHistory => "bad history",
+            Anomaly::Garbage => "garbage read",
+            Anomaly::Duplicate => "duplicate",
+            Anomaly::IncompatibleOrder => "incompatible orders",
+            Anomaly::Internal => "internal contradiction",
+            Anomaly::AbortedRead => "G1a aborted read",
+            Anomaly::IntermediateRead => "G1b intermediate read",
+            Anomaly::LostUpdate => "lost update",
+            Anomaly::WriteCycle => "G0 write cycle",
+            Anomaly::CircularInformation => "G1c circular information flow",
+            Anomaly::SingleAntiDependency => "G-single",
+            Anomaly::AntiDependency => "G2",
+            Anomaly::RealTime => "real-time violation",
+            Anomaly::TimestampOrder => "timestamp order",
+            Anomaly::Ring => "broken ring",
+            Anomaly::Total => "wrong total",
+            Anomaly::Lost => "lost effect",
+            Anomaly::Undead => "effect of an abort",
+            Anomaly::Stale => "stale read",
+        }
+    }
 }
 
 /// One violation.
@@ -66,7 +120,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.anomaly, self.text)
+        write!(f, "{}: {}", self.anomaly.name(), self.text)
     }
 }
 
@@ -106,7 +160,13 @@ impl Findings {
         self.violations.iter().any(|v| v.anomaly == anomaly)
     }
 
-    /// Adds everything another check found.
+    /// Adds everything another check of the same transactions found.
+    pub fn absorb(&mut self, other: Findings) {
+        self.violations.extend(other.violations);
+        self.total += other.total;
+    }
+
+    /// Adds everything a check of other transactions found.
     pub fn merge(&mut self, other: Findings) {
         self.violations.extend(other.violations);
         self.total += other.total;
