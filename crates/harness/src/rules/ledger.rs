@@ -1,0 +1,414 @@
+//! What is known of every attempt, from decided entries and from what was
+//! disclosed: the material of the rules about transactions.
+//!
+//! Events come in the order in which they happened. A rule sees an event
+//! *before* the ledger takes it in.
+
+use super::hash::Map;
+use std::collections::VecDeque;
+use synod_paxos::{Ballot, GroupId, NodeId, Slot, Timestamp};
+use synod_txn::{AttemptId, Command, Key, Outcome, Participant};
+
+/// Attempts remembered; the oldest go first.
+const ATTEMPTS: usize = 1 << 18;
+/// Big intents under way, at most.
+const PARTS: usize = 4096;
+/// Versions remembered per key.
+const PER_KEY: usize = 16;
+
+/// Where an outcome showed itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// An entry that decided or resolved it.
+    Entry,
+    /// A coordinator's Resolve.
+    Resolve,
+    /// An answer to a client.
+    Answer,
+    /// A version shown to a reader.
+    Read,
+}
+
+/// An entry that was decided for the first time anywhere.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The group.
+    pub group: GroupId,
+    /// The slot.
+    pub slot: Slot,
+    /// The ballot of the last TermStart up to this slot: whose term it is.
+    pub term: Ballot,
+    /// The highest timestamp of all slots before it (K3), in this group.
+    pub above: Timestamp,
+    /// True time when it became known; nanoseconds.
+    pub t: u64,
+    /// The command; none for a Noop, a TermStart, or what cannot be decoded.
+    pub command: Option<Command>,
+}
+
+/// One thing that happened to an attempt.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An entry was decided.
+    Decided(&'a Fresh),
+    /// An outcome was disclosed by a node, for this group.
+    Told {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The outcome.
+        outcome: Outcome,
+        /// By whom; for an entry, the first node known to have it decided.
+        node: NodeId,
+        /// How.
+        how: How,
+    },
+    /// A shard's final no (T4).
+    No {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The shard.
+        group: GroupId,
+        /// By whom.
+        node: NodeId,
+    },
+    /// A participant's yes left a node.
+    Yes {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The participant.
+        group: GroupId,
+        /// ts_i, or the commit's timestamp.
+        timestamp: Timestamp,
+        /// By whom.
+        node: NodeId,
+    },
+    /// A participant's ack left a node.
+    Ack {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The participant.
+        group: GroupId,
+        /// By whom.
+        node: NodeId,
+    },
+    /// A Commit reached its coordinator.
+    Asked {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+}
+
+/// A participant's decided intent.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The participant.
+    pub group: GroupId,
+    /// ts_i.
+    pub timestamp: Timestamp,
+    /// Where.
+    pub slot: Slot,
+    /// True time when it became known; nanoseconds.
+    pub t: u64,
+    /// What it writes.
+    pub keys: Vec<Key>,
+    /// Where its resolution, or the outcome, was decided.
+    pub resolved: Option<Slot>,
+    /// Whether an entry marks the resolution as recorded, and in which slot.
+    pub recorded: Option<Slot>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Attempt {
+    /// The participants, once an intent or an abort names them.
+    pub participants: Vec<Participant>,
+    /// Staged: the coordinator, the term and the slot.
+    pub staged: Option<(GroupId, Ballot, Slot)>,
+    /// Decided intents.
+    pub held: Vec<Held>,
+    /// A one-shard commit.
+    pub one_shard: Option<(GroupId, Timestamp)>,
+    /// The first outcome disclosed, how and by whom.
+    pub told: Option<(Outcome, How, NodeId)>,
+    /// The outcome entry that counted: the group and the slot.
+    pub outcome: Option<(Outcome, GroupId, Slot)>,
+    /// Where all acks were recorded.
+    pub acked: Option<Slot>,
+    /// Shards that said no for good.
+    pub noes: Vec<(GroupId, NodeId)>,
+    /// A Commit reached the coordinator.
+    pub asked: bool,
+    /// The abort was decided in another term than Staged (T3).
+    pub aborted_later: bool,
+}
+
+impl Attempt {
+    /// The decided intent in this shard.
+    #[must_use]
+    pub fn held_in(&self, group: GroupId) -> Option<&Held> {
+        self.held.iter().find(|held| held.group == group)
+    }
+
+    /// Whether every participant's intent is decided.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.participants.is_empty()
+            && self.staged.is_some()
+            && self
+                .participants
+                .iter()
+                .all(|p| self.held_in(p.shard).is_some())
+    }
+
+    /// The maximum of all ts_i.
+    #[must_use]
+    pub fn maximum(&self) -> Timestamp {
+        let all = self.held.iter().map(|held| held.timestamp);
+        all.max().unwrap_or_default()
+    }
+}
+
+/// A version of a key, as decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// Counts all versions, in the order of their decision.
+    pub stamp: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Ledger {
+    attempts: Map<AttemptId, Attempt>,
+    order: VecDeque<AttemptId>,
+    /// Each key's latest versions, in the order of their decision.
+    keys: Map<Key, VecDeque<Made>>,
+    /// Keys of IntentParts whose Intent has not come.
+    parts: Map<(GroupId, AttemptId), Vec<Key>>,
+    stamp: u64,
+    forgot: bool,
+}
+
+impl Ledger {
+    /// What is known of an attempt.
+    #[must_use]
+    pub fn get(&self, attempt: AttemptId) -> Option<&Attempt> {
+        self.attempts.get(&attempt)
+    }
+
+    /// Whether anything was dropped: what is not known then says nothing.
+    #[must_use]
+    pub fn forgot(&self) -> bool {
+        self.forgot
+    }
+
+    /// All attempts remembered, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = (AttemptId, &Attempt)> {
+        let known = self.order.iter();
+        known.filter_map(|id| Some((*id, self.attempts.get(id)?)))
+    }
+
+    /// A key's latest versions, in the order of their decision.
+    #[must_use]
+    pub fn versions(&self, key: &Key) -> Option<&VecDeque<Made>> {
+        self.keys.get(key)
+    }
+
+    /// How many versions were decided so far.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// The versions that this entry makes: the keys and their timestamp. None if
+    /// it makes none (the first outcome of an attempt counts).
+    #[must_use]
+    pub fn makes<'a>(&'a self, fresh: &'a Fresh) -> Option<(AttemptId, Timestamp, Vec<&'a Key>)> {
+        match fresh.command.as_ref()? {
+            Command::OneShard {
+                attempt,
+                timestamp,
+                writes,
+                ..
+            } => {
+                let twice = self.get(*attempt).is_some_and(|a| a.one_shard.is_some());
+                let keys = || writes.iter().map(|w| &w.key).collect();
+                (!twice).then(|| (*attempt, *timestamp, keys()))
+            }
+            Command::Outcome {
+                attempt, outcome, ..
+            }
+            | Command::Resolve {
+                attempt, outcome, ..
+            } => {
+                let Outcome::Committed(timestamp) = outcome else {
+                    return None;
+                };
+                let held = self.get(*attempt)?.held_in(fresh.group)?;
+                let open = held.resolved.is_none();
+                open.then(|| (*attempt, *timestamp, held.keys.iter().collect()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes an event in.
+    pub(super) fn take(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Decided(fresh) => self.take_entry(fresh),
+            Event::Told {
+                attempt,
+                outcome,
+                node,
+                how,
+            } => {
+                let known = self.enter(*attempt);
+                known.told.get_or_insert((*outcome, *how, *node));
+            }
+            Event::No {
+                attempt,
+                group,
+                node,
+            } => {
+                let known = self.enter(*attempt);
+                if !known.noes.iter().any(|(g, _)| g == group) {
+                    known.noes.push((*group, *node));
+                }
+            }
+            Event::Asked { attempt } => self.enter(*attempt).asked = true,
+            Event::Yes { .. } | Event::Ack { .. } => {}
+        }
+    }
+
+    fn enter(&mut self, attempt: AttemptId) -> &mut Attempt {
+        if !self.attempts.contains_key(&attempt) {
+            self.order.push_back(attempt);
+            if self.order.len() > ATTEMPTS
+                && let Some(old) = self.order.pop_front()
+            {
+                self.attempts.remove(&old);
+                self.forgot = true;
+            }
+        }
+        self.attempts.entry(attempt).or_default()
+    }
+
+    fn take_entry(&mut self, fresh: &Fresh) {
+        if let Some((attempt, timestamp, keys)) = self.makes(fresh) {
+            let keys: Vec<Key> = keys.into_iter().cloned().collect();
+            for key in keys {
+                self.stamp += 1;
+                let stamp = self.stamp;
+                let versions = &mut self.keys.entry(key).or_default();
+                versions.push_back(Made {
+                    timestamp,
+                    attempt,
+                    stamp,
+                });
+                if versions.len() > PER_KEY {
+                    versions.pop_front();
+                }
+            }
+        }
+        let (group, slot) = (fresh.group, fresh.slot);
+        match fresh.command.as_ref() {
+            Some(Command::OneShard {
+                attempt, timestamp, ..
+            }) => {
+                let known = self.enter(*attempt);
+                known.one_shard.get_or_insert((group, *timestamp));
+            }
+            Some(Command::IntentPart {
+                attempt, writes, ..
+            }) => {
+                if self.parts.len() > PARTS {
+                    // Left by terms that ended before their Intents.
+                    self.parts.clear();
+                }
+                let keys = self.parts.entry((group, *attempt)).or_default();
+                keys.extend(writes.iter().map(|w| w.key.clone()));
+            }
+            Some(Command::Intent(intent)) => self.take_intent(fresh, intent),
+            Some(Command::Outcome {
+                attempt,
+                outcome,
+                participants,
+                ..
+            }) => {
+                let term = fresh.term;
+                let known = self.enter(*attempt);
+                if known.outcome.is_some() {
+                    return;
+                }
+                known.outcome = Some((*outcome, group, slot));
+                known.aborted_later = matches!(outcome, Outcome::Aborted(_))
+                    && known.staged.is_some_and(|(_, staged, _)| staged != term);
+                if known.participants.is_empty() {
+                    known.participants.clone_from(participants);
+                }
+                if let Some(held) = known.held.iter_mut().find(|h| h.group == group) {
+                    held.resolved.get_or_insert(slot);
+                    held.recorded.get_or_insert(slot);
+                }
+            }
+            Some(Command::Resolve {
+                attempt, recorded, ..
+            }) => {
+                let known = self.enter(*attempt);
+                if let Some(held) = known.held.iter_mut().find(|h| h.group == group) {
+                    held.resolved.get_or_insert(slot);
+                    if *recorded {
+                        held.recorded.get_or_insert(slot);
+                    }
+                }
+            }
+            Some(Command::Acked { attempt, .. }) => {
+                self.enter(*attempt).acked.get_or_insert(slot);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_intent(&mut self, fresh: &Fresh, intent: &synod_txn::command::Intent) {
+        let (group, slot) = (fresh.group, fresh.slot);
+        let parts = self.parts.remove(&(group, intent.attempt));
+        let known = self.enter(intent.attempt);
+        if known.held_in(group).is_some() {
+            return;
+        }
+        // An outcome that came first wins: this intent holds nothing.
+        if known.outcome.is_some_and(|(_, at, _)| at == group) {
+            return;
+        }
+        if known.participants.is_empty() || intent.here == intent.coordinator {
+            known.participants.clone_from(&intent.participants);
+        }
+        if intent.here == intent.coordinator {
+            known.staged.get_or_insert((group, fresh.term, slot));
+        }
+        let mut keys = parts.unwrap_or_default();
+        keys.extend(intent.writes.iter().map(|w| w.key.clone()));
+        known.held.push(Held {
+            group,
+            timestamp: intent.timestamp,
+            slot,
+            t: fresh.t,
+            keys,
+            resolved: None,
+            recorded: None,
+        });
+    }
+}
+
+/// Whether two outcomes are the same decision. Reasons may be told differently.
+#[must_use]
+pub(super) fn agree(a: Outcome, b: Outcome) -> bool {
+    match (a, b) {
+        (Outcome::Committed(x), Outcome::Committed(y)) => x == y,
+        (Outcome::Aborted(_), Outcome::Aborted(_)) => true,
+        _ => false,
+    }
+}

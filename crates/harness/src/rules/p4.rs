@@ -1,0 +1,56 @@
+//! P4: `accepted` and `last` change together, only once everything through the
+//! sync's end is there; neither a repeated sync nor a snapshot removes what was
+//! accepted.
+
+use super::{Context, Rule, Verdict};
+use synod_paxos::{Ballot, GroupId, Slot};
+
+pub(super) struct P4;
+
+fn whole(cx: &Context<'_>, group: GroupId, accepted: Ballot, last: Slot) -> Verdict {
+    let start = cx.book.group(group).and_then(|g| g.start_of(accepted));
+    match start {
+        Some(end) if last < end => Err(format!(
+            "{} of {group} has accepted under {accepted} with its log ending at slot {last}; the \
+             sync ends at slot {end}",
+            cx.look.id
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Rule for P4 {
+    fn number(&self) -> &'static str {
+        "P4"
+    }
+
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        for change in &cx.news.changes {
+            let (before, after) = (change.before, change.after);
+            if after.accepted != before.accepted {
+                whole(cx, change.group, after.accepted, after.last)?;
+            } else if after.last < before.last {
+                return Err(format!(
+                    "the log of {} in {} ended at slot {} and now ends at {}, both accepted \
+                     under {}",
+                    cx.look.id, change.group, before.last, after.last, after.accepted
+                ));
+            }
+            if after.decided > after.last || after.decided < before.decided {
+                return Err(format!(
+                    "{} of {} had decided through slot {}, and now through {} of {}",
+                    cx.look.id, change.group, before.decided, after.decided, after.last
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn restarted(&mut self, cx: &Context<'_>) -> Verdict {
+        for shard in cx.look.worker.shards() {
+            let (replica, group) = (shard.replica(), shard.descriptor().id);
+            whole(cx, group, replica.accepted(), replica.last())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! P5: decided is believed only under its ballot, up to the end of a log
+//! accepted under that ballot. That rests on logs accepted under one ballot
+//! being prefixes of one log: one value per ballot and slot.
+
+use super::{Change, Context, GroupBook, Rule, Verdict, hash};
+use std::collections::BTreeMap;
+use synod_paxos::{Ballot, GroupId, NodeId, Replica, Slot};
+
+/// Values kept per group; those of decided slots are not needed.
+const VALUES: usize = 1 << 14;
+
+/// Digests by slot and ballot, and who showed them first.
+type Values = BTreeMap<(Slot, Ballot), (u64, NodeId)>;
+
+#[derive(Default)]
+pub(super) struct P5 {
+    /// Undecided values.
+    values: BTreeMap<GroupId, Values>,
+}
+
+impl P5 {
+    /// The entries of a replica from `first` on against all other logs of its ballot.
+    fn compare(
+        &mut self,
+        id: NodeId,
+        group: (GroupId, &GroupBook),
+        replica: &Replica,
+        first: Slot,
+    ) -> Verdict {
+        let (group, book) = group;
+        let accepted = replica.accepted();
+        let values = self.values.entry(group).or_default();
+        for (slot, entry) in replica.entries_from(first) {
+            if slot <= book.frontier() {
+                // Decided values are compared by P2 and P3.
+                continue;
+            }
+            let digest = hash::entry(entry);
+            let known = values.entry((slot, accepted)).or_insert((digest, id));
+            if known.0 != digest {
+                return Err(format!(
+                    "slot {slot} of {group} has two values under {accepted}: at {} and at {id}",
+                    known.1
+                ));
+            }
+        }
+        while let Some(first) = values.first_entry()
+            && first.key().0 <= book.frontier()
+        {
+            first.remove();
+        }
+        while values.len() > VALUES {
+            values.pop_last();
+        }
+        Ok(())
+    }
+
+    fn believed(cx: &Context<'_>, change: &Change, book: &GroupBook) -> Verdict {
+        let (before, after) = (change.before, change.after);
+        // A snapshot brings what its sender had applied.
+        if after.decided <= before.decided
+            || after.decided <= after.trimmed
+            || after.leads == Some(after.accepted)
+            // It may have found out and been deposed in one step.
+            || before.leads == Some(after.accepted)
+        {
+            return Ok(());
+        }
+        match book.told_by(after.accepted) {
+            Some(told) if after.decided > told => Err(format!(
+                "{} of {} believes slot {} decided; its log was accepted under {}, whose leader \
+                 knew no more than slot {told}",
+                cx.look.id, change.group, after.decided, after.accepted
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Rule for P5 {
+    fn number(&self) -> &'static str {
+        "P5"
+    }
+
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        for change in &cx.news.changes {
+            let Some(book) = cx.book.group(change.group) else {
+                continue;
+            };
+            Self::believed(cx, change, book)?;
+            let first = change.first_new();
+            if first > change.after.last {
+                continue;
+            }
+            if let Some(shard) = cx.look.worker.shard(change.group) {
+                let group = (change.group, book);
+                self.compare(cx.look.id, group, shard.replica(), first)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restarted(&mut self, cx: &Context<'_>) -> Verdict {
+        for shard in cx.look.worker.shards() {
+            let group = shard.descriptor().id;
+            if let Some(book) = cx.book.group(group) {
+                self.compare(cx.look.id, (group, book), shard.replica(), Slot(0))?;
+            }
+        }
+        Ok(())
+    }
+}

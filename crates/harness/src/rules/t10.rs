@@ -1,0 +1,56 @@
+//! T10: participants and coordinators are named by anchor key. What a shard
+//! stages names itself by an anchor it owns, and messages go to who owns theirs.
+
+use super::{Context, Event, Ledger, Rule, Setting, Verdict};
+use synod_shard::NodeMessage;
+use synod_shard::wire::show_key;
+use synod_txn::Command;
+
+pub(super) struct T10;
+
+impl Rule for T10 {
+    fn number(&self) -> &'static str {
+        "T10"
+    }
+
+    fn follows_attempts(&self) -> bool {
+        true
+    }
+
+    fn event(&mut self, event: &Event<'_>, _ledger: &Ledger, setting: &Setting) -> Verdict {
+        let Event::Decided(fresh) = event else {
+            return Ok(());
+        };
+        let Some(Command::Intent(intent)) = &fresh.command else {
+            return Ok(());
+        };
+        let here = intent.participants.get(intent.here as usize);
+        let owner = here.and_then(|p| setting.map.shard_of(&p.anchor));
+        let sorted = intent.participants.is_sorted_by(|a, b| a.anchor < b.anchor);
+        if owner.is_none_or(|s| s.id != fresh.group) || !sorted {
+            return Err(format!(
+                "slot {} of {} stages {} as participant {} of {:?}",
+                fresh.slot, fresh.group, intent.attempt, intent.here, intent.participants
+            ));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        for (to, message) in cx.look.step.messages() {
+            let NodeMessage::Transaction { shard, message, .. } = message else {
+                continue;
+            };
+            let owner = cx.setting.map.shard_of(&message.anchor);
+            let member = owner.is_some_and(|s| s.configuration.members().any(|n| n == to));
+            if owner.is_none_or(|s| s.id != *shard) || !member {
+                return Err(format!(
+                    "{} sent \"{message}\" to {to} for {shard}, which does not own {}",
+                    cx.look.id,
+                    show_key(&message.anchor)
+                ));
+            }
+        }
+        Ok(())
+    }
+}

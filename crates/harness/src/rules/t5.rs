@@ -1,0 +1,56 @@
+//! T5: asking never aborts; only a participant with an unresolved intent may,
+//! after a while, demand an end. So what was never staged is aborted only if a
+//! Commit of it came to the coordinator, or an intent of it is that old.
+
+use super::{Event, Ledger, Rule, Setting, Verdict};
+use synod_txn::{Command, Outcome};
+
+/// Clocks may run this much faster than true time, in thousandths, at most.
+const FAST: u64 = 50;
+
+pub(super) struct T5;
+
+impl Rule for T5 {
+    fn number(&self) -> &'static str {
+        "T5"
+    }
+
+    fn follows_attempts(&self) -> bool {
+        true
+    }
+
+    fn event(&mut self, event: &Event<'_>, ledger: &Ledger, setting: &Setting) -> Verdict {
+        let Event::Decided(fresh) = event else {
+            return Ok(());
+        };
+        let Some(Command::Outcome {
+            attempt,
+            outcome: Outcome::Aborted(why),
+            participants,
+            anchor,
+        }) = &fresh.command
+        else {
+            return Ok(());
+        };
+        let known = ledger.get(*attempt);
+        if known.is_some_and(|k| k.staged.is_some() || k.asked || k.outcome.is_some()) {
+            return Ok(());
+        }
+        if !participants.iter().any(|p| p.anchor == *anchor) {
+            return Err(format!(
+                "slot {} of {} aborts {attempt} without naming its participants",
+                fresh.slot, fresh.group
+            ));
+        }
+        let patience = setting.txn.staged_timeout_nanos * (1_000 - FAST) / 1_000;
+        let held = known.map_or(&[][..], |k| &k.held);
+        if held.iter().any(|h| h.t + patience <= fresh.t) || ledger.forgot() {
+            return Ok(());
+        }
+        Err(format!(
+            "slot {} of {} aborts {attempt} ({why:?}), which was never staged; no Commit of it \
+             came to {}, and no participant can have waited for long",
+            fresh.slot, fresh.group, fresh.group
+        ))
+    }
+}

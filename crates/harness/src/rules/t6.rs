@@ -1,0 +1,135 @@
+//! T6: a participant acknowledges an outcome once its resolution is decided; a
+//! resolution is forgotten only after the outcome is recorded at the
+//! coordinator; a record only after all acks.
+
+use super::{Book, Event, Everyone, Ledger, Rule, Setting, Verdict};
+use std::collections::BTreeMap;
+use synod_paxos::{GroupId, NodeId};
+use synod_txn::state::State;
+use synod_txn::{AttemptId, Command, Outcome};
+
+#[derive(Default)]
+pub(super) struct T6 {
+    /// The forget floor up to which each replica's memory was compared.
+    floors: BTreeMap<(usize, GroupId), u64>,
+}
+
+/// Whether this participant may have acknowledged: its resolution is decided, or
+/// it never had anything to resolve.
+///
+/// An abort needs no acks: whoever asks about an attempt without a record is told
+/// that it was aborted, so nothing depends on who has forgotten it (the presumed
+/// abort of R*, Mohan, Lindsay and Obermarck 1986; `docs/decisions/0007`).
+fn resolved(ledger: &Ledger, attempt: AttemptId, group: GroupId) -> bool {
+    let Some(known) = ledger.get(attempt) else {
+        return true;
+    };
+    let aborted = |outcome: &Outcome| matches!(outcome, Outcome::Aborted(_));
+    let told = known.told.as_ref().map(|(outcome, ..)| outcome);
+    let decided = known.outcome.as_ref().map(|(outcome, ..)| outcome);
+    if told.or(decided).is_some_and(aborted) {
+        return true;
+    }
+    known
+        .held_in(group)
+        .is_none_or(|held| held.resolved.is_some())
+}
+
+impl Rule for T6 {
+    fn number(&self) -> &'static str {
+        "T6"
+    }
+
+    fn follows_attempts(&self) -> bool {
+        true
+    }
+
+    fn event(&mut self, event: &Event<'_>, ledger: &Ledger, setting: &Setting) -> Verdict {
+        match event {
+            Event::Ack {
+                attempt,
+                group,
+                node,
+            } if !resolved(ledger, *attempt, *group) => {
+                let known = ledger.get(*attempt);
+                let slot = known.and_then(|k| Some(k.held_in(*group)?.slot));
+                Err(format!(
+                    "{node} acknowledges the outcome of {attempt} for {group} before its \
+                     resolution is decided; its intent is in slot {slot:?}, told: {:?}",
+                    known.and_then(|k| k.told)
+                ))
+            }
+            Event::Decided(fresh) => {
+                let Some(Command::Acked {
+                    attempt,
+                    participants,
+                }) = &fresh.command
+                else {
+                    return Ok(());
+                };
+                for anchor in participants {
+                    let shard = setting.map.shard_of(anchor).map(|s| s.id);
+                    if let Some(group) = shard.filter(|g| !resolved(ledger, *attempt, *g)) {
+                        return Err(format!(
+                            "slot {} of {} says that {group} acknowledged {attempt}; its \
+                             resolution is not decided",
+                            fresh.slot, fresh.group
+                        ));
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn full(&mut self, everyone: &Everyone<'_>, _book: &Book, ledger: &Ledger) -> Verdict {
+        for (node, peer, worker) in everyone.running() {
+            for shard in worker.shards().filter(|s| s.in_office()) {
+                let (group, state) = (shard.descriptor().id, shard.group().state());
+                let compared = self.floors.entry((node, group)).or_default();
+                // Above the floor nothing is dropped; below it nothing comes back.
+                if *compared == state.forget_floor {
+                    continue;
+                }
+                *compared = state.forget_floor;
+                remembers(peer.id, group, state, ledger)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a state still has what others will ask for, after it forgot something.
+fn remembers(id: NodeId, group: GroupId, state: &State, ledger: &Ledger) -> Verdict {
+    let below = AttemptId(u128::from(state.forget_floor) << 80);
+    let applied = |slot| slot <= state.applied;
+    for (attempt, known) in ledger.all().filter(|(attempt, _)| *attempt < below) {
+        let staged = known.staged.filter(|(at, ..)| *at == group);
+        if staged.is_some_and(|(_, _, slot)| applied(slot))
+            && known.acked.is_none()
+            && known.participants.len() > 1
+            && !state.records.contains_key(&attempt)
+        {
+            return Err(format!(
+                "{id} has forgotten the record of {attempt} in {group}, which not all have \
+                 acknowledged"
+            ));
+        }
+        let Some(held) = known.held_in(group) else {
+            continue;
+        };
+        if held.recorded.is_none()
+            && applied(held.slot)
+            && staged.is_none()
+            && !state.resolutions.contains_key(&attempt)
+            && !state.intents.contains_key(&attempt)
+        {
+            return Err(format!(
+                "{id} has forgotten the intent of {attempt} in {group}, whose outcome nobody said \
+                 is recorded"
+            ));
+        }
+    }
+    Ok(())
+}
