@@ -31,10 +31,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Text where it is text, `x'hex'` otherwise.
+/// Text where it is text, `x'hex'` otherwise; text that looks like the latter
+/// too, so that it is not taken for it.
 pub fn show(bytes: &[u8]) -> String {
+    let plain = |text: &str| !text.starts_with("x'") && !text.chars().any(char::is_control);
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if plain(text) => text.to_owned(),
         _ => format!("x'{}'", hex(bytes)),
     }
 }
@@ -53,7 +55,14 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_given_back() {
-        for bytes in [&b"abc"[..], b"", b"\x00\xff", b"a b", b"line\nend"] {
+        for bytes in [
+            &b"abc"[..],
+            b"",
+            b"\x00\xff",
+            b"a b",
+            b"line\nend",
+            b"x'00'",
+        ] {
             assert_eq!(parse(&show(bytes)), Ok(Given(bytes.to_vec())));
         }
     }

@@ -16,6 +16,14 @@ pub enum Status {
     Unknown = 3,
     /// No cluster answered, or a node cannot run.
     NoCluster = 4,
+    /// The lab: a promise was broken.
+    Safety = 10,
+    /// The lab: something that must happen did not, within its bound.
+    Liveness = 11,
+    /// The lab: the code under test panicked.
+    Crash = 12,
+    /// The lab itself failed, which says nothing about Synod.
+    Harness = 13,
 }
 
 /// What the statuses mean, for `--help`.

@@ -9,9 +9,12 @@ mod bytes;
 mod commands;
 mod config;
 mod connection;
+#[cfg(test)]
+mod decode;
 mod demo;
 mod duration;
 mod exit;
+mod lab;
 mod sdk;
 
 use clap::{Parser, Subcommand};
@@ -65,6 +68,8 @@ enum Command {
     Status(commands::status::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
+    /// Break simulated clusters, and check histories
+    Lab(lab::Args),
     /// Print or check a configuration file
     Config(commands::config::Args),
 }
@@ -111,6 +116,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Shell(args) => block_on(commands::shell::run(args)),
         Command::Status(args) => block_on(commands::status::run(args)),
         Command::Bench(args) => bench::run(args),
+        Command::Lab(args) => lab::run(&args),
         Command::Config(args) => commands::config::run(&args),
     }
 }

@@ -5,13 +5,18 @@
 //! | [`cluster`] | `synod` processes in several data centres on one machine |
 //! | [`workload`] | what clients do while things break, recorded as a history |
 //! | [`history`] | the record: who asked what, when, and what they were told |
+//! | [`rules`] | the rules by number, checked on a running cluster |
 //! | [`sim`] | a whole cluster in one thread, from one seed |
+//! | [`edn`] | histories as text, in Jepsen's form |
 //! | [`check`] | pure functions from a history to the promises it breaks |
 
 pub mod check;
 #[cfg(feature = "processes")]
 pub mod cluster;
+pub mod edn;
+pub mod explore;
 pub mod history;
+pub mod rules;
 pub mod sim;
 #[cfg(feature = "processes")]
 pub mod workload;

@@ -1,7 +1,7 @@
 //! A bounded sweep of seeds over the simulated cluster. `SYNOD_SIM_SEEDS` sets
 //! how many, `SYNOD_SIM_FIRST` where they begin.
 
-use synod_harness::sim::{SimConfig, run};
+use synod_harness::sim::{Recipe, RunOptions, SweepOptions, sweep};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -12,44 +12,53 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn a_sweep_finds_no_violation() {
-    let first = setting("SYNOD_SIM_FIRST", 1);
-    let count = setting("SYNOD_SIM_SEEDS", 40);
-    let (mut commits, mut unknown, mut faults) = (0, 0, 0);
-    let mut failed = Vec::new();
-    for seed in first..first + count {
-        let config = SimConfig::from_seed(seed);
-        let started = std::time::Instant::now();
-        let report = run(&config);
-        if std::env::var_os("SYNOD_SIM_VERBOSE").is_some() {
-            println!("seed {seed}: {:?} {report:?}", started.elapsed());
+    let options = SweepOptions {
+        first: setting("SYNOD_SIM_FIRST", 1),
+        seeds: setting("SYNOD_SIM_SEEDS", 40),
+        threads: setting("SYNOD_SIM_THREADS", 2) as usize,
+        failures: 40,
+        ..SweepOptions::default()
+    };
+    let found = sweep(&options, &|_| {});
+    println!(
+        "{} seeds, {:.1} hours, {} events: {} commits ({:.0}/s per core), {} unknown, {} aborted, {} faults {:?}, {} lost nodes",
+        found.seeds,
+        found.simulated as f64 / 3.6e12,
+        found.events,
+        found.commits,
+        found.rate(),
+        found.unknown,
+        found.aborted,
+        found.faults.values().sum::<u64>(),
+        found.faults,
+        found.lost_nodes,
+    );
+    for failure in &found.failures {
+        println!("seed {}", failure.seed);
+        for violation in &failure.violations {
+            println!("  {violation}");
         }
-        commits += report.commits;
-        unknown += report.unknown;
-        faults += report.faults;
-        if !report.violations.is_empty() {
-            println!("seed {seed}: {config:?}");
-            for violation in &report.violations {
-                println!("  {violation}");
+        if std::env::var_os("SYNOD_SIM_VERBOSE").is_some() {
+            let recipe = Recipe::of_seed(failure.seed);
+            println!("{:#?}", recipe.config);
+            let options = RunOptions {
+                lines: 400,
+                histories: false,
+            };
+            for line in recipe.run(options).lines {
+                println!("{}", line.chars().take(600).collect::<String>());
             }
-            failed.push(seed);
         }
     }
-    println!("{count} seeds: {commits} commits, {unknown} unknown, {faults} faults");
+    let never = found.never_hit();
+    println!("{} marks never passed: {never:?}", never.len());
+    assert!(found.failures.is_empty(), "violations");
+    // A short sweep may miss some; the one that CI runs may not.
+    if std::env::var_os("SYNOD_SIM_MARKS").is_some() {
+        assert!(never.is_empty(), "the sweep is too tame: {never:?}");
+    }
     assert!(
-        failed.is_empty(),
-        "violations in seeds {failed:?}; replay one with \
-         SYNOD_SIM_FIRST=<seed> SYNOD_SIM_SEEDS=1 cargo test -p synod-harness --test sim"
-    );
-    assert!(
-        commits > 0,
+        found.commits > 0,
         "nothing was committed: the sweep proves nothing"
     );
-}
-
-#[test]
-fn the_same_seed_gives_the_same_trace() {
-    let config = SimConfig::from_seed(7);
-    let (a, b) = (run(&config), run(&config));
-    assert_eq!(a.trace, b.trace);
-    assert_eq!(a.commits, b.commits);
 }

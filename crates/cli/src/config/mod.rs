@@ -73,7 +73,8 @@ impl File {
         File::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<File, Failure> {
+    /// As [`File::read`], of a text; `path` is for messages and relative paths.
+    pub fn parse(path: &Path, text: &str) -> Result<File, Failure> {
         let refuse =
             |problem: String| Err(Failure::input(format!("{}: {problem}", path.display())));
         let table: Table = match text.parse() {

@@ -1,46 +1,93 @@
-//! What one seed makes of a run.
+//! What one seed makes of a run: sizes, timings, network, limits.
 
 use super::random::Random;
+use serde::{Deserialize, Serialize};
 
-const MS: u64 = 1_000_000;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000 * MS;
 
-/// A run's sizes, timings and faults; times in nanoseconds, chances in 1/1000.
-#[derive(Clone, Debug)]
+/// A stretch of the run with one pace. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Phase {
+    /// It ends at this time since the run's start.
+    pub until: u64,
+    /// A client's pause between transactions, at most; none = as its workload has it.
+    pub think: Option<u64>,
+    /// Mean time between two faults; 0 = none.
+    pub fault_every: u64,
+}
+
+/// A run's sizes, timings and chances; times in nanoseconds, chances in 1/1000.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SimConfig {
     /// The seed everything comes from.
     pub seed: u64,
-    /// Nodes, one data centre each.
-    pub nodes: usize,
+    /// Data centres.
+    pub sites: usize,
+    /// Racks in each.
+    pub racks: usize,
+    /// Nodes in each rack.
+    pub nodes_per_rack: usize,
+    /// Voters of each shard.
+    pub replicas: usize,
     /// User shards besides the meta shard.
     pub shards: usize,
-    /// Clients, each with one transaction at a time.
+    /// Clients, spread over the sites; each runs one transaction at a time.
     pub clients: usize,
-    /// Lists the clients append to.
-    pub keys: u64,
-    /// How long faults and new transactions go on.
-    pub active: u64,
+    /// Busy and idle stretches. With the last one the faults end.
+    pub phases: Vec<Phase>,
     /// How long everything may take to come to rest afterwards.
     pub quiet: u64,
-    /// One-way latency between nodes, at most.
-    pub latency: u64,
-    /// Frames lost.
+    /// One-way latency within a site, at most.
+    pub near: u64,
+    /// One-way latency between two sites, at most.
+    pub far: u64,
+    /// Frames lost while there are faults.
     pub loss: u64,
+    /// Frames lost afterwards.
+    pub quiet_loss: u64,
     /// Frames delivered twice.
     pub duplication: u64,
+    /// Whether frames between two nodes overtake each other.
+    pub reordering: bool,
     /// A sync takes this long at most.
     pub sync: u64,
-    /// Mean time between crashes of a node; 0 = never.
-    pub crash_every: u64,
-    /// Mean time between cuts of the network; 0 = never.
-    pub cut_every: u64,
-    /// Mean time between pauses of a node; 0 = never.
-    pub pause_every: u64,
+    /// A turn of a node's loop takes this long at most.
+    pub turn: u64,
+    /// A piece of engine work takes this long at most.
+    pub engine: u64,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// The log is trimmed once it holds so many bytes.
+    pub trim_bytes: u64,
     /// Wall clocks are off by this much at most, either way.
     pub clock_offset: u64,
-    /// Mean time between checkpoints of a node's engine; 0 = never.
-    pub checkpoint_every: u64,
-    /// Lease length.
+    /// Clocks run wrong by this much at most, either way; parts per million.
+    pub clock_rate: u64,
+    /// How long nodes support each other.
     pub lease: u64,
+    /// An election starts this long after the leader was missed.
+    pub election: u64,
+    /// An unresolved intent asks its coordinator to end it after this.
+    pub staged_timeout: u64,
+    /// A session ends this long after its client's last sign.
+    pub session: u64,
+    /// Records are kept this long.
+    pub window: u64,
+    /// Attempts that ended in a term without an entry, remembered at most.
+    pub ended: usize,
+    /// Bytes of one entry, at most.
+    pub entry_bytes: usize,
+    /// Bytes on the way to one follower, at most.
+    pub window_bytes: usize,
+    /// Bytes of entries in one message, at most.
+    pub message_bytes: usize,
+    /// Undecided bytes beyond which a leader admits nothing new.
+    pub undecided_bytes: usize,
+    /// Faults beyond the promises that this run may see.
+    pub beyond: Vec<super::model::Beyond>,
+    /// How likely each kind of fault is, by [`super::fault::Kind`].
+    pub weights: Vec<u64>,
 }
 
 impl SimConfig {
@@ -48,31 +95,147 @@ impl SimConfig {
     #[must_use]
     pub fn from_seed(seed: u64) -> SimConfig {
         let mut random = Random::new(seed ^ 0x5eed);
-        let sometimes = |random: &mut Random, low: u64, high: u64| {
-            if random.chance(600) {
-                random.range(low, high)
-            } else {
-                0
-            }
+        let r = &mut random;
+        let sites = *r.pick(&[1, 3, 3, 3, 4, 5]);
+        let (racks, nodes_per_rack) = match sites {
+            1 => (3, 1),
+            3 => *r.pick(&[(1, 1), (1, 1), (1, 1), (2, 1), (1, 2)]),
+            _ => (1, 1),
         };
+        let nodes = sites * racks * nodes_per_rack;
+        let replicas = if nodes >= 5 && r.chance(400) { 5 } else { 3 };
+        let near = r.range(MS / 5, 2 * MS);
+        let far = match r.range(0, 3) {
+            0 => r.range(10 * MS, 40 * MS),
+            _ => r.range(MS, 10 * MS),
+        };
+        let phases = phases(r);
+        // Idle stretches are all lease traffic: less of it where they are long.
+        let lease = if phases.len() > 1 {
+            r.range(400, 4_000) * MS
+        } else {
+            r.range(150, 700) * MS
+        };
+        let lease = lease.max(8 * far);
         SimConfig {
             seed,
-            nodes: if random.chance(800) { 3 } else { 5 },
-            shards: random.range(1, 5) as usize,
-            clients: random.range(2, 9) as usize,
-            keys: random.range(2, 9),
-            active: random.range(4_000, 10_000) * MS,
-            quiet: 60_000 * MS,
-            latency: random.range(1, 12) * MS,
-            loss: sometimes(&mut random, 1, 60),
-            duplication: sometimes(&mut random, 1, 60),
-            sync: random.range(1, 8) * MS,
-            crash_every: sometimes(&mut random, 700, 4_000) * MS,
-            cut_every: sometimes(&mut random, 500, 4_000) * MS,
-            pause_every: sometimes(&mut random, 500, 4_000) * MS,
-            clock_offset: sometimes(&mut random, 1, 400) * MS,
-            checkpoint_every: sometimes(&mut random, 200, 2_000) * MS,
-            lease: random.range(150, 700) * MS,
+            sites,
+            racks,
+            nodes_per_rack,
+            replicas,
+            shards: r.range(1, 6) as usize,
+            clients: *r.pick(&[4, 10, 30, 60, 120, 200]),
+            phases,
+            quiet: 120 * SECOND,
+            near,
+            far,
+            loss: sometimes(r, 1, 60),
+            quiet_loss: if r.chance(200) { r.range(1, 20) } else { 0 },
+            duplication: sometimes(r, 1, 60),
+            reordering: r.chance(500),
+            sync: if r.chance(200) {
+                r.range(20, 120) * MS
+            } else {
+                r.range(1, 8) * MS
+            },
+            turn: r.range(50, 3_000) * 1_000,
+            engine: if r.chance(200) {
+                r.range(50, 600) * MS
+            } else {
+                r.range(1, 20) * MS
+            },
+            segment_bytes: *r.pick(&[16 << 10, 32 << 10, 64 << 10, 256 << 10]),
+            trim_bytes: *r.pick(&[64 << 10, 200 << 10, 1 << 20, 4 << 20]),
+            clock_offset: sometimes(r, 1, 400) * MS,
+            clock_rate: r.range(0, 480),
+            lease,
+            election: r.range(20, 100) * MS + 2 * far,
+            staged_timeout: r.range(200, 1_000) * MS + 4 * far,
+            session: r.range(1_200, 4_000) * MS,
+            window: r.range(300, 20_000) * MS,
+            ended: *r.pick(&[4, 20, 200]),
+            entry_bytes: *r.pick(&[8 << 20, 64 << 10, 4 << 10]),
+            window_bytes: *r.pick(&[16 << 20, 32 << 10, 4 << 10]),
+            message_bytes: *r.pick(&[1 << 20, 1 << 20, 4 << 10, 150]),
+            undecided_bytes: *r.pick(&[64 << 20, 64 << 20, 64 << 10, 3 << 10]),
+            beyond: Vec::new(),
+            weights: weights(r),
         }
     }
+
+    /// Nodes in all.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.sites * self.racks * self.nodes_per_rack
+    }
+
+    /// The site of a node, counted from 0.
+    #[must_use]
+    pub fn site_of(&self, node: usize) -> usize {
+        node / (self.racks * self.nodes_per_rack)
+    }
+
+    /// The rack of a node, counted over all sites.
+    #[must_use]
+    pub fn rack_of(&self, node: usize) -> usize {
+        node / self.nodes_per_rack
+    }
+
+    /// When the faults end.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.phases.last().map_or(0, |p| p.until)
+    }
+
+    /// The phase at time `t`.
+    #[must_use]
+    pub fn phase(&self, t: u64) -> Option<&Phase> {
+        self.phases.iter().find(|p| t < p.until)
+    }
+}
+
+fn sometimes(random: &mut Random, low: u64, high: u64) -> u64 {
+    if random.chance(600) {
+        random.range(low, high)
+    } else {
+        0
+    }
+}
+
+/// Short and busy; now and then with hours' worth of quiet between.
+fn phases(r: &mut Random) -> Vec<Phase> {
+    let mut until = 0;
+    let mut phases = Vec::new();
+    let mut add = |length: u64, think, fault_every| {
+        until += length;
+        phases.push(Phase {
+            until,
+            think,
+            fault_every,
+        });
+    };
+    let calm = r.chance(100);
+    let every = if calm { 0 } else { r.range(100, 1_500) * MS };
+    add(r.range(1_500, 4_000) * MS, None, every);
+    if r.chance(350) {
+        let pause = r.range(60, 1_500) * SECOND;
+        add(
+            pause,
+            Some(r.range(5, 60) * SECOND),
+            r.range(10, 120) * SECOND,
+        );
+        add(r.range(1_000, 3_000) * MS, None, every);
+    }
+    phases
+}
+
+/// Each run prefers some kinds of faults and has none of others.
+fn weights(r: &mut Random) -> Vec<u64> {
+    let mut weights: Vec<u64> = super::fault::Kind::ALL
+        .iter()
+        .map(|_| if r.chance(500) { r.range(1, 10) } else { 0 })
+        .collect();
+    let some = r.range(0, weights.len() as u64) as usize;
+    weights[some] += 5;
+    weights
 }

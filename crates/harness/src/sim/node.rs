@@ -1,282 +1,251 @@
-//! A simulated node: the real worker over a simulated disk and engine.
+//! A simulated node: the real machine over simulated lanes, and what outlives
+//! its process: disk, engine, clock.
 
+use super::clock::Clock;
 use super::config::SimConfig;
-use super::disk::SimDisk;
-use super::engine::SimEngine;
+use super::lanes::SimLanes;
 use super::random::Random;
-use std::collections::BTreeMap;
-use synod_paxos::lease::LeaseSettings;
-use synod_paxos::{
-    ClusterVersion, GroupId, Incarnation, Mono, NodeId, Slot, SnapshotId, Timestamp,
+use super::topology::CLUSTER;
+use std::time::Duration;
+use synod_kv::engine::MemoryEngine;
+use synod_kv::lane::EngineEvent;
+use synod_kv::log::{LogError, LogOptions, MemoryDisk};
+use synod_kv::machine::{
+    Assembly, Machine, MachineSettings, assemble, first_records, replay, seed_meta,
 };
-use synod_shard::wire::SnapshotPiece;
-use synod_shard::{Input, Now, Output, Recovered, Setup, ShardMap, SnapshotTask, Worker};
-use synod_txn::{GroupSettings, Interval};
+use synod_paxos::lease::LeaseSettings;
+use synod_paxos::{Incarnation, NodeId};
+use synod_shard::{Bootstrap, Input, Worker};
+use synod_txn::GroupSettings;
 
-/// Wall time at the start of every run.
-const BIRTH: u64 = 1_700_000_000_000_000_000;
+/// A stalled disk is one whose sync takes longer than this.
+const STALL: Duration = Duration::from_secs(1);
 
-/// Work for the engine, done a little later, in order.
-pub(super) enum EngineWork {
-    Apply {
-        output: Box<Output>,
-    },
-    Checkpoint {
-        states: Vec<(GroupId, Slot, bytes::Bytes)>,
-    },
+/// What waits for the next turn.
+#[allow(clippy::large_enum_variant)] // Nearly all are inputs.
+pub(super) enum Inbound {
+    Input(Input),
+    Synced(u64),
+    Engine(EngineEvent),
 }
 
-/// A node; `worker` is none while it is down.
+/// A running process.
+pub(super) struct Process {
+    pub(super) machine: Machine,
+    pub(super) lanes: SimLanes,
+    pub(super) inbox: Vec<Inbound>,
+}
+
+/// Why a node is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It will be started again.
+    Down,
+    /// It refuses to start, as it must: its log is damaged or gone.
+    Lost(String),
+}
+
+/// A node.
 pub(super) struct SimNode {
     pub(super) id: NodeId,
-    pub(super) worker: Option<Worker>,
-    pub(super) incarnation: u64,
-    pub(super) disk: SimDisk,
-    pub(super) engine: SimEngine,
-    pub(super) engine_queue: std::collections::VecDeque<EngineWork>,
-    pub(super) paused_until: u64,
+    pub(super) process: Option<Process>,
+    pub(super) absence: Absence,
+    pub(super) clock: Clock,
+    pub(super) disk: MemoryDisk,
+    engine: MemoryEngine,
+    incarnation: u64,
     /// Events of an earlier life are dropped by this number.
     pub(super) life: u64,
-    pub(super) wake_at: u64,
-    clock_offset: i64,
-    rate_ppm: i64,
-    outgoing: BTreeMap<(GroupId, NodeId), (SnapshotId, Vec<SnapshotPiece>)>,
-    incoming: BTreeMap<GroupId, (SnapshotId, Vec<SnapshotPiece>)>,
+    /// When the next turn begins; `u64::MAX` if none is planned.
+    pub(super) turn_at: u64,
+    pub(super) busy_until: u64,
+    pub(super) paused_until: u64,
+    pub(super) slow: u64,
+    /// Until then no sync returns.
+    pub(super) stalled_until: u64,
+    pub(super) engine_busy: bool,
+    /// A fault makes this node's storage fail, so it may end by itself.
+    pub(super) storage_faults: bool,
+    /// How it dies when its fuse has burnt down.
+    pub(super) burns_with_power: bool,
 }
 
 impl SimNode {
+    /// A new node, whose directory holds what `synod init` left there.
     pub(super) fn new(
         id: NodeId,
-        map: &ShardMap,
+        bootstrap: &Bootstrap,
         config: &SimConfig,
         random: &mut Random,
-    ) -> SimNode {
-        let mut disk = SimDisk::default();
-        for shard in &map.shards {
-            if shard.configuration.members().any(|n| n == id) {
-                disk.create(shard.id, shard.configuration.clone());
-            }
-        }
-        let offset = random.range(0, 2 * config.clock_offset + 1) as i64;
-        SimNode {
+    ) -> Result<SimNode, String> {
+        let within =
+            |random: &mut Random, most: u64| random.range(0, 2 * most + 1) as i64 - most as i64;
+        let offset = within(random, config.clock_offset);
+        let rate = within(random, config.clock_rate);
+        let node = SimNode {
             id,
-            worker: None,
+            process: None,
+            absence: Absence::Down,
+            clock: Clock::new(offset, rate),
+            disk: MemoryDisk::new(),
+            engine: MemoryEngine::new(),
             incarnation: 0,
-            disk,
-            engine: SimEngine::default(),
-            engine_queue: std::collections::VecDeque::new(),
-            paused_until: 0,
             life: 0,
-            wake_at: u64::MAX,
-            clock_offset: offset - config.clock_offset as i64,
-            rate_ppm: random.range(0, 801) as i64 - 400,
-            outgoing: BTreeMap::new(),
-            incoming: BTreeMap::new(),
-        }
+            turn_at: u64::MAX,
+            busy_until: 0,
+            paused_until: 0,
+            slow: 1,
+            stalled_until: 0,
+            engine_busy: false,
+            storage_faults: false,
+            burns_with_power: false,
+        };
+        let options = options(config, random);
+        let text = |error: LogError| error.to_string();
+        let opened = replay(node.disk.clone(), options, CLUSTER, None, id);
+        let (mut log, _) = opened.map_err(text)?;
+        log.append(&first_records(bootstrap, id)).map_err(text)?;
+        log.sync().map_err(text)?;
+        seed_meta(&node.engine, bootstrap).map_err(|error| error.to_string())?;
+        Ok(node)
     }
 
-    /// Both clocks at true time `t`. The monotonic one runs at this node's rate.
-    pub(super) fn now(&self, t: u64) -> Now {
-        let drift = (t as i64 / 1_000_000) * self.rate_ppm;
-        let mono = (t as i64 + drift + 1_000_000_000) as u64;
-        let wall = Timestamp((BIRTH as i64 + t as i64 + drift + self.clock_offset) as u64);
-        Now {
-            mono: Mono(mono),
-            clock: Interval {
-                earliest: wall,
-                latest: wall,
-            },
-        }
+    pub(super) fn worker(&self) -> Option<&Worker> {
+        self.process.as_ref()?.machine.worker()
     }
 
-    /// True time at which this node's monotonic clock shows `at`.
-    pub(super) fn true_time(&self, at: Mono) -> u64 {
-        let t = at.0.saturating_sub(1_000_000_000) as i64;
-        (t - (t / 1_000_000) * self.rate_ppm).max(0) as u64 + 1_000
-    }
-
-    pub(super) fn start(&mut self, t: u64, map: &ShardMap, config: &SimConfig) {
+    /// A start of the process. A log that refuses makes the node lost; any other
+    /// failure is a violation.
+    pub(super) fn start(
+        &mut self,
+        t: u64,
+        bootstrap: &Bootstrap,
+        config: &SimConfig,
+        random: &mut Random,
+    ) -> Result<(), String> {
         self.incarnation += 1;
-        let shards = map
-            .shards
-            .iter()
-            .filter_map(|descriptor| {
-                Some(Recovered {
-                    durable: self.disk.durable(descriptor.id)?,
-                    checkpoint: self.engine.checkpoint(descriptor.id),
-                    engine_applied: self.engine.applied(descriptor.id),
-                    descriptor: descriptor.clone(),
-                })
-            })
-            .collect();
-        let setup = Setup {
+        self.life += 1;
+        let options = options(config, random);
+        let opened = replay(
+            self.disk.clone(),
+            options,
+            CLUSTER,
+            Some(bootstrap),
+            self.id,
+        );
+        let (log, replayed) = match opened {
+            Ok(opened) => opened,
+            Err(error @ LogError::Io { .. }) => {
+                // The disk is full or failing: the process ends and is started again.
+                self.disk.kill();
+                self.absence = Absence::Down;
+                return Err(error.to_string());
+            }
+            Err(error) => {
+                self.absence = Absence::Lost(error.to_string());
+                return Ok(());
+            }
+        };
+        let assembly = Assembly {
             me: self.id,
             incarnation: Incarnation(self.incarnation),
-            map: map.clone(),
-            version: ClusterVersion(1),
-            leases: self.disk.leases(),
-            shards,
-            paxos: synod_paxos::Settings::default(),
-            lease: LeaseSettings::of_lease(config.lease),
-            txn: GroupSettings {
-                session_nanos: 1_500_000_000,
-                idle_nanos: 1_500_000_000,
-                staged_timeout_nanos: 300_000_000,
-                ..GroupSettings::default()
-            },
+            bootstrap,
+            paxos: paxos(config),
+            lease: lease(config),
+            txn: txn(config),
             seed: config.seed ^ self.id.0 << 32 ^ self.incarnation,
         };
-        self.worker = Worker::new(setup, self.now(t)).ok();
-        assert!(
-            self.worker.is_some(),
-            "a checkpoint of {} cannot be read",
-            self.id
-        );
-    }
-
-    pub(super) fn crash(&mut self, random: &mut Random) {
-        self.worker = None;
-        self.life += 1;
-        self.wake_at = u64::MAX;
-        self.disk.crash(random);
-        self.engine.crash();
-        self.engine_queue.clear();
-        self.outgoing.clear();
-        self.incoming.clear();
-    }
-
-    /// The states for a checkpoint of everything.
-    pub(super) fn checkpoint(&mut self) {
-        let Some(worker) = &self.worker else {
-            return;
+        let now = self.clock.now(t);
+        let worker = assemble(assembly, replayed, &self.engine, now)
+            .map_err(|error| format!("{} cannot start: {error}", self.id))?;
+        let settings = MachineSettings {
+            log_trim_bytes: config.trim_bytes,
+            stall: STALL,
         };
-        let groups: Vec<GroupId> = worker.shards().map(|s| s.descriptor().id).collect();
-        let states = groups
-            .into_iter()
-            .filter_map(|g| {
-                let (slot, state) = worker.checkpoint(g)?;
-                (slot > Slot(0)).then_some((g, slot, state))
-            })
-            .collect();
-        self.engine_queue
-            .push_back(EngineWork::Checkpoint { states });
-    }
-
-    /// Does the oldest piece of engine work; what it reports goes to the worker.
-    pub(super) fn engine_step(&mut self) -> Result<Vec<Input>, String> {
-        let mut reports = Vec::new();
-        match self.engine_queue.pop_front() {
-            Some(EngineWork::Apply { output }) => {
-                for (_, batch) in output.writes {
-                    self.engine.write(batch.versions)?;
-                }
-                for (group, slot) in output.marks {
-                    self.engine.mark(group, slot);
-                    reports.push(Input::EngineApplied { group, slot });
-                }
-                for task in output.snapshots {
-                    self.snapshot(task, &mut reports)?;
-                }
-            }
-            Some(EngineWork::Checkpoint { states }) => {
-                for (group, slot, state) in states {
-                    self.engine.keep(group, slot, state);
-                    reports.push(Input::Checkpointed { group, slot });
-                }
-                self.engine.sync();
-            }
-            None => {}
-        }
-        Ok(reports)
-    }
-
-    fn snapshot(&mut self, task: SnapshotTask, reports: &mut Vec<Input>) -> Result<(), String> {
-        match task {
-            SnapshotTask::Open {
-                group,
-                span,
-                to,
-                id,
-                state,
-            } => {
-                let mut pieces = vec![SnapshotPiece::State(state)];
-                for run in self.engine.export(&span).chunks(7) {
-                    pieces.push(SnapshotPiece::Versions(run.to_vec()));
-                }
-                self.outgoing.insert((group, to), (id, pieces));
-                self.read_chunk(group, to, id, 0, reports);
-            }
-            SnapshotTask::Read {
-                group,
-                to,
-                id,
-                chunk,
-            } => self.read_chunk(group, to, id, chunk, reports),
-            SnapshotTask::Close { group, to } => {
-                self.outgoing.remove(&(group, to));
-            }
-            SnapshotTask::Stage {
-                group,
-                span,
-                id,
-                chunk,
-                data,
-                done,
-            } => {
-                let piece = postcard::from_bytes(&data).map_err(|e| e.to_string())?;
-                let staged = self.incoming.entry(group).or_insert((id, Vec::new()));
-                if chunk == 0 {
-                    *staged = (id, Vec::new());
-                }
-                if staged.0 != id || staged.1.len() as u64 != chunk {
-                    return Err(format!("chunk {chunk} of {id:?} was staged out of order"));
-                }
-                staged.1.push(piece);
-                if done {
-                    let (id, pieces) = self.incoming.remove(&group).unwrap_or((id, Vec::new()));
-                    self.engine.clear(&span);
-                    let mut state = bytes::Bytes::new();
-                    for piece in pieces {
-                        match piece {
-                            SnapshotPiece::State(bytes) => state = bytes,
-                            SnapshotPiece::Versions(versions) => self.engine.write(versions)?,
-                        }
-                    }
-                    self.engine.keep(group, id.slot, state.clone());
-                    self.engine.mark(group, id.slot);
-                    self.engine.sync();
-                    reports.push(Input::SnapshotInstalled { group, id, state });
-                }
-            }
-        }
+        self.process = Some(Process {
+            machine: Machine::new(Some(worker), settings),
+            lanes: SimLanes::new(log, self.engine.clone(), now, random.fork()),
+            inbox: Vec::new(),
+        });
+        self.turn_at = u64::MAX;
+        self.busy_until = t;
+        self.engine_busy = false;
         Ok(())
     }
 
-    fn read_chunk(
-        &self,
-        group: GroupId,
-        to: NodeId,
-        id: SnapshotId,
-        chunk: u64,
-        reports: &mut Vec<Input>,
-    ) {
-        let open = self.outgoing.get(&(group, to)).filter(|(o, _)| *o == id);
-        let Some((_, pieces)) = open else {
-            return;
-        };
-        let Some(data) = pieces
-            .get(chunk as usize)
-            .and_then(|p| postcard::to_stdvec(p).ok())
-        else {
-            return;
-        };
-        reports.push(Input::SnapshotRead {
-            group,
-            to,
-            id,
-            chunk,
-            data: data.into(),
-            done: chunk as usize + 1 == pieces.len(),
-        });
+    /// The process is gone. With the power, unsynced writes are lost or torn.
+    pub(super) fn stop(&mut self, power: bool, random: &mut Random) {
+        self.process = None;
+        self.life += 1;
+        self.turn_at = u64::MAX;
+        self.engine_busy = false;
+        if power {
+            self.disk.crash(random.next());
+            let kept = random.range(0, self.engine.unsynced() as u64 + 1);
+            self.engine.lose_unsynced(kept as usize);
+        } else {
+            self.disk.kill();
+        }
+    }
+
+    /// The engine's files are gone.
+    pub(super) fn lose_engine(&mut self) {
+        self.engine = MemoryEngine::new();
+    }
+
+    /// All files are gone.
+    pub(super) fn wipe(&mut self) {
+        self.engine = MemoryEngine::new();
+        self.disk = MemoryDisk::new();
+    }
+
+    /// Bits of the log flip, save in what was written last: damage there looks
+    /// like a write that a power cut interrupted.
+    pub(super) fn flip_bits(&mut self, bits: u64, random: &mut Random) {
+        let files = self.disk.files();
+        for _ in 0..bits {
+            let (name, bytes) = random.pick(&files).clone();
+            let offset = random.range(0, bytes as u64) as usize;
+            let mask = 1 << random.range(0, 8);
+            if !self.disk.is_last_write(&name, offset) {
+                self.disk.damage(&name, offset, mask);
+            }
+        }
+    }
+}
+
+fn options(config: &SimConfig, random: &mut Random) -> LogOptions {
+    LogOptions {
+        segment_bytes: config.segment_bytes,
+        spares: 2,
+        salt: random.next(),
+    }
+}
+
+pub(super) fn lease(config: &SimConfig) -> LeaseSettings {
+    LeaseSettings::of_lease(config.lease)
+}
+
+pub(super) fn txn(config: &SimConfig) -> GroupSettings {
+    GroupSettings {
+        session_nanos: config.session,
+        idle_nanos: config.session,
+        staged_timeout_nanos: config.staged_timeout,
+        window_millis: config.window / 1_000_000,
+        ended: config.ended,
+        entry_bytes: config.entry_bytes,
+        ..GroupSettings::default()
+    }
+}
+
+fn paxos(config: &SimConfig) -> synod_paxos::Settings {
+    synod_paxos::Settings {
+        election_nanos: config.election,
+        retry_nanos: (4 * config.far).max(synod_paxos::Settings::default().retry_nanos),
+        window_bytes: config.window_bytes,
+        message_bytes: config.message_bytes,
+        undecided_bytes: config.undecided_bytes,
+        entry_bytes: config.entry_bytes + (64 << 10),
+        ..synod_paxos::Settings::default()
     }
 }

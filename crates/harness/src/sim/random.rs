@@ -17,6 +17,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A generator of its own, for a part whose draws must not move others'.
+    pub(super) fn fork(&mut self) -> Random {
+        Random(self.next())
+    }
+
     pub(super) fn wide(&mut self) -> u128 {
         u128::from(self.next()) << 64 | u128::from(self.next())
     }

@@ -1,110 +1,146 @@
-//! What must hold after every step, and what rest means.
+//! What must hold: the rules after every step, the histories at the end.
 
-use super::{DIGEST_EVERY, Sim};
+use super::{Sim, Violation, Wrong};
+use crate::history::History;
+use crate::rules::{Everyone, Look, Peer, Rules, Setting, Step};
+use crate::sim::client;
+use crate::sim::config::SimConfig;
+use crate::sim::fault::Kind;
+use crate::sim::lanes::Out;
+use crate::sim::node::{self, SimNode};
+use synod_shard::Bootstrap;
+
+/// Steps after which everything is compared, not only what a step changed.
+const FULL_EVERY: u64 = 1024;
+
+/// The rules, less those that a fault beyond the promises suspends.
+pub(super) fn rules(config: &SimConfig, bootstrap: &Bootstrap) -> Rules {
+    let mut rules = Rules::new(Setting {
+        map: bootstrap.map.clone(),
+        nodes: config.nodes(),
+        lease: node::lease(config),
+        txn: node::txn(config),
+        election_nanos: config.election,
+        version: bootstrap.version,
+        full_every: FULL_EVERY,
+    });
+    for rule in config.beyond.iter().flat_map(|b| b.suspends()) {
+        rules.suspend(rule);
+    }
+    rules
+}
+
+fn peers(nodes: &[SimNode], t: u64) -> Vec<Peer<'_>> {
+    let peers = nodes.iter().map(|n| Peer {
+        id: n.id,
+        worker: n.worker(),
+        now: n.clock.now(t),
+        life: n.life,
+    });
+    peers.collect()
+}
 
 impl Sim {
-    /// What must hold of a node after each of its steps.
-    pub(super) fn check_node(&mut self, index: usize) {
-        let Some(worker) = &self.nodes[index].worker else {
+    /// A node's worker as recovery made it.
+    pub(super) fn check_start(&mut self, node: usize) {
+        self.show(node, Step::default(), true);
+    }
+
+    /// A node after a turn, with what left it.
+    pub(super) fn check_step(&mut self, node: usize, out: &Out) {
+        let step = Step {
+            sent: &out.sent,
+            replies: &out.replies,
+        };
+        self.show(node, step, false);
+    }
+
+    fn show(&mut self, node: usize, step: Step<'_>, started: bool) {
+        let peers = peers(&self.nodes, self.t);
+        let Some(worker) = peers[node].worker else {
             return;
         };
-        let id = self.nodes[index].id;
-        let now = self.nodes[index].now(self.t);
-        let cx = synod_paxos::replica::Cx {
-            now: now.mono,
-            leases: worker.leases(),
+        let everyone = Everyone {
+            t: self.t,
+            nodes: &peers,
         };
-        let mut wrong = Vec::new();
-        let mut leases = Vec::new();
-        for shard in worker.shards() {
-            let group = shard.descriptor().id;
-            // Encoding a whole state is dear: only where one has just changed, and
-            // only at slots that all replicas sample.
-            let sampled = shard.applied().0.is_multiple_of(DIGEST_EVERY);
-            if sampled
-                && self
-                    .digested
-                    .insert((id, self.nodes[index].life, group), shard.applied())
-                    != Some(shard.applied())
-            {
-                let digest = shard.group().digest();
-                let seen = *self
-                    .digests
-                    .entry((group, shard.applied()))
-                    .or_insert((id, digest));
-                if seen.1 != digest {
-                    wrong.push(format!(
-                        "P7: state of {group} after slot {} differs between {} and {id}",
-                        shard.applied(),
-                        seen.0
-                    ));
-                }
-            }
-            if shard.replica().lease(&cx).is_some() {
-                leases.push(group);
-            }
+        let look = Look {
+            t: self.t,
+            node,
+            id: peers[node].id,
+            life: peers[node].life,
+            now: peers[node].now,
+            worker,
+            step,
+        };
+        if started {
+            self.rules.restarted(&look, &everyone);
+        } else {
+            self.rules.step(&look, &everyone);
         }
-        for group in leases {
-            for (other, node) in self.nodes.iter().enumerate() {
-                let Some(worker) = node.worker.as_ref().filter(|_| other != index) else {
-                    continue;
-                };
-                let cx = synod_paxos::replica::Cx {
-                    now: node.now(self.t).mono,
-                    leases: worker.leases(),
-                };
-                let holds = worker
-                    .shard(group)
-                    .is_some_and(|s| s.replica().lease(&cx).is_some());
-                if holds {
-                    wrong.push(format!(
-                        "L1: {id} and {} both hold the lease of {group}",
-                        node.id
-                    ));
-                }
-            }
-        }
-        for text in wrong {
-            self.violation(text);
-        }
+        self.broken_rules();
     }
 
-    pub(super) fn at_rest(&self) -> bool {
-        self.unrest().is_empty()
-    }
-
-    /// What has not come to rest, in words.
-    pub(super) fn unrest(&self) -> String {
-        if let Some(client) = self.clients.iter().position(|c| !c.is_idle()) {
-            return format!("client {client} still runs a transaction");
+    fn broken_rules(&mut self) {
+        if !self.rules.is_violated() {
+            return;
         }
-        for shard in &self.map.shards {
-            let replicas: Vec<_> = self
-                .nodes
-                .iter()
-                .filter_map(|n| n.worker.as_ref()?.shard(shard.id))
-                .collect();
-            let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
-                return format!("{} has no leader in office", shard.id);
+        for violation in self.rules.take_violations() {
+            let text = match violation.node {
+                Some(node) => format!("{} (seen at {node})", violation.text),
+                None => violation.text,
             };
-            let group = leader.group();
-            let intents = group.open_intents().count();
-            if intents + group.locks() + group.sessions() > 0 {
-                return format!(
-                    "{} has {intents} open intents, {} locks, {} sessions",
-                    shard.id,
-                    group.locks(),
-                    group.sessions()
-                );
-            }
-            // The news that the very last entries are decided is sent once while a
-            // shard is idle, so only the log itself must be level.
-            let last = leader.replica().last();
-            if let Some(behind) = replicas.iter().find(|s| s.replica().last() != last) {
-                let at = behind.replica().last();
-                return format!("{} has a replica at slot {at} of {last}", shard.id);
-            }
+            self.violation(Wrong::Safety, violation.rule, text);
         }
-        String::new()
+    }
+
+    /// The last look, once everything has come to rest.
+    pub(super) fn check_rest(&mut self) {
+        let peers = peers(&self.nodes, self.t);
+        let everyone = Everyone {
+            t: self.t,
+            nodes: &peers,
+        };
+        self.rules.quiet(&everyone);
+        self.broken_rules();
+    }
+
+    /// What the clients were told, held against what was promised.
+    pub(super) fn histories(&mut self) {
+        let (findings, all) = client::finish(self.t, &mut self.clients);
+        if self.options.histories {
+            self.report.commit_times = client::commit_times(&all, &self.clients);
+        }
+        self.report.commits = all.tally.commits;
+        self.report.unknown = all.tally.unknown;
+        self.report.aborted = all.tally.aborted;
+        let wrong_clocks = self
+            .report
+            .faults
+            .keys()
+            .any(|kind| matches!(kind, Kind::ClockJump | Kind::ClockJumpAll | Kind::ClockRate));
+        if all.tally.refused > 0 && !wrong_clocks {
+            let text = format!(
+                "nodes refused {} requests as against a rule",
+                all.tally.refused
+            );
+            self.violation(Wrong::Harness, "refused", text);
+        }
+        if self.options.histories {
+            let transactions = all.lists;
+            self.report.lists = Some(History { transactions });
+        }
+        for finding in findings {
+            self.report.violations.push(Violation {
+                wrong: if finding.safety {
+                    Wrong::Safety
+                } else {
+                    Wrong::Liveness
+                },
+                rule: finding.check.to_owned(),
+                at: None,
+                text: finding.text,
+            });
+        }
     }
 }

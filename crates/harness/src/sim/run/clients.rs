@@ -1,0 +1,162 @@
+//! Clients: their requests, the answers, their signs of life.
+
+use super::{Event, Sim};
+use crate::sim::client::Want;
+use crate::sim::config::MS;
+use synod_shard::{Input, ShardReply, ShardRequest};
+use synod_txn::{AttemptId, Caller, ClientId};
+
+impl Sim {
+    fn site_of_client(&self, client: usize) -> usize {
+        client % self.config.sites
+    }
+
+    pub(super) fn asked(&mut self, to: usize, client: usize, number: u64, request: ShardRequest) {
+        if self.net.is_dark(to) {
+            return;
+        }
+        let caller = Caller {
+            connection: client as u64,
+            request: number,
+        };
+        self.input(to, Input::Client { caller, request });
+    }
+
+    pub(super) fn reply(&mut self, node: usize, caller: Caller, reply: ShardReply) {
+        if self.is_lost() || self.net.is_dark(node) {
+            return;
+        }
+        let client = caller.connection as usize;
+        let sites = (self.site_of_client(client), self.config.site_of(node));
+        let at = self
+            .net
+            .client_travel(self.t, sites.0, sites.1, &mut self.random);
+        self.at(
+            at,
+            Event::Answer {
+                client,
+                number: caller.request,
+                reply: Box::new(reply),
+            },
+        );
+    }
+
+    pub(super) fn answer(&mut self, client: usize, number: u64, reply: ShardReply) {
+        self.trace.line(self.t, || {
+            format!("client {client} <-  #{number} {reply:?}")
+        });
+        let mut wants = std::mem::take(&mut self.wants);
+        self.clients[client].answered(self.t, number, reply, &mut wants);
+        self.wanted(client, wants);
+    }
+
+    /// The wall clock of a client's machine: that of a node near it.
+    fn client_wall(&self, client: usize) -> synod_paxos::Timestamp {
+        self.now(client % self.nodes.len()).clock.latest
+    }
+
+    pub(super) fn client(&mut self, client: usize) {
+        let wall = self.client_wall(client);
+        let mut wants = std::mem::take(&mut self.wants);
+        self.clients[client].wake(self.t, wall, &mut wants);
+        self.wanted(client, wants);
+    }
+
+    /// Sends what a client wants sent, and plans its next timer.
+    fn wanted(&mut self, client: usize, mut wants: Vec<Want>) {
+        for Want::Send {
+            to,
+            number,
+            request,
+            after,
+        } in wants.drain(..)
+        {
+            let Some(to) = self.index(to) else {
+                continue;
+            };
+            if self.is_lost() {
+                continue;
+            }
+            let sites = (self.site_of_client(client), self.config.site_of(to));
+            let twice = self.faulty && self.random.chance(self.config.duplication);
+            let mut request = Some(Box::new(request));
+            for copy in [false, true] {
+                let request = match (copy, twice) {
+                    (false, true) => request.clone(),
+                    (false, false) | (true, true) => request.take(),
+                    (true, false) => None,
+                };
+                let Some(request) = request else {
+                    continue;
+                };
+                // A late duplicate may come long after.
+                let late = if copy {
+                    self.random.range(0, 2_000) * MS
+                } else {
+                    0
+                };
+                let at = self.net.client_travel(
+                    self.t + after + late,
+                    sites.0,
+                    sites.1,
+                    &mut self.random,
+                );
+                self.at(
+                    at,
+                    Event::Ask {
+                        to,
+                        client,
+                        number,
+                        request,
+                    },
+                );
+            }
+        }
+        self.wants = wants;
+        self.arm(client);
+    }
+
+    /// Plans a client's next timer, unless an earlier one is planned already.
+    pub(super) fn arm(&mut self, client: usize) {
+        if let Some(at) = self.clients[client].arm() {
+            self.at(at, Event::Client { client });
+        }
+    }
+
+    /// Clients that run something say so to every node.
+    pub(super) fn keep_alive(&mut self) {
+        for client in 0..self.clients.len() {
+            let Some((id, live)) = self.clients[client].keep_alive(self.t) else {
+                continue;
+            };
+            if live.is_empty() {
+                continue;
+            }
+            for to in 0..self.nodes.len() {
+                if self.is_lost() {
+                    continue;
+                }
+                let sites = (self.site_of_client(client), self.config.site_of(to));
+                let at = self
+                    .net
+                    .client_travel(self.t, sites.0, sites.1, &mut self.random);
+                let live = live.clone();
+                self.at(
+                    at,
+                    Event::Seen {
+                        to,
+                        client: id,
+                        live,
+                    },
+                );
+            }
+        }
+        self.at(self.t + self.config.session / 4, Event::KeepAlive);
+    }
+
+    pub(super) fn seen(&mut self, to: usize, client: ClientId, live: Vec<AttemptId>) {
+        if !self.net.is_dark(to) {
+            self.input(to, Input::ClientSeen { client, live });
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Faults: what they do, and how they end.
+
+use super::{Event, Sim};
+use crate::sim::fault::{Down, Fault};
+use crate::sim::net::LinkFault;
+use synod_shard::Input;
+
+impl Sim {
+    pub(super) fn fault(&mut self, index: usize) {
+        if !self.faulty {
+            return;
+        }
+        let fault = self.plan[index].fault.clone();
+        self.trace.line(self.t, || format!("FAULT {fault:?}"));
+        *self.report.faults.entry(fault.kind()).or_default() += 1;
+        match fault.lasts() {
+            0 => self.strike(&fault),
+            lasts => {
+                self.begin(index, &fault);
+                self.at(self.t + lasts, Event::Mended(index));
+            }
+        }
+    }
+
+    /// Faults that are over at once, or end with a restart.
+    fn strike(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Crash { node, how, down } => self.crash(*node, *how, *down),
+            Fault::CrashAtEffect {
+                node,
+                how,
+                effects,
+                down,
+            } => {
+                self.nodes[*node].burns_with_power = *how == Down::Power;
+                if let Some(process) = &mut self.nodes[*node].process {
+                    process.lanes.fuse = Some(*effects);
+                    self.at(self.t + down, Event::Restart(*node));
+                }
+            }
+            Fault::CrashLeader { shard, how, down } => {
+                if let Some(node) = self.leader_of(*shard) {
+                    self.crash(node, *how, *down);
+                }
+            }
+            Fault::CrashMany { nodes, how, down } => {
+                for node in nodes {
+                    self.crash(*node, *how, *down);
+                }
+            }
+            Fault::LoseEngine { node, down } => {
+                self.crash(*node, Down::Power, *down);
+                self.nodes[*node].lose_engine();
+            }
+            Fault::FlipBits { node, bits, down } => {
+                self.crash(*node, Down::Power, *down);
+                let mut random = self.random.fork();
+                self.nodes[*node].flip_bits(*bits, &mut random);
+            }
+            Fault::Wipe { node } => {
+                self.crash(*node, Down::Power, 1_000_000_000);
+                self.nodes[*node].wipe();
+            }
+            Fault::DiskFails { node, calls, .. } => {
+                self.nodes[*node].storage_faults = true;
+                self.nodes[*node].disk.fail_after(*calls);
+            }
+            Fault::Reset { node } => self.net.reset(*node),
+            Fault::ClockJump { node, by } => self.nodes[*node].clock.jump(*by),
+            Fault::ClockJumpAll { by } => {
+                for node in &mut self.nodes {
+                    node.clock.jump(*by);
+                }
+            }
+            Fault::ClockRate { node, ppm } => self.nodes[*node].clock.set_rate(self.t, *ppm),
+            Fault::Vanish { client, back } => {
+                self.clients[*client].vanish(self.t);
+                if *back > 0 {
+                    self.at(self.t + back, Event::Revive(*client));
+                }
+            }
+            Fault::Transfer { shard, to } => self.transfer(*shard, *to),
+            Fault::StepDown { node } => self.input(*node, Input::StepDown),
+            Fault::Stop { node, down } => {
+                self.input(*node, Input::StepDown);
+                // Its farewell has a moment to leave; then the process ends.
+                let (node, down) = (*node, *down);
+                self.nodes[node].burns_with_power = false;
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.lanes.fuse = Some(40);
+                    self.at(self.t + down, Event::Restart(node));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn crash(&mut self, node: usize, how: Down, down: u64) {
+        self.take_down(node, how == Down::Power);
+        self.at(self.t + down, Event::Restart(node));
+    }
+
+    fn transfer(&mut self, shard: usize, to: usize) {
+        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        if let Some(node) = self.leader_of(shard) {
+            let to = self.nodes[to].id;
+            self.input(node, Input::Transfer { group, to });
+        }
+    }
+
+    /// The node that is in office for a shard; the first, if several think so.
+    pub(super) fn leader_of(&self, shard: usize) -> Option<usize> {
+        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        self.nodes.iter().position(|n| {
+            let shard = n.worker().and_then(|w| w.shard(group));
+            shard.is_some_and(synod_shard::Shard::in_office)
+        })
+    }
+
+    /// Faults that last.
+    fn begin(&mut self, index: usize, fault: &Fault) {
+        let until = self.t + fault.lasts();
+        match fault {
+            Fault::DiskFull { node, .. } => {
+                self.nodes[*node].storage_faults = true;
+                self.nodes[*node].disk.set_full(true);
+            }
+            Fault::DiskStall { node, .. } => {
+                let stalled = &mut self.nodes[*node].stalled_until;
+                *stalled = until.max(*stalled);
+            }
+            Fault::PauseClient { client, .. } => self.clients[*client].pause(until),
+            Fault::Slow { node, factor, .. } => self.nodes[*node].slow = *factor,
+            Fault::Pause { node, .. } => {
+                let paused = &mut self.nodes[*node].paused_until;
+                *paused = until.max(*paused);
+            }
+            _ => {
+                let links = self.links(fault);
+                self.net.begin(&links);
+                self.in_force.insert(index, links);
+            }
+        }
+    }
+
+    pub(super) fn mended(&mut self, index: usize) {
+        let fault = self.plan[index].fault.clone();
+        self.trace.line(self.t, || format!("mended {fault:?}"));
+        match fault {
+            Fault::DiskFull { node, .. } => self.nodes[node].disk.set_full(false),
+            Fault::Slow { node, .. } => self.nodes[node].slow = 1,
+            _ => {
+                if let Some(links) = self.in_force.remove(&index) {
+                    self.net.end(&links);
+                }
+            }
+        }
+    }
+
+    /// What a fault does to links, for as long as it lasts.
+    fn links(&self, fault: &Fault) -> Vec<LinkFault> {
+        let all = 0..self.nodes.len();
+        let pairs = || all.clone().flat_map(|a| all.clone().map(move |b| (a, b)));
+        let cuts = |cut: &dyn Fn(usize, usize) -> bool| {
+            pairs()
+                .filter(|(a, b)| a != b && cut(*a, *b))
+                .map(|(a, b)| LinkFault::cut(a, b))
+                .collect()
+        };
+        match fault {
+            Fault::Cut { from, to, both, .. } => cuts(&|a, b| {
+                let one = from.contains(&a) && to.contains(&b);
+                one || (*both && from.contains(&b) && to.contains(&a))
+            }),
+            Fault::CutLeader {
+                shard,
+                hears,
+                heard,
+                with,
+                ..
+            } => {
+                let Some(leader) = self.leader_of(*shard) else {
+                    return Vec::new();
+                };
+                let kept: Vec<usize> = all.clone().filter(|n| *n != leader).take(*with).collect();
+                cuts(&|a, b| {
+                    let out = a == leader && !kept.contains(&b) && !heard;
+                    let into = b == leader && !kept.contains(&a) && !hears;
+                    out || into
+                })
+            }
+            Fault::Chain { .. } => cuts(&|a, b| a.abs_diff(b) > 1),
+            Fault::Bridge { node, .. } => {
+                let half = self.nodes.len() / 2;
+                cuts(&|a, b| a != *node && b != *node && (a < half) != (b < half))
+            }
+            Fault::BadLinks {
+                nodes, loss, extra, ..
+            } => pairs()
+                .filter(|(a, b)| a != b && (nodes.contains(a) || nodes.contains(b)))
+                .map(|(from, to)| LinkFault {
+                    from,
+                    to,
+                    cut: false,
+                    loss: *loss,
+                    extra: *extra,
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The faults stop: links heal, nodes come back. Clocks stay as wrong as they are.
+    pub(super) fn heal(&mut self) {
+        self.faulty = false;
+        self.trace.line(self.t, || "the faults stop".to_owned());
+        for (_, links) in std::mem::take(&mut self.in_force) {
+            self.net.end(&links);
+        }
+        for node in 0..self.nodes.len() {
+            let n = &mut self.nodes[node];
+            n.disk.set_full(false);
+            n.slow = 1;
+            n.stalled_until = 0;
+            n.paused_until = 0;
+            if let Some(process) = &mut n.process {
+                process.lanes.fuse = None;
+            }
+            self.start(node);
+            self.plan_turn(node, self.t);
+        }
+        self.reader = self.clients.iter().position(|c| !c.is_gone());
+        let reader = self.reader;
+        for client in (0..self.clients.len()).filter(|c| Some(*c) != reader) {
+            self.clients[client].stop(self.t, false);
+            self.arm(client);
+        }
+        if let Some(reader) = reader {
+            // It does nothing until the others are through.
+            self.clients[reader].set_pace(self.t, Some(self.config.quiet));
+        }
+        self.at(self.t + super::REST_EVERY, Event::Rest);
+    }
+
+    /// A client that vanished is back, as another process.
+    pub(super) fn revive(&mut self, client: usize) {
+        if self.faulty {
+            self.clients[client].revive(self.t);
+            self.arm(client);
+        }
+    }
+
+    pub(super) fn pace(&mut self, phase: usize) {
+        let pace = self.config.phases[phase].think;
+        for client in 0..self.clients.len() {
+            self.clients[client].set_pace(self.t, pace);
+            self.arm(client);
+        }
+    }
+}

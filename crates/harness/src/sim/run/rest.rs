@@ -1,0 +1,117 @@
+//! What rest means: every client has ended, nothing is held, replicas are level.
+
+use super::{Event, REST_EVERY, Sim};
+use crate::sim::node::Absence;
+use synod_shard::{Shard, ShardDescriptor};
+
+impl Sim {
+    pub(super) fn look_for_rest(&mut self) {
+        let through = |(index, client): (usize, &super::SimClient)| {
+            Some(index) == self.reader || client.is_idle()
+        };
+        if let Some(reader) = self.reader
+            && self.clients.iter().enumerate().all(through)
+        {
+            self.clients[reader].stop(self.t, true);
+            self.arm(reader);
+            self.reader = None;
+        }
+        if self.unrest().is_empty() {
+            self.check_rest();
+            self.ended = true;
+        } else {
+            self.at(self.t + REST_EVERY, Event::Rest);
+        }
+    }
+
+    /// Who plays which part in a shard, in words.
+    fn parts(&self, shard: &ShardDescriptor) -> String {
+        let parts = self.nodes.iter().filter_map(|n| {
+            if !shard.configuration.members().any(|m| m == n.id) {
+                return None;
+            }
+            let Some(shard) = n.worker().and_then(|w| w.shard(shard.id)) else {
+                return Some(format!("{} {:?}", n.id, n.absence));
+            };
+            let replica = shard.replica();
+            Some(format!(
+                "{} {:?}{} accepted {} promised {} decided {} applied {} last {}{}",
+                n.id,
+                replica.role(),
+                if shard.in_office() { " in office" } else { "" },
+                replica.accepted(),
+                replica.ballot(),
+                replica.decided(),
+                shard.applied(),
+                replica.last(),
+                if replica.holds_data() {
+                    ""
+                } else {
+                    " without data"
+                },
+            ))
+        });
+        parts.collect::<Vec<_>>().join("; ")
+    }
+
+    /// What has not come to rest, in words; empty if everything has.
+    pub(super) fn unrest(&self) -> String {
+        if let Some(client) = self.clients.iter().position(|c| !c.is_idle()) {
+            return format!("client {client} still runs a transaction");
+        }
+        let down = |n: &&super::SimNode| n.process.is_none() && n.absence == Absence::Down;
+        if let Some(node) = self.nodes.iter().find(down) {
+            return format!("{} is down", node.id);
+        }
+        let shards = self.bootstrap.map.shards.iter();
+        shards
+            .map(|shard| self.unrest_of(shard))
+            .find(|why| !why.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// Everything that is not at rest, with who plays which part.
+    pub(super) fn unrest_at_length(&self) -> String {
+        let mut words = self.unrest();
+        for shard in &self.bootstrap.map.shards {
+            let why = self.unrest_of(shard);
+            if !why.is_empty() {
+                words += &format!("\n    {why} [{}]", self.parts(shard));
+            }
+        }
+        words
+    }
+
+    fn unrest_of(&self, shard: &ShardDescriptor) -> String {
+        let replicas: Vec<&Shard> = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.worker()?.shard(shard.id))
+            .collect();
+        let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
+            return format!("{} has no leader in office", shard.id);
+        };
+        let group = leader.group();
+        let intents = group.open_intents().count();
+        if intents + group.locks() + group.sessions() > 0 {
+            return format!(
+                "{} has {intents} open intents, {} locks, {} sessions",
+                shard.id,
+                group.locks(),
+                group.sessions()
+            );
+        }
+        // The news that the very last entries are decided is sent once while a
+        // shard is idle, so only the log itself must be level.
+        let last = leader.replica().last();
+        if let Some(behind) = replicas.iter().find(|s| s.replica().last() != last) {
+            let at = behind.replica().last();
+            return format!(
+                "{} has a replica at slot {at} of {last} on {}",
+                shard.id,
+                behind.replica().me()
+            );
+        }
+        String::new()
+    }
+}
