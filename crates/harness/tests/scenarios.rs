@@ -7,7 +7,8 @@ use synod_harness::sim::{Recipe, RunOptions, Scenario, Silence};
 
 fn seeds() -> u64 {
     let given = std::env::var("SYNOD_SCENARIO_SEEDS").ok();
-    given.and_then(|v| v.parse().ok()).unwrap_or(2)
+    let default = if cfg!(debug_assertions) { 1 } else { 2 };
+    given.and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 fn holds(name: &str) {
@@ -51,8 +52,8 @@ fn holds(name: &str) {
 }
 
 macro_rules! scenarios {
-    ($($test:ident $name:literal,)+) => {
-        $(#[test] fn $test() { holds($name); })+
+    ($($(#[$attribute:meta])* $test:ident $name:literal,)+) => {
+        $(#[test] $(#[$attribute])* fn $test() { holds($name); })+
 
         #[test]
         fn each_scenario_has_a_test() {
@@ -63,8 +64,10 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    #[cfg_attr(debug_assertions, ignore = "minutes in debug builds")]
     overheating "overheating",
     power_unit_loss "power-unit-loss",
+    #[cfg_attr(debug_assertions, ignore = "minutes in debug builds")]
     rack_move "rack-move",
     rewiring "rewiring",
     rack_loss "rack-loss",

@@ -14,7 +14,10 @@ fn setting(name: &str, default: u64) -> u64 {
 fn a_sweep_finds_no_violation() {
     let options = SweepOptions {
         first: setting("SYNOD_SIM_FIRST", 1),
-        seeds: setting("SYNOD_SIM_SEEDS", 40),
+        seeds: setting(
+            "SYNOD_SIM_SEEDS",
+            if cfg!(debug_assertions) { 8 } else { 40 },
+        ),
         threads: setting("SYNOD_SIM_THREADS", 2) as usize,
         failures: 40,
         ..SweepOptions::default()

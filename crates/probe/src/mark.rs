@@ -288,6 +288,25 @@ marks! {
     ScanNarrowed,
 }
 
+impl Mark {
+    /// Whether only sweeps of thousands of seeds pass it: a short one may miss it.
+    #[must_use]
+    pub const fn is_rarest(self) -> bool {
+        matches!(
+            self,
+            Mark::AskMetProposed
+                | Mark::EngineAheadOfLog
+                | Mark::OfficeDeclined
+                | Mark::ProposalRefused
+                | Mark::ReadsOvertaken
+                | Mark::ScanHidRow
+                | Mark::SnapshotGivenUp
+                | Mark::SnapshotWhileCampaigning
+                | Mark::WoundInherited
+        )
+    }
+}
+
 #[cfg(feature = "marks")]
 mod counting {
     use super::Mark;

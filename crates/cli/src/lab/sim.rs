@@ -97,6 +97,10 @@ pub struct Args {
     /// List all rare paths with how often they were passed (sweeps only)
     #[arg(long)]
     marks: bool,
+    /// Fail with status 13 if a rare path was never passed, save those that only
+    /// thousands of seeds reach (sweeps only)
+    #[arg(long)]
+    strict_marks: bool,
 }
 
 /// Runs what was asked for.
@@ -184,7 +188,21 @@ fn many(args: &Args, scenario: Option<&'static Scenario>) -> Result<Status, Fail
         explain(args, &name, &recipe.arguments(), &recipe, &report);
     }
     print!("{}", summary::of_sweep(&found, args.marks));
-    verdict(&found, scenario)
+    let verdict = verdict(&found, scenario)?;
+    let never = found.never_hit();
+    let tame: Vec<&str> = never
+        .iter()
+        .filter(|mark| !mark.is_rarest())
+        .map(|mark| mark.name())
+        .collect();
+    if args.strict_marks && !tame.is_empty() {
+        let tame = tame.join(", ");
+        return Err(Failure::new(
+            Status::Harness,
+            format!("the sweep is too tame, it never passed: {tame}"),
+        ));
+    }
+    Ok(verdict)
 }
 
 fn verdict(found: &Sweep, scenario: Option<&Scenario>) -> Result<Status, Failure> {
@@ -241,9 +259,14 @@ fn explain(args: &Args, name: &str, again: &str, recipe: &Recipe, report: &Repor
             Err(failure) => eprintln!("synod: {failure}"),
         }
     }
-    // What the first run found counts; a second one that differs is told as such.
+    // What the first run found counts.
     let mut told = traced;
     if told.violations != report.violations {
+        println!(
+            "the second run, for the trace, found {} violations",
+            told.violations.len()
+        );
+        println!("{}", failure::violations(&told.violations, show));
         told.violations.clone_from(&report.violations);
     }
     told

@@ -242,6 +242,7 @@ pub fn minimize<T: Clone>(mut items: Vec<T>, fails: &mut dyn FnMut(&[T]) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::{Fault, Scenario};
 
     #[test]
     fn the_least_failing_part_is_found() {
@@ -298,6 +299,34 @@ mod tests {
         assert_eq!(shrunk.recipe.config.phases.len(), 1);
         assert_eq!(shrunk.violation.rule, "P7");
         assert_eq!(steps, shrunk.runs);
+    }
+
+    /// A real run: with the disks of all nodes stalled nothing is ever committed.
+    #[test]
+    fn a_real_run_is_shrunk() {
+        let scenario = Scenario::find("machine-loss").expect("a scenario");
+        let mut recipe = Recipe::of_scenario(scenario, 3);
+        recipe.config.clients = 3;
+        let until = 12 * SECOND;
+        recipe.config.phases.truncate(2);
+        recipe.config.phases[1].until = until;
+        recipe.plan.retain(|planned| planned.at < until);
+        let stall = |node| Planned {
+            at: 3 * SECOND,
+            fault: Fault::DiskStall {
+                node,
+                lasts: 8 * SECOND,
+            },
+        };
+        recipe.plan.extend((0..recipe.config.nodes()).map(stall));
+        let report = recipe.run(RunOptions::default());
+        let violation = report.violations.first().expect("a violation");
+        assert_eq!(violation.rule, "availability");
+        let shrunk = shrink(&recipe, violation, 12, &mut |_| {});
+        assert!(shrunk.kept > 0 && shrunk.runs <= 12, "{shrunk:?}");
+        assert!(shrunk.recipe.plan.len() < recipe.plan.len());
+        let again = shrunk.recipe.run(RunOptions::default());
+        assert!(again.violations.contains(&shrunk.violation));
     }
 
     #[test]

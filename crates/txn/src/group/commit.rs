@@ -196,26 +196,8 @@ impl Group {
         }
     }
 
-    /// Whether no copy of this Commit can have been let in: it names this term,
-    /// rests on no session, and lies below a floor that the term began with.
-    fn was_never_let_in(&self, request: &CommitRequest) -> bool {
-        let attempt = request.attempt;
-        let Some(office) = self.office.as_deref() else {
-            return false;
-        };
-        let floor = if request.participants.len() == 1 {
-            office.start.unknown_below
-        } else {
-            office.start.forget_floor
-        };
-        let named = request.participants[request.here as usize].term;
-        request.session.is_none()
-            && named == office.term
-            && attempt.millis() < floor.min(self.floor_of(request))
-    }
-
     /// Below this millisecond, a Commit that is not known may have been forgotten.
-    fn floor_of(&self, request: &CommitRequest) -> u64 {
+    pub(super) fn floor_of(&self, request: &CommitRequest) -> u64 {
         if mutated(Mutation::IgnoreForgetFloor) {
             0
         } else if request.participants.len() == 1 {

@@ -141,9 +141,9 @@ pub(super) struct Floors {
 
 impl Floors {
     /// Length of a stretch, as a power of two of milliseconds.
-    const STRETCH: u32 = 10;
-    /// Stretches kept apart, at most: over an hour's.
-    const STRETCHES: usize = 4096;
+    const STRETCH: u32 = 6;
+    /// Stretches kept apart, at most: over eight minutes'.
+    const STRETCHES: usize = 8192;
 
     fn raise(&mut self, forgotten: AttemptId) {
         let above = forgotten.millis() + 1;

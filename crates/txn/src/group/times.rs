@@ -107,6 +107,24 @@ impl Group {
             .max(floor.saturating_add(ABOVE_FLOOR_MILLIS))
     }
 
+    /// Whether no copy of this Commit can have been let in: it names this term,
+    /// rests on no session, and lies below a floor that the term began with.
+    pub(super) fn was_never_let_in(&self, request: &CommitRequest) -> bool {
+        let attempt = request.attempt;
+        let Some(office) = self.office.as_deref() else {
+            return false;
+        };
+        let floor = if request.participants.len() == 1 {
+            office.start.unknown_below
+        } else {
+            office.start.forget_floor
+        };
+        let named = request.participants[request.here as usize].term;
+        request.session.is_none()
+            && named == office.term
+            && attempt.millis() < floor.min(self.floor_of(request))
+    }
+
     /// Says no to a Commit for its time. It is final: one below the floors that
     /// the term began with is let in as little later, and one from the future
     /// is remembered. Nothing becomes an entry for it: a record that is named by

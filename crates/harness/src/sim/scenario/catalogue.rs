@@ -43,7 +43,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "rack-instability",
         about: "The links of a rack lose every second message.",
-        failovers: 3,
+        failovers: 4,
         make: rack_instability,
     },
     Scenario {
@@ -193,6 +193,8 @@ fn machine_loss(stage: &mut Stage) {
 }
 
 fn disk_loss(stage: &mut Stage) {
+    // One voter is gone for good while another's disk stalls: three would be too few.
+    stage.config.replicas = 5;
     let length = stage.long(40, 60);
     let first = stage.random.range(0, stage.config.nodes() as u64) as usize;
     let nodes = stage.config.nodes();
