@@ -301,6 +301,7 @@ impl Mark {
                 | Mark::ReadsOvertaken
                 | Mark::ScanHidRow
                 | Mark::SnapshotGivenUp
+                | Mark::SnapshotResumed
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
         )

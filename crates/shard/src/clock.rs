@@ -126,7 +126,7 @@ impl ClockMonitor {
             .filter(|(_, r)| now.mono.since(r.at) <= READING_NANOS);
         let near = |offset: i128| offset.unsigned_abs() <= u128::from(PEER_TOLERANCE_NANOS);
         let (mut agree, mut differ, mut news) = (1usize, 0usize, 0usize);
-        for (node, reading) in fresh {
+        for (node, reading) in fresh.clone() {
             if near(reading.offset) {
                 agree += 1;
             } else {
@@ -137,7 +137,13 @@ impl ClockMonitor {
         }
         // Among those heard of lately, this node included. Two that differ cannot
         // tell which of them is wrong.
-        if differ > agree && news > 0 && self.quarantined.is_none() {
+        if differ > agree && self.quarantined.is_none() {
+            // Clocks that all disagree get used to it; a majority that agrees does not.
+            let together = |one: i128| fresh.clone().filter(|(_, r)| near(r.offset - one)).count();
+            let against = fresh.clone().map(|(_, r)| together(r.offset)).max();
+            if news == 0 && 2 * against.unwrap_or(0) <= agree + differ {
+                return None;
+            }
             mark(Mark::QuarantinedByPeers);
             return self.enter(
                 now,
@@ -210,6 +216,18 @@ mod tests {
         assert_eq!(clock.compare(at(7, 107), NodeId(3), &says(906)), None);
         // A peer that moves is.
         let verdict = clock.compare(at(8, 108), NodeId(3), &says(950));
+        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
+    }
+
+    #[test]
+    fn a_majority_that_agrees_is_never_got_used_to() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        assert_eq!(clock.compare(at(1, 101), NodeId(2), &says(500)), None);
+        let verdict = clock.compare(at(1, 101), NodeId(3), &says(500));
+        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
+        assert_eq!(clock.check(at(6, 106)), Some(ClockVerdict::Usable));
+        assert_eq!(clock.compare(at(7, 107), NodeId(2), &says(506)), None);
+        let verdict = clock.compare(at(7, 107), NodeId(3), &says(506));
         assert_eq!(verdict, Some(ClockVerdict::Quarantined));
     }
 

@@ -11,8 +11,14 @@ impl Sim {
         client % self.config.sites
     }
 
+    /// A node that no other reaches is reached by the clients of its own site only:
+    /// they are the ones whom a deposed leader could tell what is no longer true.
+    fn is_out_of_reach(&self, client: usize, node: usize) -> bool {
+        self.site_of_client(client) != self.config.site_of(node) && self.net.is_dark(node)
+    }
+
     pub(super) fn asked(&mut self, to: usize, client: usize, number: u64, request: ShardRequest) {
-        if self.net.is_dark(to) {
+        if self.is_out_of_reach(client, to) {
             return;
         }
         let caller = Caller {
@@ -23,10 +29,10 @@ impl Sim {
     }
 
     pub(super) fn reply(&mut self, node: usize, caller: Caller, reply: ShardReply) {
-        if self.is_lost() || self.net.is_dark(node) {
+        let client = caller.connection as usize;
+        if self.is_lost() || self.is_out_of_reach(client, node) {
             return;
         }
-        let client = caller.connection as usize;
         let sites = (self.site_of_client(client), self.config.site_of(node));
         let at = self
             .net
