@@ -41,7 +41,7 @@ pub enum Fault {
     /// A node goes down and comes back without any of its files, under its old id.
     Wipe { node: usize },
     /// The log's disk fails after so many more calls.
-    DiskFails { node: usize, calls: u64, down: u64 },
+    DiskFails { node: usize, calls: u64 },
     /// Nothing new fits on the log's disk.
     DiskFull { node: usize, lasts: u64 },
     /// Syncs do not return.
@@ -194,7 +194,6 @@ impl Fault {
             | Fault::CrashAtEffect { node, down, .. }
             | Fault::LoseEngine { node, down }
             | Fault::FlipBits { node, down, .. }
-            | Fault::DiskFails { node, down, .. }
             | Fault::Stop { node, down } => named(&[*node], &[*down]),
             Fault::CrashLeader { down, .. } => named(&[], &[*down]),
             Fault::CrashMany { nodes, down, .. } => named(nodes, &[*down]),
@@ -217,6 +216,7 @@ impl Fault {
             | Fault::Reset { node }
             | Fault::ClockJump { node, .. }
             | Fault::StepDown { node }
+            | Fault::DiskFails { node, .. }
             | Fault::ClockRate { node, .. } => named(&[*node], &[]),
             Fault::ClockJumpAll { .. } => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),

@@ -159,7 +159,6 @@ impl Planner<'_> {
             Kind::DiskFails => Fault::DiskFails {
                 node,
                 calls: self.random.range(0, 60),
-                down,
             },
             Kind::DiskFull => Fault::DiskFull { node, lasts },
             Kind::DiskStall => Fault::DiskStall { node, lasts },

@@ -36,6 +36,11 @@ impl Applies {
         self.marks.extend(marks);
     }
 
+    /// Whether there is anything; tells without a look at the clock.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// How long until they should go; none if there is nothing.
     pub(super) fn due_in(&self, now: Mono) -> Option<Duration> {
         let since = self.since?;

@@ -130,8 +130,17 @@ impl Machine {
 
     /// One input for the worker.
     pub fn input(&mut self, lanes: &mut impl Lanes, input: Input) {
+        self.inputs(lanes, [input]);
+    }
+
+    /// Inputs that came together, such as a frame's messages: the clocks are
+    /// read once for all of them.
+    pub fn inputs(&mut self, lanes: &mut impl Lanes, inputs: impl IntoIterator<Item = Input>) {
         if let Some(worker) = &mut self.worker {
-            worker.handle(lanes.now(), input);
+            let now = lanes.now();
+            for input in inputs {
+                worker.handle(now, input);
+            }
         }
     }
 
@@ -150,8 +159,7 @@ impl Machine {
     pub fn turn(&mut self, lanes: &mut impl Lanes) {
         self.upkeep(lanes);
         self.settle(lanes);
-        let now = lanes.now().mono;
-        if self.applies.is_due(now) {
+        if self.applies.is_waiting() && self.applies.is_due(lanes.now().mono) {
             self.flush_applies(lanes);
         }
     }

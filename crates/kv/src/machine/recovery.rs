@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, EngineBatch, EngineError};
 use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
 use synod_shard::wire::{META_SHARD, RESERVED_PREFIX};
@@ -41,7 +41,6 @@ pub fn replay<D: Disk>(
 ) -> Result<(Log<D>, Replayed), LogError> {
     let mut replayed = Replayed::default();
     let path = disk.path("");
-    let mut known = BTreeSet::new();
     let (log, _) = Log::open(disk, options, cluster, |_, record| match record {
         LogRecord::Group { group, record } => {
             // Plain records before a group's first base belong to what was trimmed.
@@ -50,7 +49,6 @@ pub fn replay<D: Disk>(
             }
         }
         LogRecord::Base { group, durable } => {
-            known.insert(group);
             replayed.groups.insert(group, *durable);
         }
         LogRecord::Lease(record) => {
@@ -62,7 +60,7 @@ pub fn replay<D: Disk>(
         .iter()
         .flat_map(|b| b.map.shards.iter())
         .filter(mine);
-    if let Some(lost) = members.find(|s| !known.contains(&s.id)) {
+    if let Some(lost) = members.find(|s| !replayed.groups.contains_key(&s.id)) {
         return Err(LogError::Lost {
             path,
             what: format!("the ballots and entries of shard {}", lost.id.0),

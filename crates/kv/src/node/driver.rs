@@ -173,9 +173,9 @@ impl Driver {
                 if !self.lanes.peers.contains_key(&from) {
                     return;
                 }
-                for message in messages {
-                    self.input(Input::Peer { from, message });
-                }
+                let messages = messages.into_iter();
+                let inputs = messages.map(|message| Input::Peer { from, message });
+                self.machine.inputs(&mut self.lanes, inputs);
             }
             Event::Client {
                 connection,

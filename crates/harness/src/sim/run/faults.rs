@@ -61,7 +61,7 @@ impl Sim {
                 self.crash(*node, Down::Power, 1_000_000_000);
                 self.nodes[*node].wipe();
             }
-            Fault::DiskFails { node, calls, .. } => {
+            Fault::DiskFails { node, calls } => {
                 self.nodes[*node].storage_faults = true;
                 self.nodes[*node].disk.fail_after(*calls);
             }

@@ -229,7 +229,7 @@ impl Sim {
             Event::KeepAlive => self.keep_alive(),
             Event::Fault(index) => self.fault(index),
             Event::Mended(index) => self.mended(index),
-            Event::Restart(node) => self.restart(node),
+            Event::Restart(node) => self.start(node),
             Event::Revive(client) => self.revive(client),
             Event::Phase(phase) => self.pace(phase),
             Event::Heal => self.heal(),

@@ -44,10 +44,6 @@ impl Sim {
         self.plan_turn(node, self.t);
     }
 
-    pub(super) fn restart(&mut self, node: usize) {
-        self.start(node);
-    }
-
     /// The process ends, with or without the machine's power.
     pub(super) fn take_down(&mut self, node: usize, power: bool) {
         if self.nodes[node].process.is_none() {

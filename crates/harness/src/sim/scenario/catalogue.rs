@@ -205,13 +205,5 @@ fn disk_loss(stage: &mut Stage) {
     let lasts = stage.millis(2_000, 6_000);
     stage.fault(length / 2, Fault::DiskStall { node: third, lasts });
     let calls = stage.random.range(0, 60);
-    let down = 500 * MS;
-    stage.fault(
-        length * 3 / 4,
-        Fault::DiskFails {
-            node: third,
-            calls,
-            down,
-        },
-    );
+    stage.fault(length * 3 / 4, Fault::DiskFails { node: third, calls });
 }
