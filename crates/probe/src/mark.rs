@@ -236,6 +236,10 @@ marks! {
     AskedOrAborted,
     /// A demand for an end met nothing.
     AskMetNothing,
+    /// A demand for an end lay below the forget floor.
+    AskBelowFloor,
+    /// An intent was aborted because its coordinator never had a record.
+    ForgottenAborted,
     /// A demand for an end met a Commit that waited for locks.
     AskMetQueued,
     /// A demand for an end met a Commit that is proposed and not decided.
@@ -248,6 +252,8 @@ marks! {
     PollYesResolved,
     /// A poll was answered no.
     PollNo,
+    /// A poll met an attempt below the forget floor, of which nothing is known.
+    PollBelowFloor,
     /// A poll waited for an entry that is proposed.
     PollWaited,
     /// A poll waited for a Commit that is queued.

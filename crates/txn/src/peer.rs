@@ -13,6 +13,23 @@ pub enum Vote {
     Yes(Timestamp),
     /// There is no intent in the named term, and never will be (T4).
     No(AbortReason),
+    /// The attempt lies below this shard's forget floor, and nothing of it is
+    /// known: no intent came and none will, or its resolution was recorded and
+    /// forgotten (T6). For a coordinator without an outcome it is a no; to any
+    /// other it says nothing (T7).
+    Forgotten,
+}
+
+impl Vote {
+    /// Why a coordinator that has no outcome yet must abort, if it must.
+    #[must_use]
+    pub fn denies(self) -> Option<AbortReason> {
+        match self {
+            Vote::Yes(_) => None,
+            Vote::No(reason) => Some(reason),
+            Vote::Forgotten => Some(AbortReason::NeverStaged),
+        }
+    }
 }
 
 /// A message between the participant and the coordinator of one attempt.
@@ -71,4 +88,8 @@ pub enum PeerBody {
     },
     /// The receiver's shard does not own the anchor (T10).
     Moved,
+    /// Coordinator → participant, for an AskOrAbort below its forget floor:
+    /// there is no record. An intent that is still unresolved was never staged
+    /// and aborts; whoever has none asked long ago, and has its outcome (T6, T7).
+    Forgotten,
 }

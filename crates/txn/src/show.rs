@@ -107,6 +107,7 @@ impl Display for Vote {
         match self {
             Vote::Yes(at) => write!(f, "yes {at}"),
             Vote::No(reason) => write!(f, "no ({reason:?})"),
+            Vote::Forgotten => write!(f, "forgotten"),
         }
     }
 }
@@ -130,6 +131,7 @@ impl Display for PeerMessage {
             PeerBody::Poll { term } => write!(f, "Poll for term {}", term.ballot),
             PeerBody::Wound { .. } => write!(f, "Wound"),
             PeerBody::Moved => write!(f, "Moved"),
+            PeerBody::Forgotten => write!(f, "Forgotten"),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{ClusterVersion, GroupId, Slot, Term, TermStart, Timestamp};
 use synod_probe::{Mutation, mutated};
 
@@ -81,51 +81,43 @@ pub struct Resolution {
     pub coordinator: GroupId,
 }
 
-/// Outcomes of one-shard transactions, oldest slot first, bounded.
+/// Outcomes of one-shard transactions, bounded. The lowest id goes first: ids
+/// ahead of the others' time then leave a floor only where their own time is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OneShards {
-    order: VecDeque<(AttemptId, Timestamp)>,
+    known: BTreeMap<AttemptId, Timestamp>,
     /// Attempts with an earlier millisecond may have been dropped.
     floor_millis: u64,
-    #[serde(skip)]
-    index: BTreeMap<AttemptId, Timestamp>,
 }
 
 impl OneShards {
     fn insert(&mut self, attempt: AttemptId, timestamp: Timestamp) {
-        self.order.push_back((attempt, timestamp));
-        self.index.insert(attempt, timestamp);
-        if self.order.len() > ONE_SHARD_MEMORY {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some((attempt, _)) = self.order.pop_front() {
-            self.floor_millis = self.floor_millis.max(attempt.millis() + 1);
-            self.index.remove(&attempt);
-        }
-    }
-
-    /// Drops from the old end what lies below the forget floor.
-    fn forget(&mut self, floor_millis: u64) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(attempt, _)| attempt.millis() < floor_millis)
+        self.known.insert(attempt, timestamp);
+        if self.known.len() > ONE_SHARD_MEMORY
+            && let Some((lowest, _)) = self.known.pop_first()
         {
-            self.drop_oldest();
+            self.floor_millis = self.floor_millis.max(lowest.millis() + 1);
         }
+    }
+
+    /// Drops what lies below the forget floor.
+    fn forget(&mut self, floor: AttemptId) {
+        let keep = self.known.split_off(&floor);
+        if !std::mem::replace(&mut self.known, keep).is_empty() {
+            self.floor_millis = self.floor_millis.max(floor.millis());
+        }
+    }
+
+    fn has_below(&self, floor: AttemptId) -> bool {
+        self.known
+            .first_key_value()
+            .is_some_and(|(a, _)| *a < floor)
     }
 
     /// When `attempt` committed here, if it is remembered.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {
-        self.index.get(&attempt).copied()
-    }
-
-    fn rebuild(&mut self) {
-        self.index = self.order.iter().copied().collect();
+        self.known.get(&attempt).copied()
     }
 }
 
@@ -413,7 +405,7 @@ impl State {
         self.resolutions
             .retain(|_, r| !r.recorded && !mutated(Mutation::ForgetUnrecorded));
         self.resolutions.extend(keep);
-        self.one_shard.forget(floor_millis);
+        self.one_shard.forget(floor);
     }
 
     /// Whether a Forget with this floor would drop anything.
@@ -422,11 +414,7 @@ impl State {
         let floor = AttemptId(u128::from(floor_millis) << 80);
         self.records.range(..floor).any(|(_, r)| r.is_done())
             || self.resolutions.range(..floor).any(|(_, r)| r.recorded)
-            || self
-                .one_shard
-                .order
-                .front()
-                .is_some_and(|(a, _)| *a < floor)
+            || self.one_shard.has_below(floor)
     }
 
     /// Below this millisecond, an attempt that is not known may have been
@@ -454,13 +442,11 @@ impl State {
             None => Err(RestoreError::Empty(shard)),
             Some((&FORMAT, rest)) => {
                 let damaged = |source| RestoreError::Damaged { shard, source };
-                let (mut state, rest): (State, _) =
-                    postcard::take_from_bytes(rest).map_err(damaged)?;
+                let (state, rest): (State, _) = postcard::take_from_bytes(rest).map_err(damaged)?;
                 // Indices that name nobody would be found out only when they are used.
                 if !rest.is_empty() || !state.intents.values().all(|intent| intent.is_sound()) {
                     return Err(damaged(postcard::Error::DeserializeBadEncoding));
                 }
-                state.one_shard.rebuild();
                 Ok(state)
             }
             Some((&found, _)) => Err(RestoreError::Format { shard, found }),

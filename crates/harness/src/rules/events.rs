@@ -127,6 +127,11 @@ pub(super) fn of_message(
                     group,
                     node,
                 },
+                Vote::Forgotten => Event::Forgotten {
+                    attempt,
+                    group,
+                    node,
+                },
             })
         }
         // What is said to a stranger is no outcome.

@@ -71,6 +71,15 @@ pub enum Event<'a> {
         /// By whom.
         node: NodeId,
     },
+    /// A shard says that it knows nothing of an attempt below its forget floor (T7).
+    Forgotten {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The shard.
+        group: GroupId,
+        /// By whom.
+        node: NodeId,
+    },
     /// A participant's yes left a node.
     Yes {
         /// The attempt.
@@ -279,7 +288,7 @@ impl Ledger {
                 }
             }
             Event::Asked { attempt } => self.enter(*attempt).asked = true,
-            Event::Yes { .. } | Event::Ack { .. } => {}
+            Event::Yes { .. } | Event::Forgotten { .. } | Event::Ack { .. } => {}
         }
     }
 

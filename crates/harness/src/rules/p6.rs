@@ -55,6 +55,7 @@ fn is_said_in_office(body: &PeerBody) -> bool {
             | PeerBody::Poll { .. }
             | PeerBody::Pending
             | PeerBody::Wound { .. }
+            | PeerBody::Forgotten
     )
 }
 

@@ -62,13 +62,6 @@ impl Rule for T4 {
                 let Some(known) = ledger.get(*attempt) else {
                     return Ok(());
                 };
-                // Once the outcome is recorded the intent may be forgotten (T6), and a
-                // late poll is answered like any that nobody knows: whoever asked
-                // holds the outcome (T7).
-                let held = known.held_in(*group);
-                if held.is_some_and(|held| held.recorded.is_some()) {
-                    return Ok(());
-                }
                 let committed = matches!(known.told, Some((Outcome::Committed(_), ..)));
                 let aborted = matches!(known.told, Some((Outcome::Aborted(_), ..)));
                 let one = known.one_shard.is_some_and(|(shard, _)| shard == *group);
@@ -78,6 +71,26 @@ impl Rule for T4 {
                         "{node} says no to {attempt} in {group}; told: {:?}, one-shard commit: \
                          {one}, intent decided: {held}",
                         known.told
+                    ));
+                }
+                Ok(())
+            }
+            // Below the floor nothing is known once the outcome is recorded (T6).
+            Event::Forgotten {
+                attempt,
+                group,
+                node,
+            } => {
+                let Some(known) = ledger.get(*attempt) else {
+                    return Ok(());
+                };
+                let held = known.held_in(*group);
+                let open = held.is_some_and(|held| held.recorded.is_none());
+                let aborted = matches!(known.told, Some((Outcome::Aborted(_), ..)));
+                if open && !aborted {
+                    return Err(format!(
+                        "{node} knows nothing of {attempt} in {group}, whose intent is decided \
+                         there and whose outcome is not recorded"
                     ));
                 }
                 Ok(())

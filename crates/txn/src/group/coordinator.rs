@@ -120,7 +120,11 @@ impl Group {
                 coordination.yes.insert(index, before.max(timestamp));
                 self.try_commit(attempt);
             }
-            (Phase::Voting, Vote::No(reason)) => self.start_abort(attempt, reason),
+            (Phase::Voting, Vote::No(_) | Vote::Forgotten) => {
+                if let Some(reason) = vote.denies() {
+                    self.start_abort(attempt, reason);
+                }
+            }
             (Phase::Aborting(_), _) => {}
             (Phase::Committing(at), Vote::Yes(_)) => {
                 let outcome = Outcome::Committed(at);
@@ -129,7 +133,7 @@ impl Group {
             (Phase::Finished(outcome), Vote::Yes(_)) => {
                 self.resolve_one(attempt, index, outcome, true);
             }
-            (_, Vote::No(_)) => {}
+            (_, Vote::No(_) | Vote::Forgotten) => {}
         }
     }
 
@@ -161,7 +165,7 @@ impl Group {
         }
         let queued = self.queued_participants(attempt);
         let meant = |p: &Participant| p.anchor == from && p.term == term;
-        if let (Some(participants), Vote::No(reason)) = (&queued, vote)
+        if let (Some(participants), Some(reason)) = (&queued, vote.denies())
             && participants.iter().any(meant)
         {
             mark(Mark::EarlyNo);

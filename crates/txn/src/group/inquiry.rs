@@ -215,14 +215,11 @@ impl Group {
         }
         if attempt.millis() < self.state.forget_floor {
             // A record that was forgotten had an ack of everybody on its list,
-            // so this asker's intent never had one, and no Commit of that age is
-            // let in any more. If it is a late copy of the question, its sender
-            // has its resolution and ignores this.
-            let body = PeerBody::Resolve {
-                outcome: Outcome::Aborted(AbortReason::NeverStaged),
-                recorded: true,
-            };
-            return self.tell_anchor(GroupId(0), from, anchor, attempt, body);
+            // and no Commit of that age is let in any more: an intent that is
+            // still unresolved never had one. A late copy of the question comes
+            // here too, so the outcome itself cannot be told.
+            mark(Mark::AskBelowFloor);
+            return self.tell_anchor(GroupId(0), from, anchor, attempt, PeerBody::Forgotten);
         }
         mark(Mark::AskMetNothing);
         self.drop_active(attempt, AbortReason::NeverStaged);

@@ -292,6 +292,7 @@ impl Group {
             }
             PeerBody::Poll { term } => self.handle_poll(cx, attempt, anchor, from, term),
             PeerBody::Wound { by } => self.handle_wound(attempt, anchor, from, by),
+            PeerBody::Forgotten => self.handle_forgotten(cx, attempt, &from),
             // Both mean: go on asking. The driver looks the anchor up again (T10).
             PeerBody::Pending | PeerBody::Moved => {}
         }

@@ -253,12 +253,9 @@ impl EarlyVotes {
         participants: &[Participant],
     ) -> Option<AbortReason> {
         let votes = self.votes.get(&attempt)?;
-        votes.iter().find_map(|(from, vote, term)| match vote {
-            Vote::No(reason) => participants
-                .iter()
-                .any(|p| p.anchor == *from && p.term == *term)
-                .then_some(*reason),
-            Vote::Yes(_) => None,
+        votes.iter().find_map(|(from, vote, term)| {
+            let meant = |p: &Participant| p.anchor == *from && p.term == *term;
+            vote.denies().filter(|_| participants.iter().any(meant))
         })
     }
 

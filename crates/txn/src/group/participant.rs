@@ -196,6 +196,20 @@ impl Group {
         self.resolve_intent(cx, attempt, outcome, recorded);
     }
 
+    /// The coordinator has no record, and never will have: what is unresolved
+    /// here was never staged there (T5). Without an intent it means nothing.
+    pub(super) fn handle_forgotten(&mut self, cx: &Cx, attempt: AttemptId, from: &Key) {
+        let asked = self.own_intent(attempt).is_some_and(|intent| {
+            intent.here != intent.coordinator
+                && intent.participants[intent.coordinator as usize].anchor == *from
+        });
+        if asked {
+            mark(Mark::ForgottenAborted);
+            let outcome = Outcome::Aborted(AbortReason::NeverStaged);
+            self.resolve_intent(cx, attempt, outcome, true);
+        }
+    }
+
     /// The outcome of an attempt that has nothing here.
     fn resolve_unknown(
         &mut self,
@@ -437,6 +451,13 @@ impl Group {
         if proposed || self.has_one_shard(attempt) {
             mark(Mark::PollWaited);
             return None;
+        }
+        if attempt.millis() < self.state.forget_floor {
+            // Of a late copy of a Poll the resolution may be forgotten: no is
+            // true only for a coordinator that still has no outcome (T7).
+            mark(Mark::PollBelowFloor);
+            self.drop_active(attempt, AbortReason::NeverStaged);
+            return Some(Vote::Forgotten);
         }
         mark(Mark::PollNo);
         self.drop_active(attempt, AbortReason::NeverStaged);

@@ -51,10 +51,12 @@ impl Group {
         office.start.used.plus(passed - passed / SLOWER)
     }
 
-    /// The time for ids, as clients are told: the wall clock, unless that is
-    /// behind what the shard has used.
+    /// The time for ids, as clients are told: the wall clock as far as a majority
+    /// granted it (K1), unless that is behind what the shard has used. One wild
+    /// clock must not leave floors that honest ids lie below.
     pub(super) fn id_time(&self, cx: &Cx) -> Timestamp {
-        cx.clock.latest.max(self.last()).max(self.used(cx))
+        let granted = cx.clock.latest.min(cx.limit);
+        granted.max(self.last()).max(self.used(cx))
     }
 
     /// The refusal of an id that lies below its floor or too far ahead.

@@ -55,9 +55,6 @@ impl Past {
             } => {
                 match outcome {
                     Outcome::Committed(s) => self.say_committed(older, txn, s)?,
-                    // Below the floor it answers a late copy of a question, whose sender
-                    // has its resolution (T6); else atomicity breaks where it is applied.
-                    Outcome::Aborted(_) if self.twins[at].floor => {}
                     Outcome::Aborted(_) => self.say_aborted(txn)?,
                 }
                 ensure(
@@ -87,11 +84,7 @@ impl Past {
             PeerBody::Vote {
                 vote: Vote::No(_), ..
             } => {
-                // Below the floor a no only says that nothing will come (T7): a late
-                // poll may find a commit resolved, recorded and forgotten.
-                if !self.twins[at].floor {
-                    self.say_aborted(txn)?;
-                }
+                self.say_aborted(txn)?;
                 let stay = &mut self.twins[at].stays[txn];
                 ensure(stay.open.is_none(), || {
                     format!(
@@ -101,6 +94,23 @@ impl Past {
                     )
                 })?;
                 stay.no = true;
+                Ok(())
+            }
+            // It says that nothing will come, and nothing of what was (T7).
+            PeerBody::Vote {
+                vote: Vote::Forgotten,
+                ..
+            } => {
+                let floor = self.twins[at].floor;
+                let stay = &mut self.twins[at].stays[txn];
+                ensure(floor && stay.open.is_none(), || {
+                    format!(
+                        "T4: shard {} has forgotten {}, whose intent is open or above the floor",
+                        at + 1,
+                        name(txn)
+                    )
+                })?;
+                stay.no |= stay.outcome.is_none();
                 Ok(())
             }
             PeerBody::Ack => {

@@ -2,7 +2,7 @@
 //! longer than every timer matters.
 
 use super::{Scenario, Stage};
-use crate::sim::config::{MS, SECOND};
+use crate::sim::config::SECOND;
 use crate::sim::fault::{Down, Fault};
 
 /// Every scenario.
