@@ -308,7 +308,14 @@ impl Shard {
                                 || (!s.span.end.is_empty() && s.span.end <= span.end))
                     })
             }
-            Request::Commit(commit) => commit.writes.iter().all(|w| span.contains(&w.key)),
+            // Votes and resolutions are routed by anchor (T10): one that lies elsewhere
+            // than its participant would have another shard answer for it.
+            Request::Commit(commit) => {
+                let here = commit.here as usize;
+                let mut anchors = commit.participants.iter().enumerate();
+                commit.writes.iter().all(|w| span.contains(&w.key))
+                    && anchors.all(|(at, p)| span.contains(&p.anchor) == (at == here))
+            }
             Request::Status { anchor, .. } => span.contains(anchor),
             Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
         };

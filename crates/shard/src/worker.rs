@@ -20,6 +20,9 @@ use synod_txn::{Caller, Key, Outcome, PeerMessage, RestoreError};
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
 const MAX_HOPS: u8 = 3;
+/// 2^64 over the golden ratio: its multiples spread evenly over any number of
+/// members, also if only every second or third is looked at.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
 
@@ -38,7 +41,7 @@ pub struct Worker {
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
-    asked: usize,
+    asked: u64,
 }
 
 impl Worker {
@@ -438,11 +441,13 @@ impl Worker {
         let local = self.shards.get(&owner).and_then(|s| s.replica.leader());
         let to = local.or_else(|| {
             // Any member knows its leader, but this one or that may be gone for
-            // long: each repetition goes to the next (T9).
-            self.asked = self.asked.wrapping_add(1);
+            // long: repetitions go to different ones (T9). By a golden ratio, since
+            // those of one message may come in step with what else is asked.
+            self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
             let members = &self.map.shard(owner)?.configuration.voters;
             let others = members.iter().filter(|m| **m != self.me);
-            let at = self.asked % others.clone().count().max(1);
+            let count = others.clone().count().max(1) as u64;
+            let at = ((self.asked >> 32) % count) as usize;
             others.copied().nth(at)
         });
         if let Some(to) = to.filter(|to| *to != self.me) {

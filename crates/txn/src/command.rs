@@ -123,6 +123,12 @@ impl Intent {
         let count = self.participants.len() as u64;
         u64::from(self.here) < count && u64::from(self.coordinator) < count
     }
+
+    /// Whether its coordinator is another one than that of this anchor.
+    #[must_use]
+    pub fn names_other(&self, anchor: &Key) -> bool {
+        self.participants[self.coordinator as usize].anchor != *anchor
+    }
 }
 
 /// The bytes of a command, as a log entry carries them.

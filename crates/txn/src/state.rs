@@ -9,12 +9,12 @@ use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{ClusterVersion, GroupId, Slot, Term, TermStart, Timestamp};
 use synod_probe::{Mutation, mutated};
 
-/// The format a checkpoint is written in.
-const FORMAT: u8 = 1;
+/// The format a checkpoint is written in, and the only one that is read.
+const FORMAT: u8 = 2;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,10 +22,10 @@ pub enum RestoreError {
     /// Nothing in it.
     #[error("the checkpoint of shard {0} is empty; fetch a snapshot from another replica")]
     Empty(GroupId),
-    /// Written by a newer version of this program.
+    /// Written by another version of this program.
     #[error(
-        "the checkpoint of shard {shard} has format {found}, this program reads up to {FORMAT}; \
-         run the newer program or fetch a snapshot from another replica"
+        "the checkpoint of shard {shard} has format {found}, this program reads format {FORMAT}; \
+         run the program that wrote it or fetch a snapshot from another replica"
     )]
     Format {
         /// The shard.
@@ -81,43 +81,74 @@ pub struct Resolution {
     pub coordinator: GroupId,
 }
 
-/// Outcomes of one-shard transactions, bounded. The lowest id goes first: ids
-/// ahead of the others' time then leave a floor only where their own time is.
+/// Outcomes of one-shard transactions, bounded. The newest by slot are all kept, so
+/// that whoever lost an answer can ask. Of those before them the lowest ids go
+/// first: ids ahead of the others' time leave a floor only where their own time is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OneShards {
-    known: BTreeMap<AttemptId, Timestamp>,
+    newest: VecDeque<(AttemptId, Timestamp)>,
+    older: BTreeMap<AttemptId, Timestamp>,
     /// Attempts with an earlier millisecond may have been dropped.
     floor_millis: u64,
+    /// Of `newest`.
+    #[serde(skip)]
+    index: BTreeMap<AttemptId, Timestamp>,
 }
 
 impl OneShards {
     fn insert(&mut self, attempt: AttemptId, timestamp: Timestamp) {
-        self.known.insert(attempt, timestamp);
-        if self.known.len() > ONE_SHARD_MEMORY
-            && let Some((lowest, _)) = self.known.pop_first()
+        self.newest.push_back((attempt, timestamp));
+        self.index.insert(attempt, timestamp);
+        if self.newest.len() > ONE_SHARD_MEMORY / 2
+            && let Some((attempt, timestamp)) = self.newest.pop_front()
         {
-            self.floor_millis = self.floor_millis.max(lowest.millis() + 1);
+            self.index.remove(&attempt);
+            self.older.insert(attempt, timestamp);
+        }
+        if self.older.len() > ONE_SHARD_MEMORY / 2
+            && let Some((lowest, _)) = self.older.pop_first()
+        {
+            self.dropped(lowest);
         }
     }
 
-    /// Drops what lies below the forget floor.
+    fn dropped(&mut self, attempt: AttemptId) {
+        self.floor_millis = self.floor_millis.max(attempt.millis() + 1);
+    }
+
+    /// Drops what lies below the forget floor, of the newest from their old end.
     fn forget(&mut self, floor: AttemptId) {
-        let keep = self.known.split_off(&floor);
-        if !std::mem::replace(&mut self.known, keep).is_empty() {
-            self.floor_millis = self.floor_millis.max(floor.millis());
+        let keep = self.older.split_off(&floor);
+        let gone = std::mem::replace(&mut self.older, keep);
+        if let Some((highest, _)) = gone.last_key_value() {
+            self.dropped(*highest);
+        }
+        while let Some((attempt, _)) = self.newest.pop_front_if(|(a, _)| *a < floor) {
+            self.index.remove(&attempt);
+            self.dropped(attempt);
         }
     }
 
     fn has_below(&self, floor: AttemptId) -> bool {
-        self.known
+        let older = self
+            .older
             .first_key_value()
-            .is_some_and(|(a, _)| *a < floor)
+            .is_some_and(|(a, _)| *a < floor);
+        older || self.newest.front().is_some_and(|(a, _)| *a < floor)
     }
 
     /// When `attempt` committed here, if it is remembered.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {
-        self.known.get(&attempt).copied()
+        let found = self
+            .index
+            .get(&attempt)
+            .or_else(|| self.older.get(&attempt));
+        found.copied()
+    }
+
+    fn rebuild(&mut self) {
+        self.index = self.newest.iter().copied().collect();
     }
 }
 
@@ -442,11 +473,13 @@ impl State {
             None => Err(RestoreError::Empty(shard)),
             Some((&FORMAT, rest)) => {
                 let damaged = |source| RestoreError::Damaged { shard, source };
-                let (state, rest): (State, _) = postcard::take_from_bytes(rest).map_err(damaged)?;
+                let (mut state, rest): (State, _) =
+                    postcard::take_from_bytes(rest).map_err(damaged)?;
                 // Indices that name nobody would be found out only when they are used.
                 if !rest.is_empty() || !state.intents.values().all(|intent| intent.is_sound()) {
                     return Err(damaged(postcard::Error::DeserializeBadEncoding));
                 }
+                state.one_shard.rebuild();
                 Ok(state)
             }
             Some((&found, _)) => Err(RestoreError::Format { shard, found }),

@@ -4,7 +4,7 @@
 mod world;
 
 use synod_paxos::{GroupId, Mono, Term, Timestamp};
-use synod_txn::peer::PeerBody;
+use synod_txn::peer::{PeerBody, Vote};
 use synod_txn::request::{LockMode, Refusal};
 use synod_txn::*;
 use world::{EPOCH, Out, Shard};
@@ -697,4 +697,53 @@ fn a_replica_that_takes_anothers_place_does_not_take_its_reads() {
     shard.leader.take_office(&cx, term);
     let new = ask(&mut shard, now, 2, Request::Latest { keys, scan: None });
     assert_ne!(old.asked[0].0, new.asked[0].0);
+}
+
+/// A poll of shard 1 about attempt 1, on behalf of a coordinator in shard 2.
+fn poll(shard: &mut Shard, now: Mono, term: Term) -> Option<Vote> {
+    let cx = shard.cx(now);
+    let message = PeerMessage {
+        attempt: now_attempt(1),
+        anchor: key("a1"),
+        from: key("b1"),
+        body: PeerBody::Poll { term },
+    };
+    shard.leader.handle_peer(&cx, message);
+    let out = shard.drain();
+    let votes = out.peers.into_iter().map(|(_, message)| message.body);
+    let mut votes = votes.filter_map(|body| match body {
+        PeerBody::Vote { vote, .. } => Some(vote),
+        _ => None,
+    });
+    votes.next()
+}
+
+/// A client may name any term to the coordinator. Whoever inherits its Staged
+/// asks until it is answered, and holds locks meanwhile.
+#[test]
+fn a_poll_for_a_term_that_nobody_issued_has_an_end() {
+    let now = Mono(SECOND);
+    let mut shard = start(GroupSettings::default());
+    let foreign = Term {
+        group: GroupId(99),
+        ..shard.term()
+    };
+    let denied = Some(Vote::No(AbortReason::Malformed));
+    assert_eq!(poll(&mut shard, now, foreign), denied);
+    // One that may still come: only an entry makes the no final.
+    let future = shard.term_of(shard.round + 9);
+    assert_eq!(poll(&mut shard, now, future), None);
+    assert_eq!(poll(&mut shard, now, future), None);
+    let entries = shard.log.len();
+    shard.decide(now, entries);
+    assert_eq!(poll(&mut shard, now, future), denied);
+    assert_eq!(shard.log.len(), entries, "asked twice, decided once");
+    // When it has come, a Commit that names it finds the end there.
+    while shard.term() < future {
+        shard.retake(now, 0);
+    }
+    let list = vec![here(&shard, "a1"), other(&shard, key("b1"))];
+    let late = commit_of(now_attempt(1), list, 1, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 3, late);
+    assert!(out.proposed.is_empty(), "{out:?}");
 }

@@ -323,6 +323,7 @@ impl Group {
 
     /// Tries again who can go on: granted waiters, and commits parked for a limit.
     fn settle(&mut self, cx: &Cx) {
+        self.note_limit(cx);
         loop {
             let Some(office) = self.office.as_deref_mut() else {
                 return;

@@ -348,6 +348,8 @@ pub(super) struct Office {
     pub(super) term: Term,
     /// What it began with.
     pub(super) start: Start,
+    /// The highest limit granted in this term, and when.
+    pub(super) granted: (Timestamp, Mono),
     /// The highest timestamp assigned or served, proposed ones included (K3).
     pub(super) last: Timestamp,
     pub(super) locks: Locks,
@@ -379,6 +381,7 @@ impl Office {
         Office {
             term,
             start,
+            granted: (Timestamp(0), start.at),
             last,
             locks: Locks::default(),
             timers: Timers::default(),

@@ -150,6 +150,19 @@ impl Group {
         outcome: Outcome,
         recorded: bool,
     ) {
+        let own = self.state.records.get(&attempt);
+        let other = self
+            .own_intent(attempt)
+            .is_some_and(|i| i.names_other(&from));
+        if other || own.is_some_and(|record| record.outcome.is_some()) {
+            // Commits of one attempt that name different coordinators: a client that
+            // lies. Each ends by itself, and who has ended must be able to forget.
+            self.counters.contradictions += 1;
+            if recorded {
+                self.ack(attempt, anchor, from);
+            }
+            return;
+        }
         if recorded {
             let names = (anchor.clone(), from.clone());
             self.with_office(|_, office, state| {
@@ -164,10 +177,14 @@ impl Group {
         if let Some(resolution) = self.state.resolutions.get(&attempt).copied() {
             if !agree(resolution.outcome, outcome) {
                 self.counters.contradictions += 1;
+                if recorded {
+                    self.ack_resolution(attempt);
+                }
             } else if resolution.recorded {
                 mark(Mark::ResolveAgain);
                 self.ack_resolution(attempt);
             } else if recorded {
+                mark(Mark::RecordedLater);
                 self.record_resolution(attempt, outcome);
             }
             return;
@@ -199,10 +216,9 @@ impl Group {
     /// The coordinator has no record, and never will have: what is unresolved
     /// here was never staged there (T5). Without an intent it means nothing.
     pub(super) fn handle_forgotten(&mut self, cx: &Cx, attempt: AttemptId, from: &Key) {
-        let asked = self.own_intent(attempt).is_some_and(|intent| {
-            intent.here != intent.coordinator
-                && intent.participants[intent.coordinator as usize].anchor == *from
-        });
+        let asked = self
+            .own_intent(attempt)
+            .is_some_and(|i| i.here != i.coordinator && !i.names_other(from));
         if asked {
             mark(Mark::ForgottenAborted);
             let outcome = Outcome::Aborted(AbortReason::NeverStaged);
@@ -335,11 +351,10 @@ impl Group {
         }
     }
 
-    /// A resolution that is decided, but not as recorded: say so by an entry (T6).
+    /// Has a resolution decided as recorded, once (T6).
     fn record_resolution(&mut self, attempt: AttemptId, outcome: Outcome) {
         let first = self.with_office(|_, office, _| office.recording.insert(attempt));
         if first == Some(true) {
-            mark(Mark::RecordedLater);
             let command = Command::Resolve {
                 attempt,
                 outcome,
@@ -406,14 +421,18 @@ impl Group {
         named: Term,
     ) {
         let Some(current) = self.term() else { return };
-        if named.group != self.shard || named > current {
-            return;
-        }
         if named == current && self.is_freshly_queued(cx, attempt) {
             mark(Mark::PollQueued);
             return;
         }
-        let answer = self.answer_poll(attempt, named == current);
+        let answer = if named.group != self.shard {
+            // No Commit that names it is ever let in here (T4).
+            Some(Vote::No(AbortReason::Malformed))
+        } else if named > current && !self.state.knows(attempt) {
+            return self.bury(cx, attempt);
+        } else {
+            self.answer_poll(attempt, &from, named == current)
+        };
         if let Some(vote) = answer {
             let body = PeerBody::Vote { vote, term: named };
             let hint = self.coordinator_hint(attempt);
@@ -433,9 +452,22 @@ impl Group {
         })
     }
 
+    /// A poll names a term that does not exist, as no other leader can have begun
+    /// one while this one holds the lease: its client lied. The term may still
+    /// come, so a no would not be final; a decided resolution is, and the next
+    /// poll finds it.
+    fn bury(&mut self, cx: &Cx, attempt: AttemptId) {
+        if cx.lease {
+            self.record_resolution(attempt, Outcome::Aborted(AbortReason::Malformed));
+        }
+    }
+
     /// None: an entry of it is on its way; the vote follows its apply.
-    fn answer_poll(&mut self, attempt: AttemptId, same_term: bool) -> Option<Vote> {
+    fn answer_poll(&mut self, attempt: AttemptId, from: &Key, same_term: bool) -> Option<Vote> {
         if let Some(intent) = self.state.intents.get(&attempt) {
+            if intent.names_other(from) {
+                return Some(Vote::No(AbortReason::Malformed));
+            }
             mark(Mark::PollYes);
             return Some(Vote::Yes(intent.timestamp));
         }
@@ -446,6 +478,10 @@ impl Group {
                 Outcome::Committed(s) => Vote::Yes(s),
                 Outcome::Aborted(reason) => Vote::No(reason),
             });
+        }
+        if self.state.knows(attempt) {
+            // Committed alone, or coordinated, by other Commits of the same attempt.
+            return Some(Vote::No(AbortReason::Malformed));
         }
         let proposed = self.progress_is_intent(attempt) && !mutated(Mutation::NoWhileProposed);
         if proposed || self.has_one_shard(attempt) {

@@ -55,8 +55,26 @@ impl Group {
     /// granted it (K1), unless that is behind what the shard has used. One wild
     /// clock must not leave floors that honest ids lie below.
     pub(super) fn id_time(&self, cx: &Cx) -> Timestamp {
-        let granted = cx.clock.latest.min(cx.limit);
+        let granted = cx.clock.latest.min(self.granted(cx));
         granted.max(self.last()).max(self.used(cx))
+    }
+
+    /// The limit, or, while it cannot be renewed, where it would be by now.
+    fn granted(&self, cx: &Cx) -> Timestamp {
+        let known = self
+            .office
+            .as_deref()
+            .map_or((cx.limit, cx.now), |o| o.granted);
+        cx.limit.max(known.0.plus(cx.now.since(known.1)))
+    }
+
+    /// Keeps the limit in mind.
+    pub(super) fn note_limit(&mut self, cx: &Cx) {
+        if let Some(office) = self.office.as_deref_mut()
+            && cx.limit > office.granted.0
+        {
+            office.granted = (cx.limit, cx.now);
+        }
     }
 
     /// The refusal of an id that lies below its floor or too far ahead.
