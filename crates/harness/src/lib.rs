@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cluster`] | `synod` processes in several data centres on one machine |
 //! | [`workload`] | what clients do while things break, recorded as a history |
+//! | [`load`] | what many clients do at once, and how long it takes them |
 //! | [`history`] | the record: who asked what, when, and what they were told |
 //! | [`rules`] | the rules by number, checked on a running cluster |
 //! | [`sim`] | a whole cluster in one thread, from one seed |
@@ -16,6 +17,8 @@ pub mod cluster;
 pub mod edn;
 pub mod explore;
 pub mod history;
+#[cfg(feature = "processes")]
+pub mod load;
 pub mod rules;
 pub mod sim;
 #[cfg(feature = "processes")]

@@ -1,21 +1,8 @@
-//! Replays a bank's ledger on Synod and proves that every cent is where it belongs.
-//!
-//! Each row of the file is one transaction over three keys, usually in three
-//! shards: the customer's balance, the counterparty's balance, and the record
-//! of the movement. Rows of one account are replayed in order, accounts side by
-//! side; counterparties such as `interest` are hot keys that everybody writes.
-//!
-//! Checked inside every transaction: the account's balance is the one the bank
-//! printed. Checked at the end: every balance, that customers and counterparties
-//! together sum to zero, and that every movement is there exactly once. A run
-//! that was interrupted is simply repeated: rows whose record exists are skipped.
-
-mod replay;
-mod row;
-mod verify;
+//! The program: see the library for what it does.
 
 use clap::Parser;
-use replay::Counts;
+use ledger::replay::{self, Counts};
+use ledger::{row, verify};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;

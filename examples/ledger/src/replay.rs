@@ -51,15 +51,35 @@ pub struct RowError {
 
 /// What is wrong with a stored value.
 #[derive(Debug, thiserror::Error)]
-enum Contradiction {
+pub enum Contradiction {
+    /// Not what the bank printed.
     #[error("the account then has {found} cents; the bank printed {printed}")]
-    Balance { found: i64, printed: i64 },
+    Balance {
+        /// What the account has, in cents.
+        found: i64,
+        /// What it should have.
+        printed: i64,
+    },
+    /// Not a number.
     #[error("the key {key} holds `{value}`, which is no balance")]
-    NoBalance { key: String, value: String },
+    NoBalance {
+        /// The key.
+        key: String,
+        /// What it holds.
+        value: String,
+    },
+    /// The same movement, otherwise.
     #[error("the movement is recorded already, but as `{found}`")]
-    OtherRecord { found: String },
+    OtherRecord {
+        /// The record there is.
+        found: String,
+    },
+    /// A balance too large.
     #[error("the key {key} would leave the range of 64 bits")]
-    Overflow { key: String },
+    Overflow {
+        /// The key.
+        key: String,
+    },
 }
 
 /// Books the rows one after the other.
@@ -88,54 +108,74 @@ pub async fn worker(client: &Client, rows: &[Row], counts: &Counts) -> Result<()
     Ok(())
 }
 
-/// One row inside its transaction; false if it was booked before.
-async fn book(txn: &mut synod_client::Transaction, row: &Row) -> Result<bool, Error> {
-    let (movement, account, party) = (row.movement_key(), row.account_key(), row.party_key());
-    // All three at once is one round trip. Only the counterparty is contended:
-    // the account and its movements belong to this worker.
-    let read = txn
-        .get_many_for_update([&movement, &account, &party])
-        .await?;
-    let value = |index: usize| read.get(index).and_then(Option::as_deref);
+/// The keys that a row reads and writes: movement, account, counterparty.
+#[must_use]
+pub fn keys(row: &Row) -> [String; 3] {
+    [row.movement_key(), row.account_key(), row.party_key()]
+}
+
+/// What the row's [`keys`] shall hold, given what they do hold; none if it was
+/// booked before.
+///
+/// # Errors
+/// When what they hold contradicts the row.
+pub fn booking(row: &Row, held: &[Option<&[u8]>]) -> Result<Option<[String; 3]>, Contradiction> {
+    let value = |index: usize| held.get(index).copied().flatten();
     if let Some(found) = value(0) {
         let found = String::from_utf8_lossy(found).into_owned();
         if found == row.record() {
-            return Ok(false);
+            return Ok(None);
         }
-        return Err(Error::application(Contradiction::OtherRecord { found }));
+        return Err(Contradiction::OtherRecord { found });
     }
-    let customer = add(&account, value(1), row.amount_cents)?;
+    let customer = add(&row.account_key(), value(1), row.amount_cents)?;
     if customer != row.balance_cents {
-        return Err(Error::application(Contradiction::Balance {
+        return Err(Contradiction::Balance {
             found: customer,
             printed: row.balance_cents,
-        }));
+        });
     }
-    let other = add(&party, value(2), row.amount_cents.saturating_neg())?;
-    txn.put(&account, customer.to_string()).await?;
-    txn.put(&party, other.to_string()).await?;
-    txn.put(&movement, row.record()).await?;
+    let gained = row.amount_cents.saturating_neg();
+    let other = add(&row.party_key(), value(2), gained)?;
+    Ok(Some([
+        row.record(),
+        customer.to_string(),
+        other.to_string(),
+    ]))
+}
+
+/// One row inside its transaction; false if it was booked before.
+async fn book(txn: &mut synod_client::Transaction, row: &Row) -> Result<bool, Error> {
+    let keys = keys(row);
+    // All three at once is one round trip. Only the counterparty is contended:
+    // the account and its movements belong to this worker.
+    let read = txn.get_many_for_update(&keys).await?;
+    let held: Vec<Option<&[u8]>> = read.iter().map(Option::as_deref).collect();
+    let Some(values) = booking(row, &held).map_err(Error::application)? else {
+        return Ok(false);
+    };
+    for (key, value) in keys.iter().zip(values) {
+        txn.put(key, value).await?;
+    }
     Ok(true)
 }
 
-fn add(key: &str, value: Option<&[u8]>, cents: i64) -> Result<i64, Error> {
+fn add(key: &str, value: Option<&[u8]>, cents: i64) -> Result<i64, Contradiction> {
     let before = match value {
         None => 0,
-        Some(value) => balance(value).ok_or_else(|| {
-            Error::application(Contradiction::NoBalance {
-                key: key.to_owned(),
-                value: String::from_utf8_lossy(value).into_owned(),
-            })
+        Some(value) => balance(value).ok_or_else(|| Contradiction::NoBalance {
+            key: key.to_owned(),
+            value: String::from_utf8_lossy(value).into_owned(),
         })?,
     };
-    before.checked_add(cents).ok_or_else(|| {
-        Error::application(Contradiction::Overflow {
-            key: key.to_owned(),
-        })
+    let after = before.checked_add(cents);
+    after.ok_or_else(|| Contradiction::Overflow {
+        key: key.to_owned(),
     })
 }
 
 /// A balance as kept: decimal text.
+#[must_use]
 pub fn balance(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -33,7 +33,9 @@ pub async fn verify(client: &Client, expected: &Expected) -> Result<Vec<String>,
     Ok(differences(expected, &balances, &movements))
 }
 
-fn differences(
+/// What differs from the expected in what was read back, in words.
+#[must_use]
+pub fn differences(
     expected: &Expected,
     balances: &BTreeMap<String, Vec<u8>>,
     movements: &BTreeMap<String, Vec<u8>>,

@@ -4,7 +4,7 @@
 use super::{Args, Target};
 use crate::exit::Failure;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use synod_harness::check::{self, Findings};
 use synod_harness::cluster::{Cluster, ask};
 use synod_harness::history::Nanos;
@@ -16,12 +16,8 @@ use tokio::task::JoinHandle;
 const STEADY: Duration = Duration::from_secs(2);
 /// A cluster that takes longer than this to recover has failed.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// Between two looks at a cluster that recovers.
-const POLL: Duration = Duration::from_millis(50);
 /// How long a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// A follower this near to its leader's end of log has caught up.
-const CAUGHT_UP: u64 = 200;
 
 /// One kill and what followed.
 struct Round {
@@ -34,12 +30,10 @@ struct Round {
 /// Runs all rounds and reports.
 pub async fn run(args: &Args, cluster: &mut Cluster, target: &Target) -> Result<(), Failure> {
     let keys = args.keys();
-    let probes: Vec<Probe> = (0..u64::from(args.shards))
-        .map(|i| Probe {
-            key: format!(
-                "{}probe",
-                keys.prefix(keys.count * i / u64::from(args.shards))
-            ),
+    let shards = u64::from(args.shards);
+    let probes: Vec<Probe> = (0..shards)
+        .map(|shard| Probe {
+            key: format!("{}probe", keys.first_of(shard, shards)),
         })
         .collect();
     let run = Run::default();
@@ -112,40 +106,18 @@ async fn one_round(
     tokio::time::sleep(STEADY).await;
     let ended = run.now();
     cluster.start_node(index).map_err(Failure::cluster)?;
-    caught_up(cluster, target).await?;
+    if !ask::caught_up(&target.pool, &cluster.endpoints(), RECOVERY).await {
+        return Err(Failure::failed(format!(
+            "the restarted node has not caught up within {} s",
+            RECOVERY.as_secs()
+        )));
+    }
     Ok(Round {
         node,
         led,
         killed,
         ended,
     })
-}
-
-/// Waits until every node answers and no follower is far behind its leader.
-async fn caught_up(cluster: &Cluster, target: &Target) -> Result<(), Failure> {
-    let begun = Instant::now();
-    while begun.elapsed() < RECOVERY {
-        let mut good = true;
-        for endpoint in cluster.endpoints() {
-            good &= match ask::status(&target.pool, endpoint, ANSWER).await {
-                Ok(status) => status
-                    .shards
-                    .iter()
-                    .filter(|s| s.in_office)
-                    .flat_map(|s| s.followers.iter().map(|f| (s.last.0, f.matched.0)))
-                    .all(|(last, matched)| matched + CAUGHT_UP >= last),
-                Err(_) => false,
-            };
-        }
-        if good {
-            return Ok(());
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(Failure::failed(format!(
-        "the restarted node has not caught up within {} s",
-        RECOVERY.as_secs()
-    )))
 }
 
 /// Every register must hold what was acknowledged last, or something later.

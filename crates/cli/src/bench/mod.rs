@@ -1,18 +1,19 @@
 //! `synod bench`: closed loops of clients, and failovers under load.
 
 mod failover;
-mod load;
 mod measure;
+mod operation;
 mod report;
 
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
-use load::{Keys, Workload};
+use operation::Workload;
 use report::Table;
 use std::net::SocketAddr;
 use std::time::Duration;
 use synod_client::Client;
 use synod_harness::cluster::{Cluster, Options};
+use synod_harness::load::Keys;
 use synod_rpc::Pool;
 
 /// `synod bench …`
@@ -82,8 +83,11 @@ impl Args {
         Keys {
             count: self.keys,
             key_bytes: self.key_bytes as usize,
-            value: vec![b'v'; self.value_bytes as usize],
         }
+    }
+
+    fn value(&self) -> Vec<u8> {
+        vec![b'v'; self.value_bytes as usize]
     }
 }
 
@@ -103,7 +107,7 @@ pub fn run(mut args: Args) -> Result<Status, Failure> {
     };
     crate::block_on(async {
         let target = target(&args, cluster.as_ref()).await?;
-        let keys = args.keys();
+        let (keys, value) = (args.keys(), args.value());
         let mut table = Table::new(args.json);
         let mut loaded = false;
         for workload in &args.workloads {
@@ -112,7 +116,7 @@ pub fn run(mut args: Args) -> Result<Status, Failure> {
                 continue;
             }
             if !loaded {
-                load::fill(&target.client, &keys).await?;
+                operation::fill(&target.client, &keys, &value).await?;
                 loaded = true;
             }
             for &clients in &args.clients {
@@ -124,7 +128,7 @@ pub fn run(mut args: Args) -> Result<Status, Failure> {
                     seconds,
                     warmup,
                 };
-                table.add(&measure::run(&target, &keys, &plan).await?);
+                table.add(&measure::run(&target, &keys, &value, &plan).await);
             }
         }
         Ok(Status::Done)
@@ -135,15 +139,12 @@ pub fn run(mut args: Args) -> Result<Status, Failure> {
 fn local(args: &Args, nodes: u16) -> Result<Cluster, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::cluster(format!("cannot find this program: {e}")))?;
-    let keys = args.keys();
     let mut options = Options::new(program);
     options.dcs = usize::from(nodes);
     options.replicas = if nodes >= 3 { 3 } else { 1 };
     options.engine.clone_from(&args.engine);
     options.log_filter = "warn".to_owned();
-    options.splits = (1..u64::from(args.shards))
-        .map(|i| keys.prefix(keys.count * i / u64::from(args.shards)))
-        .collect();
+    options.splits = args.keys().splits(args.shards.into());
     Cluster::start(options).map_err(Failure::cluster)
 }
 

@@ -6,6 +6,13 @@ use synod_paxos::NodeId;
 use synod_rpc::wire::{Counters, NodeStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
 
+/// How long a node may take to answer while others wait for it.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Between two looks at nodes that catch up.
+const POLL: Duration = Duration::from_millis(50);
+/// A follower this near to its leader's end of log has caught up.
+const CAUGHT_UP: u64 = 200;
+
 /// Asks one node. The error is in words for people.
 ///
 /// # Errors
@@ -48,6 +55,34 @@ pub async fn counters(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<
         NodeResponse::Counters(counters) => Ok(*counters),
         other => Err(format!("the node at {node} answered {other:?} to Counters")),
     }
+}
+
+/// Whether every one of these nodes answers, and no follower is far behind its leader.
+async fn is_level(pool: &Pool, nodes: &[SocketAddr]) -> bool {
+    for node in nodes {
+        let Ok(status) = status(pool, *node, ANSWER).await else {
+            return false;
+        };
+        let led = status.shards.iter().filter(|shard| shard.in_office);
+        let mut followers = led.flat_map(|s| s.followers.iter().map(|f| (s.last.0, f.matched.0)));
+        if followers.any(|(last, matched)| matched + CAUGHT_UP < last) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Waits until every one of these nodes answers and no follower is far behind
+/// its leader; false if that takes longer than `limit`.
+pub async fn caught_up(pool: &Pool, nodes: &[SocketAddr], limit: Duration) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        if is_level(pool, nodes).await {
+            return true;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    false
 }
 
 /// How many shards a node leads, the meta shard not counted.

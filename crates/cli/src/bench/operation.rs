@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use std::cell::Cell;
 use std::rc::Rc;
 use synod_client::{Client, Error};
+use synod_harness::load::Keys;
 
 /// Writes per transaction while the keys are filled in.
 const FILL_BATCH: u64 = 500;
@@ -39,45 +40,18 @@ impl Workload {
     }
 }
 
-/// The keys of a benchmark.
-#[derive(Clone, Debug)]
-pub struct Keys {
-    /// How many.
-    pub count: u64,
-    /// Bytes of each.
-    pub key_bytes: usize,
-    /// What each holds.
-    pub value: Vec<u8>,
-}
-
-impl Keys {
-    /// The part of a key that differs, a split point.
-    pub fn prefix(&self, number: u64) -> String {
-        format!("bench/{number:010}")
-    }
-
-    /// A key.
-    pub fn key(&self, number: u64) -> String {
-        let mut key = self.prefix(number);
-        // Padding behind the number keeps the keys in order.
-        while key.len() < self.key_bytes {
-            key.push('.');
-        }
-        key
-    }
-}
-
 /// One operation; returns how many attempts it took.
 pub async fn once(
     client: &Client,
     keys: &Keys,
+    value: &[u8],
     workload: Workload,
     random: &mut StdRng,
 ) -> Result<u32, Error> {
     let first = random.random_range(0..keys.count);
     match workload {
         Workload::Put | Workload::Failover => {
-            let receipt = client.put(keys.key(first), &keys.value).await?;
+            let receipt = client.put(keys.key(first), value).await?;
             Ok(receipt.attempts)
         }
         Workload::Get => client.get(keys.key(first)).await.map(|_| 1),
@@ -88,7 +62,7 @@ pub async fn once(
             let done = client.transact_with_receipt(async |txn| {
                 txn.get_many_for_update(&both).await?;
                 for key in &both {
-                    txn.put(key, &keys.value).await?;
+                    txn.put(key, value).await?;
                 }
                 Ok(())
             });
@@ -98,13 +72,14 @@ pub async fn once(
 }
 
 /// Writes all keys once.
-pub async fn fill(client: &Client, keys: &Keys) -> Result<(), Failure> {
+pub async fn fill(client: &Client, keys: &Keys, value: &[u8]) -> Result<(), Failure> {
     let next = Rc::new(Cell::new(0));
-    let shared = Rc::new(keys.clone());
+    let shared = Rc::new((keys.clone(), value.to_vec()));
     let mut tasks = Vec::new();
     for _ in 0..FILL_CLIENTS {
-        let (next, keys, client) = (Rc::clone(&next), Rc::clone(&shared), client.clone());
+        let (next, shared, client) = (Rc::clone(&next), Rc::clone(&shared), client.clone());
         tasks.push(tokio::task::spawn_local(async move {
+            let (keys, value) = &*shared;
             while next.get() < keys.count {
                 let from = next.get();
                 let to = (from + FILL_BATCH).min(keys.count);
@@ -112,7 +87,7 @@ pub async fn fill(client: &Client, keys: &Keys) -> Result<(), Failure> {
                 client
                     .transact(async |txn| {
                         for number in from..to {
-                            txn.put(keys.key(number), &keys.value).await?;
+                            txn.put(keys.key(number), value).await?;
                         }
                         Ok(())
                     })
@@ -126,21 +101,4 @@ pub async fn fill(client: &Client, keys: &Keys) -> Result<(), Failure> {
         filled.map_err(sdk::failure)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_have_their_length_and_order() {
-        let keys = Keys {
-            count: 100,
-            key_bytes: 32,
-            value: Vec::new(),
-        };
-        assert_eq!(keys.key(7).len(), 32);
-        assert!(keys.key(9) < keys.key(10));
-        assert!(keys.prefix(10) < keys.key(10) && keys.key(9) < keys.prefix(10));
-    }
 }
