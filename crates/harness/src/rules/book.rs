@@ -32,6 +32,8 @@ pub struct Seen {
     pub decided: Slot,
     /// The applied slot.
     pub applied: Slot,
+    /// Whether it holds the data.
+    pub holds_data: bool,
     /// The ballot it leads under.
     pub leads: Option<Ballot>,
     /// The ballot its transactions are in office under.
@@ -52,6 +54,7 @@ impl Seen {
             last: replica.last(),
             decided: replica.decided(),
             applied: shard.applied(),
+            holds_data: replica.holds_data(),
             leads: replica.term_ballot(),
             office: group.term().filter(|_| shard.in_office()).map(|t| t.ballot),
             replicated: group.state().last,
@@ -221,6 +224,8 @@ pub struct News {
 /// See the module.
 pub struct Book {
     nodes: Vec<Vec<(GroupId, Seen)>>,
+    /// What crashes took, until the node is back.
+    lost: Vec<Vec<(GroupId, Seen)>>,
     groups: BTreeMap<GroupId, GroupBook>,
     questions: Map<(usize, Caller), Question>,
     asked: VecDeque<(usize, Caller)>,
@@ -240,6 +245,7 @@ impl Book {
         };
         Book {
             nodes: vec![Vec::new(); nodes],
+            lost: vec![Vec::new(); nodes],
             groups: map.shards.iter().map(|s| (s.id, group(s))).collect(),
             questions: Map::default(),
             asked: VecDeque::new(),
@@ -256,6 +262,14 @@ impl Book {
     #[must_use]
     pub fn seen(&self, node: usize, group: GroupId) -> Option<&Seen> {
         let shards = self.nodes.get(node)?;
+        let found = shards.iter().find(|(id, _)| *id == group);
+        found.map(|(_, seen)| seen)
+    }
+
+    /// A replica of a node that is down, or just back, as it was before the crash.
+    #[must_use]
+    pub fn before_crash(&self, node: usize, group: GroupId) -> Option<&Seen> {
+        let shards = self.lost.get(node)?;
         let found = shards.iter().find(|(id, _)| *id == group);
         found.map(|(_, seen)| seen)
     }
@@ -308,12 +322,14 @@ impl Book {
 
     /// A node is gone, perhaps in the middle of a step.
     pub(super) fn crashed(&mut self, node: usize) {
-        for (group, seen) in std::mem::take(&mut self.nodes[node]) {
+        let lost = std::mem::take(&mut self.nodes[node]);
+        for (group, seen) in &lost {
             // It may have told more than was seen of it.
-            if let (Some(book), Some(ballot)) = (self.groups.get_mut(&group), seen.leads) {
+            if let (Some(book), Some(ballot)) = (self.groups.get_mut(group), seen.leads) {
                 book.told.insert(ballot, Slot(u64::MAX));
             }
         }
+        self.lost[node] = lost;
     }
 
     /// Follows a node through a step.

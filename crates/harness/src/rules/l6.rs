@@ -1,25 +1,24 @@
 //! L6: a leader without support steps down; a node with a stalled disk stops
 //! asking for support, and leads nothing.
 
-use super::{Book, Context, Everyone, Ledger, Rule, Setting, Taken, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use super::{Context, Rule, Setting, Taken, Verdict};
+use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseMessage;
-use synod_paxos::{Ballot, GroupId, Mono};
+use synod_paxos::{Ballot, GroupId, Mono, NodeId};
 use synod_shard::{Input, NodeMessage};
 
 /// A leader without support stays for this many election waits at most; more
 /// than what the replica takes, for a node that was not scheduled meanwhile.
-const WAITS: u64 = 40;
-/// So many looks in a row must find it without: support may come and go between two.
-const LOOKS: u32 = 8;
+const WAITS: u64 = 16;
 
 pub(super) struct L6 {
     patience: u64,
     /// Nodes whose disk stalls, and whether their last step already knew it.
     stalled: BTreeMap<usize, bool>,
-    /// Leaders without support: under which ballot, since when by their own clock,
-    /// and for how many looks.
-    alone: BTreeMap<(usize, GroupId), (Ballot, Mono, u32)>,
+    /// Leaders without support: under which ballot, since when by their own clock.
+    alone: BTreeMap<(usize, GroupId), (Ballot, Mono)>,
+    /// When each node is looked at again, by its own clock.
+    next: BTreeMap<usize, Mono>,
 }
 
 impl L6 {
@@ -28,7 +27,43 @@ impl L6 {
             patience: setting.election_nanos.saturating_mul(WAITS),
             stalled: BTreeMap::new(),
             alone: BTreeMap::new(),
+            next: BTreeMap::new(),
         }
+    }
+
+    /// A node's leaderships, every election wait.
+    fn lonely(&mut self, cx: &Context<'_>) -> Verdict {
+        let (node, now) = (cx.look.node, cx.look.now.mono);
+        if self.next.get(&node).is_some_and(|at| now < *at) {
+            return Ok(());
+        }
+        self.next.insert(node, now.plus(self.patience / WAITS));
+        for shard in cx.look.worker.shards() {
+            let group = shard.descriptor().id;
+            let replica = shard.replica();
+            let known = cx.book.group(group);
+            let led = replica.term_ballot().zip(known).filter(|(_, known)| {
+                let leases = cx.look.worker.leases();
+                let held = |e: &&NodeId| leases.held_from(**e, now).is_some();
+                known.electors.iter().filter(held).count() < known.majority
+            });
+            let Some((ballot, _)) = led else {
+                self.alone.remove(&(node, group));
+                continue;
+            };
+            let since = self.alone.entry((node, group)).or_insert((ballot, now));
+            if since.0 != ballot {
+                *since = (ballot, now);
+            }
+            if now.since(since.1) > self.patience {
+                return Err(format!(
+                    "{} still leads {group}, without the support of a majority for {} ms",
+                    cx.look.id,
+                    now.since(since.1) / 1_000_000
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -53,6 +88,7 @@ impl Rule for L6 {
 
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         let look = cx.look;
+        self.lonely(cx)?;
         let Some(known) = self.stalled.get_mut(&look.node) else {
             return Ok(());
         };
@@ -80,49 +116,9 @@ impl Rule for L6 {
         }
     }
 
-    fn full(&mut self, everyone: &Everyone<'_>, book: &Book, _ledger: &Ledger) -> Verdict {
-        let mut still = BTreeSet::new();
-        let mut verdict = Ok(());
-        for (node, peer, worker) in everyone.running() {
-            for shard in worker.shards() {
-                let group = shard.descriptor().id;
-                let (Some(ballot), Some(known)) =
-                    (shard.replica().term_ballot(), book.group(group))
-                else {
-                    continue;
-                };
-                let held = |e: &&synod_paxos::NodeId| {
-                    worker.leases().held_from(**e, peer.now.mono).is_some()
-                };
-                if known.electors.iter().filter(held).count() >= known.majority {
-                    continue;
-                }
-                still.insert((node, group));
-                let since = self
-                    .alone
-                    .entry((node, group))
-                    .or_insert((ballot, peer.now.mono, 0));
-                if since.0 != ballot {
-                    *since = (ballot, peer.now.mono, 0);
-                }
-                since.2 += 1;
-                // Paused, it has not had its turn to notice.
-                let asleep = worker.next_timeout().is_some_and(|at| at < peer.now.mono);
-                if !asleep && since.2 > LOOKS && peer.now.mono.since(since.1) > self.patience {
-                    verdict = Err(format!(
-                        "{} still leads {group}, without the support of a majority for {} ms",
-                        peer.id,
-                        peer.now.mono.since(since.1) / 1_000_000
-                    ));
-                }
-            }
-        }
-        self.alone.retain(|key, _| still.contains(key));
-        verdict
-    }
-
     fn crashed(&mut self, node: usize) {
         self.stalled.remove(&node);
+        self.next.remove(&node);
         self.alone.retain(|(n, _), _| *n != node);
     }
 }

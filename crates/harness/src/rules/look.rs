@@ -1,9 +1,9 @@
 //! What the rules are shown: a node after its step, and all nodes at the same
 //! true instant. Nothing in here belongs to one simulator.
 
-use synod_paxos::NodeId;
+use synod_paxos::{GroupId, NodeId, Timestamp};
 use synod_shard::{NodeMessage, Now, ShardReply, Worker};
-use synod_txn::Caller;
+use synod_txn::{Caller, Key};
 
 /// The node that has just stepped.
 #[derive(Clone, Copy)]
@@ -22,6 +22,17 @@ pub struct Look<'a> {
     pub worker: &'a Worker,
     /// What left in this step.
     pub step: Step<'a>,
+    /// What its engine holds, where that is shown.
+    pub engine: Option<&'a dyn Stored>,
+}
+
+/// An engine, as far as rules look into it.
+pub trait Stored {
+    /// The timestamp of the newest version of a key, at or below `at`.
+    fn newest(&self, key: &Key, at: Timestamp) -> Option<Timestamp>;
+
+    /// Whether it says that a group's range is neither an old state nor a new one.
+    fn is_installing(&self, group: GroupId) -> bool;
 }
 
 /// What a step let out, in the order in which it left.

@@ -21,6 +21,7 @@
 
 mod book;
 mod events;
+mod g3;
 mod hash;
 mod k1;
 mod k2;
@@ -60,10 +61,10 @@ mod u1;
 
 pub use book::{Book, Change, GroupBook, News, Question, Seen, What};
 pub use ledger::{Attempt, Event, Fresh, How, Ledger};
-pub use look::{Everyone, Look, Peer, Step};
+pub use look::{Everyone, Look, Peer, Step, Stored};
 
-use synod_paxos::NodeId;
 use synod_paxos::lease::LeaseSettings;
+use synod_paxos::{GroupId, NodeId};
 use synod_shard::{Input, Now, ShardMap};
 use synod_txn::GroupSettings;
 
@@ -84,6 +85,8 @@ pub struct Setting {
     /// How long a replica waits before it campaigns; nanoseconds
     /// ([`synod_paxos::Settings::election_nanos`]).
     pub election_nanos: u64,
+    /// Monotonic clocks may run faster than true time by this many thousandths.
+    pub fast: u64,
     /// The cluster version (P8).
     pub version: synod_paxos::ClusterVersion,
     /// Everything is compared every so many steps; 0 = only when asked.
@@ -194,6 +197,9 @@ pub trait Rule {
     /// A node is gone, its memory with it.
     fn crashed(&mut self, _node: usize) {}
 
+    /// A node that is down has lost its engine's files.
+    fn engine_lost(&mut self, _node: usize, _groups: &[GroupId]) {}
+
     /// A node came back; its worker is as recovery made it.
     ///
     /// # Errors
@@ -255,11 +261,12 @@ impl Rules {
             Box::new(t6::T6::default()),
             Box::new(t7::T7),
             Box::new(t8::T8),
-            Box::new(t9::T9),
+            Box::new(t9::T9::default()),
             Box::new(t10::T10),
             Box::new(r1::R1::default()),
             Box::new(r5::R5),
             Box::new(u1::U1),
+            Box::new(g3::G3::default()),
         ];
         Rules::of(setting, rules)
     }
@@ -405,6 +412,14 @@ impl Rules {
         self.book.crashed(node);
         for watched in &mut self.watched {
             watched.rule.crashed(node);
+        }
+    }
+
+    /// A node that is down has lost its engine's files: a fault, within the promises.
+    pub fn engine_lost(&mut self, node: usize) {
+        let groups: Vec<GroupId> = self.setting.map.shards.iter().map(|s| s.id).collect();
+        for watched in &mut self.watched {
+            watched.rule.engine_lost(node, &groups);
         }
     }
 

@@ -1,9 +1,10 @@
 //! P4: `accepted` and `last` change together, only once everything through the
 //! sync's end is there; neither a repeated sync nor a snapshot removes what was
-//! accepted.
+//! accepted. A restart finds no more than the life before it had.
 
 use super::{Context, Rule, Verdict};
 use synod_paxos::{Ballot, GroupId, Slot};
+use synod_shard::Shard;
 
 pub(super) struct P4;
 
@@ -50,7 +51,30 @@ impl Rule for P4 {
         for shard in cx.look.worker.shards() {
             let (replica, group) = (shard.replica(), shard.descriptor().id);
             whole(cx, group, replica.accepted(), replica.last())?;
+            invented(cx, shard)?;
         }
         Ok(())
     }
+}
+
+/// Memory runs ahead of the disk, never behind it: what a restart finds, the life
+/// before it had, but for a snapshot that the engine had installed by then.
+fn invented(cx: &Context<'_>, shard: &Shard) -> Verdict {
+    let (replica, group) = (shard.replica(), shard.descriptor().id);
+    let Some(before) = cx.book.before_crash(cx.look.node, group) else {
+        return Ok(());
+    };
+    let had = (before.accepted, before.last);
+    let has = (replica.accepted(), replica.last());
+    let snapshot = has.0 == had.0 && replica.last() <= shard.applied();
+    if (has <= had || snapshot) && replica.ballot() <= before.promised {
+        return Ok(());
+    }
+    Err(format!(
+        "{} comes back with {group} promised to {} and accepted through {has:?}; before it went \
+         down that was {} and {had:?}",
+        cx.look.id,
+        replica.ballot(),
+        before.promised
+    ))
 }

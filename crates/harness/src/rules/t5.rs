@@ -1,12 +1,10 @@
 //! T5: asking never aborts; only a participant with an unresolved intent may,
 //! after a while, demand an end. So what was never staged is aborted only if a
-//! Commit of it came to the coordinator, or an intent of it is that old.
+//! Commit of it came to the coordinator, or an intent of it is that old; and
+//! what is staged everywhere is not aborted as if it were not.
 
 use super::{Event, Ledger, Rule, Setting, Verdict};
-use synod_txn::{Command, Outcome};
-
-/// Clocks may run this much faster than true time, in thousandths, at most.
-const FAST: u64 = 50;
+use synod_txn::{AbortReason, Command, Outcome};
 
 pub(super) struct T5;
 
@@ -33,6 +31,15 @@ impl Rule for T5 {
             return Ok(());
         };
         let known = ledger.get(*attempt);
+        // A participant's no has this reason, too: but not of one with an intent.
+        let never = matches!(why, AbortReason::NeverStaged | AbortReason::TermEnded);
+        if never && known.is_some_and(|k| k.outcome.is_none() && k.is_whole()) {
+            return Err(format!(
+                "slot {} of {} aborts {attempt} ({why:?}), although it is staged and every \
+                 participant has its intent: all that anybody can have done is ask",
+                fresh.slot, fresh.group
+            ));
+        }
         if known.is_some_and(|k| k.staged.is_some() || k.asked || k.outcome.is_some()) {
             return Ok(());
         }
@@ -42,7 +49,7 @@ impl Rule for T5 {
                 fresh.slot, fresh.group
             ));
         }
-        let patience = setting.txn.staged_timeout_nanos * (1_000 - FAST) / 1_000;
+        let patience = setting.txn.staged_timeout_nanos * 1_000 / (1_000 + setting.fast);
         let held = known.map_or(&[][..], |k| &k.held);
         if held.iter().any(|h| h.t + patience <= fresh.t) || ledger.forgot() {
             return Ok(());

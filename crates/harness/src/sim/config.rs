@@ -84,6 +84,20 @@ pub struct SimConfig {
     pub message_bytes: usize,
     /// Undecided bytes beyond which a leader admits nothing new.
     pub undecided_bytes: usize,
+    /// How much later the second copy of a frame may come.
+    pub late: u64,
+    /// Requests that come up to one and a half seconds late.
+    pub tardy: u64,
+    /// A sync that takes longer than this is a stall.
+    pub stall: u64,
+    /// The first pause before something is repeated between shards.
+    pub retry: u64,
+    /// Whether some clients only read, without locks, and stay with whom they know.
+    pub readers: bool,
+    /// Whether all clients want the same few keys.
+    pub hot: bool,
+    /// What the run pulls into one direction.
+    pub themes: Vec<super::theme::Theme>,
     /// Faults beyond the promises that this run may see.
     pub beyond: Vec<super::model::Beyond>,
     /// How likely each kind of fault is, by [`super::fault::Kind`].
@@ -91,9 +105,18 @@ pub struct SimConfig {
 }
 
 impl SimConfig {
-    /// Derives a run from its seed: small, fast-changing, with faults mixed at random.
+    /// Derives a run from its seed: small, fast-changing, with faults mixed at
+    /// random, and perhaps a theme.
     #[must_use]
     pub fn from_seed(seed: u64) -> SimConfig {
+        let mut config = SimConfig::plain(seed);
+        super::theme::draw(&mut config);
+        config
+    }
+
+    /// The same without a theme, and within the promises.
+    #[must_use]
+    pub(super) fn plain(seed: u64) -> SimConfig {
         let mut random = Random::new(seed ^ 0x5eed);
         let r = &mut random;
         let sites = *r.pick(&[1, 3, 3, 3, 4, 5]);
@@ -158,6 +181,13 @@ impl SimConfig {
             window_bytes: *r.pick(&[16 << 20, 32 << 10, 4 << 10]),
             message_bytes: *r.pick(&[1 << 20, 1 << 20, 4 << 10, 150]),
             undecided_bytes: *r.pick(&[64 << 20, 64 << 20, 64 << 10, 3 << 10]),
+            late: 0,
+            tardy: 0,
+            stall: SECOND,
+            retry: 100 * MS,
+            readers: false,
+            hot: false,
+            themes: Vec::new(),
             beyond: Vec::new(),
             weights: weights(r),
         }
@@ -231,11 +261,12 @@ fn phases(r: &mut Random) -> Vec<Phase> {
 
 /// Each run prefers some kinds of faults and has none of others.
 fn weights(r: &mut Random) -> Vec<u64> {
-    let mut weights: Vec<u64> = super::fault::Kind::ALL
-        .iter()
+    let mut weights: Vec<u64> = super::fault::Kind::alone()
         .map(|_| if r.chance(500) { r.range(1, 10) } else { 0 })
         .collect();
     let some = r.range(0, weights.len() as u64) as usize;
     weights[some] += 5;
+    // The others come only as parts of gambits.
+    weights.resize(super::fault::Kind::ALL.len(), 0);
     weights
 }

@@ -99,6 +99,20 @@ pub enum Fault {
     StepDown { node: usize },
     /// A node is asked to stop in an orderly way, and comes back.
     Stop { node: usize, down: u64 },
+    /// Whatever is said to the leader of a shard reaches it so much later.
+    SlowLeader {
+        shard: usize,
+        extra: u64,
+        lasts: u64,
+    },
+    /// A node goes down in the middle of a piece of engine work, after so many
+    /// more changes of the engine.
+    EngineDies {
+        node: usize,
+        calls: u32,
+        how: Down,
+        down: u64,
+    },
 }
 
 macro_rules! kinds {
@@ -148,8 +162,19 @@ kinds!(
     PauseClient,
     Transfer,
     StepDown,
-    Stop
+    Stop,
+    SlowLeader,
+    EngineDies
 );
+
+impl Kind {
+    /// The kinds that come alone. The others are parts of gambits.
+    pub(super) fn alone() -> impl Iterator<Item = Kind> {
+        let gambits = [Kind::SlowLeader, Kind::EngineDies];
+        let all = Kind::ALL.iter().copied();
+        all.filter(move |kind| !gambits.contains(kind))
+    }
+}
 
 impl Fault {
     /// How long it lasts before the simulator mends it; 0 = it is over at once,
@@ -164,6 +189,7 @@ impl Fault {
             | Fault::PauseClient { lasts, .. }
             | Fault::Cut { lasts, .. }
             | Fault::CutLeader { lasts, .. }
+            | Fault::SlowLeader { lasts, .. }
             | Fault::Chain { lasts }
             | Fault::Bridge { lasts, .. }
             | Fault::BadLinks { lasts, .. } => *lasts,
@@ -193,6 +219,7 @@ impl Fault {
             Fault::Crash { node, down, .. }
             | Fault::CrashAtEffect { node, down, .. }
             | Fault::LoseEngine { node, down }
+            | Fault::EngineDies { node, down, .. }
             | Fault::FlipBits { node, down, .. }
             | Fault::Stop { node, down } => named(&[*node], &[*down]),
             Fault::CrashLeader { down, .. } => named(&[], &[*down]),
@@ -206,6 +233,7 @@ impl Fault {
                 from, to, lasts, ..
             } => named(&[from.as_slice(), to.as_slice()].concat(), &[*lasts]),
             Fault::CutLeader { lasts, .. } | Fault::Chain { lasts } => named(&[], &[*lasts]),
+            Fault::SlowLeader { extra, lasts, .. } => named(&[], &[*extra, *lasts]),
             Fault::BadLinks {
                 nodes,
                 extra,

@@ -2,6 +2,7 @@
 //! sockets, the real log over a disk in memory, the real engine lane.
 
 use super::clock::Clock;
+use super::dying::Dying;
 use super::random::Random;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) struct SimLanes {
     syncing: Option<(u64, Mono)>,
     trims: u64,
     engine: MemoryEngine,
+    /// The engine as its lane sees it: it may die in mid-work.
+    dying: Dying,
     engine_lane: EngineLane,
     engine_queue: VecDeque<EngineWork>,
     /// What the engine's lane reported while the loop was reading.
@@ -63,6 +66,7 @@ impl SimLanes {
             log_queue: VecDeque::new(),
             syncing: None,
             trims: 0,
+            dying: Dying::new(engine.clone()),
             engine,
             engine_lane: EngineLane::new(Staging::Memory),
             engine_queue: VecDeque::new(),
@@ -89,7 +93,21 @@ impl SimLanes {
     }
 
     pub(super) fn is_burnt(&self) -> bool {
-        self.fuse == Some(0)
+        self.fuse == Some(0) || self.dying.is_dead()
+    }
+
+    pub(super) fn is_engine_dead(&self) -> bool {
+        self.dying.is_dead()
+    }
+
+    /// The engine dies after so many more changes, and the node with it.
+    pub(super) fn set_engine_fuse(&mut self, calls: u32) {
+        self.dying.dies_after(calls);
+    }
+
+    /// It does not, after all.
+    pub(super) fn mend_engine(&mut self) {
+        self.dying.lives();
     }
 
     /// Begins the next sync if there is something to sync and none under way:
@@ -142,8 +160,10 @@ impl SimLanes {
                 break;
             }
         }
-        let events = self.engine_lane.work(&self.engine, work);
-        self.engine_events.extend(events);
+        let events = self.engine_lane.work(&self.dying, work);
+        if !self.dying.is_dead() {
+            self.engine_events.extend(events);
+        }
     }
 }
 
@@ -180,7 +200,7 @@ impl Lanes for SimLanes {
 
     fn engine(&mut self) -> &dyn Engine {
         // The engine's lane goes on while the loop reads.
-        while !self.engine_queue.is_empty() && self.random.chance(250) {
+        while !self.engine_queue.is_empty() && !self.dying.is_dead() && self.random.chance(250) {
             self.engine_work();
         }
         &self.engine

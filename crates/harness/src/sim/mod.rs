@@ -10,6 +10,7 @@
 mod client;
 mod clock;
 mod config;
+mod dying;
 mod fault;
 mod lanes;
 mod model;
@@ -24,6 +25,7 @@ mod run;
 mod scenario;
 mod shrink;
 mod sweep;
+mod theme;
 mod topology;
 mod trace;
 
@@ -38,3 +40,4 @@ pub use run::{RunOptions, run_caught};
 pub use scenario::{Scenario, Silence};
 pub use shrink::{Shrunk, shrink};
 pub use sweep::{Failure, Sweep, SweepOptions, sweep};
+pub use theme::Theme;

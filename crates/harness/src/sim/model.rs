@@ -10,6 +10,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How wrong clocks' rates become with [`Beyond::Rate`], either way; parts per million.
+pub(super) const RATE_BEYOND: u64 = 300_000;
+
+/// What is suspended where leases mean nothing: reads without effect are left out
+/// of the histories, for a leader serves them on the word of its lease alone.
+pub(super) const LEASE_READS: &str = "lease reads";
+
 /// A fault that breaks an assumption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Beyond {
@@ -27,7 +34,7 @@ impl Beyond {
     #[must_use]
     pub const fn suspends(self) -> &'static [&'static str] {
         match self {
-            Beyond::Rate => &["K1", "L1", "L2", "L4", "L5", "R1", "U1", "lease reads"],
+            Beyond::Rate => &["K1", "L1", "L2", "L4", "L5", "R1", "U1", LEASE_READS],
         }
     }
 

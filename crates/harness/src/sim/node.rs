@@ -6,20 +6,18 @@ use super::config::SimConfig;
 use super::lanes::SimLanes;
 use super::random::Random;
 use super::topology::CLUSTER;
+use crate::rules::Stored;
 use std::time::Duration;
-use synod_kv::engine::MemoryEngine;
+use synod_kv::engine::{Engine, MemoryEngine};
 use synod_kv::lane::EngineEvent;
 use synod_kv::log::{LogError, LogOptions, MemoryDisk};
 use synod_kv::machine::{
     Assembly, Machine, MachineSettings, assemble, first_records, replay, seed_meta,
 };
 use synod_paxos::lease::LeaseSettings;
-use synod_paxos::{Incarnation, NodeId};
+use synod_paxos::{GroupId, Incarnation, NodeId, Timestamp};
 use synod_shard::{Bootstrap, Input, Worker};
-use synod_txn::GroupSettings;
-
-/// A stalled disk is one whose sync takes longer than this.
-const STALL: Duration = Duration::from_secs(1);
+use synod_txn::{GroupSettings, Key};
 
 /// What waits for the next turn.
 #[allow(clippy::large_enum_variant)] // Nearly all are inputs.
@@ -45,6 +43,14 @@ pub(super) enum Absence {
     Lost(String),
 }
 
+/// Why a start came to nothing.
+pub(super) enum NotStarted {
+    /// The disk is full or fails; it is tried again.
+    Disk(String),
+    /// It must not be.
+    Wrong(String),
+}
+
 /// A node.
 pub(super) struct SimNode {
     pub(super) id: NodeId,
@@ -64,8 +70,12 @@ pub(super) struct SimNode {
     /// Until then no sync returns.
     pub(super) stalled_until: u64,
     pub(super) engine_busy: bool,
+    /// Whether the log's disk stalls, as of the last turn.
+    pub(super) stalls: bool,
     /// A fault makes this node's storage fail, so it may end by itself.
     pub(super) storage_faults: bool,
+    /// What was synced on its disk was damaged, so it may refuse to start.
+    pub(super) damaged: bool,
     /// How it dies when its fuse has burnt down.
     pub(super) burns_with_power: bool,
 }
@@ -97,7 +107,9 @@ impl SimNode {
             slow: 1,
             stalled_until: 0,
             engine_busy: false,
+            stalls: false,
             storage_faults: false,
+            damaged: false,
             burns_with_power: false,
         };
         let options = options(config, random);
@@ -114,15 +126,14 @@ impl SimNode {
         self.process.as_ref()?.machine.worker()
     }
 
-    /// A start of the process. A log that refuses makes the node lost; any other
-    /// failure is a violation.
+    /// A start of the process. A log that refuses makes the node lost.
     pub(super) fn start(
         &mut self,
         t: u64,
         bootstrap: &Bootstrap,
         config: &SimConfig,
         random: &mut Random,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotStarted> {
         self.incarnation += 1;
         self.life += 1;
         let options = options(config, random);
@@ -139,13 +150,19 @@ impl SimNode {
                 // The disk is full or failing: the process ends and is started again.
                 self.disk.kill();
                 self.absence = Absence::Down;
-                return Err(error.to_string());
+                return Err(NotStarted::Disk(error.to_string()));
             }
             Err(error) => {
                 self.absence = Absence::Lost(error.to_string());
                 return Ok(());
             }
         };
+        if log.has_rest().is_ok_and(|rest| rest) {
+            return Err(NotStarted::Wrong(format!(
+                "{} opened its log, and whole batches lie behind its end",
+                self.id
+            )));
+        }
         let assembly = Assembly {
             me: self.id,
             incarnation: Incarnation(self.incarnation),
@@ -157,10 +174,10 @@ impl SimNode {
         };
         let now = self.clock.now(t);
         let worker = assemble(assembly, replayed, &self.engine, now)
-            .map_err(|error| format!("{} cannot start: {error}", self.id))?;
+            .map_err(|error| NotStarted::Wrong(format!("{} cannot start: {error}", self.id)))?;
         let settings = MachineSettings {
             log_trim_bytes: config.trim_bytes,
-            stall: STALL,
+            stall: Duration::from_nanos(config.stall),
         };
         self.process = Some(Process {
             machine: Machine::new(Some(worker), settings),
@@ -170,6 +187,7 @@ impl SimNode {
         self.turn_at = u64::MAX;
         self.busy_until = t;
         self.engine_busy = false;
+        self.stalls = false;
         Ok(())
     }
 
@@ -197,12 +215,14 @@ impl SimNode {
     pub(super) fn wipe(&mut self) {
         self.engine = MemoryEngine::new();
         self.disk = MemoryDisk::new();
+        self.damaged = true;
     }
 
     /// Bits of the log flip, save in what was written last: damage there looks
     /// like a write that a power cut interrupted.
     pub(super) fn flip_bits(&mut self, bits: u64, random: &mut Random) {
         let files = self.disk.files();
+        self.damaged = true;
         for _ in 0..bits {
             let (name, bytes) = random.pick(&files).clone();
             let offset = random.range(0, bytes as u64) as usize;
@@ -211,6 +231,17 @@ impl SimNode {
                 self.disk.damage(&name, offset, mask);
             }
         }
+    }
+}
+
+impl Stored for SimNode {
+    fn newest(&self, key: &Key, at: Timestamp) -> Option<Timestamp> {
+        let found = self.engine.get(key, at).ok()?;
+        found.map(|version| version.timestamp)
+    }
+
+    fn is_installing(&self, group: GroupId) -> bool {
+        matches!(self.engine.installing(group), Ok(Some(_)))
     }
 }
 
@@ -231,6 +262,7 @@ pub(super) fn txn(config: &SimConfig) -> GroupSettings {
         session_nanos: config.session,
         idle_nanos: config.session,
         staged_timeout_nanos: config.staged_timeout,
+        retry_nanos: config.retry,
         window_millis: config.window / 1_000_000,
         ended: config.ended,
         entry_bytes: config.entry_bytes,

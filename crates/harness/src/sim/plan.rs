@@ -14,7 +14,10 @@ pub fn plan(config: &SimConfig) -> Vec<Planned> {
         fragile: Vec::new(),
     };
     planner.choose_fragile();
-    planner.faults()
+    let mut faults = planner.faults();
+    faults.extend(super::theme::gambits(config));
+    faults.sort_by_key(|planned| planned.at);
+    faults
 }
 
 struct Planner<'a> {
@@ -251,7 +254,7 @@ impl Planner<'_> {
     /// Within the bound, unless the run is one beyond the promises.
     fn rate(&mut self, node: usize) -> Option<Fault> {
         let most = if self.config.beyond.contains(&super::model::Beyond::Rate) {
-            300_000
+            super::model::RATE_BEYOND
         } else {
             480
         };

@@ -190,6 +190,9 @@ impl Recipe {
             ("staged_timeout", c.staged_timeout),
             ("session", c.session),
             ("window", c.window),
+            ("late", c.late),
+            ("stall", c.stall),
+            ("retry", c.retry),
         ];
         for (what, time) in times {
             within(what, time, 0, 3_600 * SECOND)?;
@@ -197,11 +200,13 @@ impl Recipe {
         // Timers that repeat: with less than this a run would never get anywhere.
         within("lease", c.lease, 10_000_000, 3_600 * SECOND)?;
         within("session", c.session, 10_000_000, 3_600 * SECOND)?;
+        within("stall", c.stall, 10_000_000, 3_600 * SECOND)?;
+        within("retry", c.retry, 1_000_000, 3_600 * SECOND)?;
         within("clock_rate", c.clock_rate, 0, 500_000)?;
         within("segment_bytes", c.segment_bytes, 4 << 10, 1 << 30)?;
         within("trim_bytes", c.trim_bytes, 4 << 10, 1 << 30)?;
         range("entry_bytes", c.entry_bytes, 1 << 10, 8 << 20)?;
-        range("window_bytes", c.window_bytes, 1 << 10, 1 << 30)?;
+        range("window_bytes", c.window_bytes, 100, 1 << 30)?;
         range("ended", c.ended, 1, 1 << 20)?;
         range("the number of faults", self.plan.len(), 0, MOST_FAULTS)?;
         self.plan
@@ -303,6 +308,9 @@ impl Recipe {
             format!("to {:.1} s{think}", ms(p.until) / 1e3)
         });
         line("phases", phases.collect::<Vec<_>>().join(", "));
+        if !c.themes.is_empty() {
+            line("themes", format!("{:?}", c.themes));
+        }
         if !c.beyond.is_empty() {
             line("beyond", format!("{:?}", c.beyond));
         }

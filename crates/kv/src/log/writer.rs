@@ -294,6 +294,23 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether a whole batch of the newest segment lies behind the log's end:
+    /// after a power cut it would be taken for written later. Never, once the
+    /// log is open; for whoever checks that. Reads the rest of the segment.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn has_rest(&self) -> Result<bool, LogError> {
+        let from = self.offset + self.buffer.len() as u64;
+        let bytes = usize::try_from(self.segment_end.saturating_sub(from)).unwrap_or(0);
+        let mut rest = vec![0; bytes];
+        self.file
+            .read_at(&mut rest, from)
+            .map_err(io(&self.segments.disk, "read", &self.name))?;
+        let mut places = (0..bytes).step_by(ALIGN);
+        Ok(places.any(|at| self.seal.decode(&rest, at).is_ok()))
+    }
+
     /// Bytes that the log holds from its beginning on, without unused room.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::Group;
 use super::office::{Office, Phase, Timer};
 use crate::command::Intent;
-use crate::types::AttemptId;
+use crate::types::{AttemptId, Priority};
 
 impl Group {
     /// An open intent that does not hold its locks, although no outcome of it is
@@ -15,6 +15,16 @@ impl Group {
         open.filter(|(attempt, intent)| !is_told(office, **attempt, intent))
             .find(|(attempt, intent)| !office.locks.holds(**attempt, &intent.writes, &intent.reads))
             .map(|(attempt, _)| *attempt)
+    }
+
+    /// A request that waits for a younger attempt which could be wounded here, by
+    /// the ages that `age` knows (T9): the waiter and the holder.
+    #[must_use]
+    pub fn waits_for_younger(
+        &self,
+        age: &dyn Fn(AttemptId) -> Option<Priority>,
+    ) -> Option<(AttemptId, AttemptId)> {
+        self.office.as_deref()?.locks.waits_for_younger(age)
     }
 
     /// An open intent, or a record that not all have acknowledged, for which

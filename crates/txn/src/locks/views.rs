@@ -1,8 +1,8 @@
 //! Views for who checks the lock table from outside.
 
-use super::Locks;
+use super::{Age, Locks, Stage, What};
 use crate::request::LockMode;
-use crate::types::{AttemptId, Key, Span, Write};
+use crate::types::{AttemptId, Key, Priority, Span, Write};
 
 impl Locks {
     /// Whether `attempt` holds all of these: writes exclusively, reads at least shared.
@@ -21,5 +21,26 @@ impl Locks {
             )
         };
         writes.iter().all(|w| point(&w.key, LockMode::Exclusive)) && reads.iter().all(span)
+    }
+
+    /// A request filed under a younger holder that may be wounded here, by the
+    /// ages that `age` knows: the waiter and the holder.
+    #[must_use]
+    pub fn waits_for_younger(
+        &self,
+        age: &dyn Fn(AttemptId) -> Option<Priority>,
+    ) -> Option<(AttemptId, AttemptId)> {
+        let waiters = self.waiters.values();
+        let waiters = waiters.filter(|w| matches!(w.what, What::Locks(_)));
+        let mut pairs = waiters.map(|w| (w.age.attempt(), w.on));
+        pairs.find(|(waiter, holder)| {
+            let open = self.stage(*holder) == Some(Stage::Open);
+            match (age(*waiter), age(*holder)) {
+                (Some(one), Some(other)) => {
+                    open && Age::new(one, *waiter) < Age::new(other, *holder)
+                }
+                _ => false,
+            }
+        })
     }
 }

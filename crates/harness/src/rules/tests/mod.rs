@@ -57,6 +57,7 @@ fn setting() -> Setting {
         lease: LeaseSettings::default(),
         txn: GroupSettings::default(),
         election_nanos: synod_paxos::Settings::default().election_nanos,
+        fast: 50,
         version: ClusterVersion(1),
         full_every: 0,
     }
@@ -146,6 +147,7 @@ impl Lab {
             now: self.now,
             worker: &self.worker,
             step: Step { sent, replies },
+            engine: None,
         };
         if restarted {
             self.rules.restarted(&look, &everyone);

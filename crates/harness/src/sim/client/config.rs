@@ -56,6 +56,8 @@ pub(in crate::sim) struct ClientConfig {
     pub(in crate::sim) probe_after: u64,
     /// A request waits so long for its answer before it goes elsewhere.
     pub(in crate::sim) attempt_timeout: u64,
+    /// Whether a third of the clients only reads, without locks, and has patience.
+    pub(in crate::sim) readers: bool,
     /// A transaction wounded more often than this starves: a finding.
     pub(in crate::sim) most_wounds: u32,
 }
@@ -100,8 +102,19 @@ impl ClientConfig {
             last_deadline: 30_000 * MS,
             probe_after: 100 * MS + 3 * latency,
             attempt_timeout: 300 * MS + 10 * latency,
+            readers: false,
             most_wounds: 100,
         }
+    }
+
+    /// Everybody wants the same few keys, in several shards at once.
+    pub(in crate::sim) fn crowd(&mut self) {
+        self.lists = self.lists.min(6);
+        self.registers = self.registers.min(6);
+        self.accounts = self.accounts.min(4);
+        self.links = self.links.min(5);
+        self.weights.hot = self.weights.hot.max(10);
+        self.weights.bank = self.weights.bank.max(20);
     }
 }
 

@@ -131,6 +131,24 @@ impl Histories {
     }
 }
 
+impl Histories {
+    /// Leaves out what only reads.
+    fn drop_reads(&mut self) {
+        let writes = |op: &ListOp| matches!(op, ListOp::Append { .. });
+        self.lists
+            .retain(|t| t.ops.is_empty() || t.ops.iter().any(writes));
+        let writes = |op: &RwOp| matches!(op, RwOp::Write { .. });
+        self.registers
+            .retain(|t| t.ops.is_empty() || t.ops.iter().any(writes));
+        let writes = |op: &BankOp| !matches!(op, BankOp::ReadAll { .. });
+        self.bank
+            .retain(|t| t.ops.is_empty() || t.ops.iter().any(writes));
+        let writes = |op: &RingOp| !matches!(op, RingOp::ReadAll { .. });
+        self.ring
+            .retain(|t| t.ops.is_empty() || t.ops.iter().any(writes));
+    }
+}
+
 /// Something that must not be.
 #[derive(Clone, Debug)]
 pub(in crate::sim) struct Finding {
@@ -158,12 +176,20 @@ pub(in crate::sim) fn collect(t: Nanos, clients: &mut [SimClient]) -> Histories 
     all
 }
 
-/// Checks everything the clients did. They end here, at true time `t`.
-pub(in crate::sim) fn finish(t: Nanos, clients: &mut [SimClient]) -> (Vec<Finding>, Histories) {
+/// Checks everything the clients did. They end here, at true time `t`. Without
+/// `lease_reads`, what only reads is not looked at.
+pub(in crate::sim) fn finish(
+    t: Nanos,
+    clients: &mut [SimClient],
+    lease_reads: bool,
+) -> (Vec<Finding>, Histories) {
     let Some(workload) = clients.first().map(|c| c.workload.clone()) else {
         return (Vec::new(), Histories::default());
     };
     let mut all = collect(t, clients);
+    if !lease_reads {
+        all.drop_reads();
+    }
     let mut findings = Vec::new();
     check_lists(&mut all, &mut findings);
     check_registers(&mut all, &mut findings);

@@ -114,9 +114,13 @@ impl SimClient {
     /// Client number `id`, at most 9,999. Equal seeds give equal clients.
     pub(super) fn new(id: u32, workload: &Arc<Workload>, seed: u64) -> SimClient {
         let config = &workload.config;
+        // Some of every site.
+        let reads_only = config.readers && (id / 5) % 3 == 1;
+        // A reader stays with the leader it knows.
+        let times = if reads_only { 12 } else { 1 };
         let patience = Patience {
-            probe_after: config.probe_after,
-            attempt_timeout: config.attempt_timeout,
+            probe_after: config.probe_after * times,
+            attempt_timeout: config.attempt_timeout * times,
         };
         SimClient {
             id,
@@ -125,7 +129,7 @@ impl SimClient {
             random: Random::new(seed ^ u64::from(id + 1) << 40),
             delivery: Delivery::new(workload.table.clone(), patience),
             running: None,
-            memory: Memory::new(id, workload.keys.lists()),
+            memory: Memory::new(id, workload.keys.lists(), reads_only),
             mode: Mode::Working,
             reader: false,
             idle_until: 0,

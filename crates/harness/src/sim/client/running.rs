@@ -16,6 +16,9 @@ const MS: u64 = 1_000_000;
 const STATUS_SHARE: u64 = 4;
 const LONGEST_STATUS_SHARE: u64 = 2_000 * MS;
 
+/// The longest a client waits that only reads.
+const HASTE: u64 = 250 * MS;
+
 /// How long the cluster's clock is waited for.
 const CLOCK_TIMEOUT: u64 = 300 * MS;
 
@@ -106,7 +109,10 @@ impl SimClient {
                 } else {
                     work::random(cx)
                 };
-                let deadline = if cx.random.chance(config.hurried) {
+                let deadline = if cx.memory.reads_only {
+                    // It gives up soon, and asks the same leader again.
+                    cx.random.range(HASTE / 4, HASTE)
+                } else if cx.random.chance(config.hurried) {
                     cx.random.range(config.deadline / 100, config.deadline / 10)
                 } else {
                     config.deadline

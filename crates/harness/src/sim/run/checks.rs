@@ -7,6 +7,7 @@ use crate::sim::client;
 use crate::sim::config::SimConfig;
 use crate::sim::fault::Kind;
 use crate::sim::lanes::Out;
+use crate::sim::model::{Beyond, LEASE_READS, RATE_BEYOND};
 use crate::sim::node::{self, SimNode};
 use synod_shard::Bootstrap;
 
@@ -21,6 +22,11 @@ pub(super) fn rules(config: &SimConfig, bootstrap: &Bootstrap) -> Rules {
         lease: node::lease(config),
         txn: node::txn(config),
         election_nanos: config.election,
+        fast: if config.beyond.contains(&Beyond::Rate) {
+            RATE_BEYOND / 1_000 + 50
+        } else {
+            50
+        },
         version: bootstrap.version,
         full_every: FULL_EVERY,
     });
@@ -72,6 +78,7 @@ impl Sim {
             now: peers[node].now,
             worker,
             step,
+            engine: Some(&self.nodes[node]),
         };
         if started {
             self.rules.restarted(&look, &everyone);
@@ -107,7 +114,9 @@ impl Sim {
 
     /// What the clients were told, held against what was promised.
     pub(super) fn histories(&mut self) {
-        let (findings, all) = client::finish(self.t, &mut self.clients);
+        let suspended = |b: &Beyond| b.suspends().contains(&LEASE_READS);
+        let lease_reads = !self.config.beyond.iter().any(suspended);
+        let (findings, all) = client::finish(self.t, &mut self.clients, lease_reads);
         if self.options.histories {
             self.report.commit_times = client::commit_times(&all, &self.clients);
         }

@@ -6,6 +6,9 @@ use crate::sim::config::MS;
 use synod_shard::{Input, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, Caller, ClientId};
 
+/// How late a request is at most; nanoseconds.
+const TARDY: u64 = 1_500 * MS;
+
 impl Sim {
     fn site_of_client(&self, client: usize) -> usize {
         client % self.config.sites
@@ -85,6 +88,13 @@ impl Sim {
             }
             let sites = (self.site_of_client(client), self.config.site_of(to));
             let twice = self.faulty && self.random.chance(self.config.duplication);
+            let is_tardy =
+                self.faulty && self.config.tardy > 0 && self.random.chance(self.config.tardy);
+            let tardy = if is_tardy {
+                self.random.range(0, TARDY)
+            } else {
+                0
+            };
             let mut request = Some(Box::new(request));
             for copy in [false, true] {
                 let request = match (copy, twice) {
@@ -102,7 +112,7 @@ impl Sim {
                     0
                 };
                 let at = self.net.client_travel(
-                    self.t + after + late,
+                    self.t + after + tardy + late,
                     sites.0,
                     sites.1,
                     &mut self.random,

@@ -51,6 +51,19 @@ impl Sim {
             Fault::LoseEngine { node, down } => {
                 self.crash(*node, Down::Power, *down);
                 self.nodes[*node].lose_engine();
+                self.rules.engine_lost(*node);
+            }
+            Fault::EngineDies {
+                node,
+                calls,
+                how,
+                down,
+            } => {
+                self.nodes[*node].burns_with_power = *how == Down::Power;
+                if let Some(process) = &mut self.nodes[*node].process {
+                    process.lanes.set_engine_fuse(*calls);
+                    self.at(self.t + down, Event::Restart(*node));
+                }
             }
             Fault::FlipBits { node, bits, down } => {
                 self.crash(*node, Down::Power, *down);
@@ -60,6 +73,7 @@ impl Sim {
             Fault::Wipe { node } => {
                 self.crash(*node, Down::Power, 1_000_000_000);
                 self.nodes[*node].wipe();
+                self.rules.engine_lost(*node);
             }
             Fault::DiskFails { node, calls } => {
                 self.nodes[*node].storage_faults = true;
@@ -189,6 +203,19 @@ impl Sim {
                     out || into
                 })
             }
+            Fault::SlowLeader { shard, extra, .. } => {
+                let leader = self.leader_of(*shard);
+                let into = |from| {
+                    leader.filter(|to| *to != from).map(|to| LinkFault {
+                        from,
+                        to,
+                        cut: false,
+                        loss: 0,
+                        extra: *extra,
+                    })
+                };
+                all.filter_map(into).collect()
+            }
             Fault::Chain { .. } => cuts(&|a, b| a.abs_diff(b) > 1),
             Fault::Bridge { node, .. } => {
                 let half = self.nodes.len() / 2;
@@ -225,6 +252,7 @@ impl Sim {
             n.paused_until = 0;
             if let Some(process) = &mut n.process {
                 process.lanes.fuse = None;
+                process.lanes.mend_engine();
             }
             self.start(node);
             self.plan_turn(node, self.t);

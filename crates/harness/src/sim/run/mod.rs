@@ -121,7 +121,11 @@ impl Sim {
             .iter()
             .map(|n| SimNode::new(n.id, &bootstrap, &config, &mut random))
             .collect::<Result<Vec<_>, _>>()?;
-        let clients = ClientConfig::from_seed(config.seed, config.far);
+        let mut clients = ClientConfig::from_seed(config.seed, config.far);
+        clients.readers = config.readers;
+        if config.hot {
+            clients.crowd();
+        }
         let workload = Workload::new(&bootstrap.map, clients);
         let clients = (0..config.clients as u32)
             .map(|id| SimClient::new(id, &workload, config.seed))

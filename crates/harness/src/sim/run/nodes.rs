@@ -2,8 +2,9 @@
 
 use super::{Event, Sim, Wrong};
 use crate::sim::config::MS;
-use crate::sim::node::{Absence, Inbound};
+use crate::sim::node::{Absence, Inbound, NotStarted};
 use synod_kv::log::LogError;
+use synod_kv::machine::Lanes as _;
 use synod_paxos::NodeId;
 use synod_shard::{Input, NodeMessage};
 
@@ -25,16 +26,22 @@ impl Sim {
         let id = self.nodes[node].id;
         match started {
             Ok(()) => {}
-            Err(error) if self.nodes[node].absence == Absence::Down => {
+            Err(NotStarted::Disk(error)) => {
                 self.trace
                     .line(self.t, || format!("{id} does not start: {error}"));
                 self.at(self.t + RESTART, Event::Restart(node));
                 return;
             }
-            Err(error) => return self.violation(Wrong::Safety, "recovery", error),
+            Err(NotStarted::Wrong(error)) => {
+                return self.violation(Wrong::Safety, "recovery", error);
+            }
         }
         if let Absence::Lost(why) = &self.nodes[node].absence {
             self.report.lost_nodes += 1;
+            if !self.nodes[node].damaged {
+                let text = format!("{id} refuses to start, and nothing damaged its disk: {why}");
+                return self.violation(Wrong::Safety, "recovery", text);
+            }
             self.trace
                 .line(self.t, || format!("{id} refuses to start: {why}"));
             return;
@@ -133,6 +140,15 @@ impl Sim {
                 Inbound::Synced(ticket) => machine.log_synced(lanes, ticket),
                 Inbound::Engine(event) => machine.engine_event(lanes, event),
             }
+        }
+        let stalls = lanes
+            .log_waits()
+            .is_some_and(|waits| waits.as_nanos() as u64 > self.config.stall);
+        if stalls != n.stalls {
+            n.stalls = stalls;
+            let healthy = !stalls;
+            self.rules
+                .taken(node, n.id, now, &Input::DiskHealth { healthy });
         }
         machine.turn(lanes);
         let wait = machine.wait(lanes).as_nanos() as u64;
@@ -237,6 +253,12 @@ impl Sim {
             return;
         };
         process.lanes.engine_work();
+        if self.is_burnt(node) {
+            return;
+        }
+        let Some(process) = &mut self.nodes[node].process else {
+            return;
+        };
         let events = std::mem::take(&mut process.lanes.engine_events);
         self.arrive(node, events.into_iter().map(Inbound::Engine));
         self.drive_lanes(node);
@@ -272,9 +294,19 @@ impl Sim {
         let twice = self.faulty && self.random.chance(self.config.duplication);
         let sites = (self.config.site_of(from), self.config.site_of(to));
         let copy = twice.then(|| messages.clone());
-        for messages in copy.into_iter().chain([messages]) {
+        let late = if twice && self.config.late > 0 {
+            self.random.range(0, self.config.late)
+        } else {
+            0
+        };
+        for (messages, late) in copy
+            .map(|copy| (copy, late))
+            .into_iter()
+            .chain([(messages, 0)])
+        {
             let sent = self.net.send(self.t, (from, to), sites, &mut self.random);
             if let Some((at, connection)) = sent {
+                let at = at + late;
                 self.at(
                     at,
                     Event::Deliver {
@@ -305,6 +337,11 @@ impl Sim {
             .as_ref()
             .is_some_and(|p| p.lanes.is_burnt());
         if burnt {
+            let engine = self.nodes[node].process.as_ref();
+            if engine.is_some_and(|p| p.lanes.is_engine_dead()) {
+                // It may have taken longer than the fault's own restart.
+                self.at(self.t + RESTART, Event::Restart(node));
+            }
             let power = self.nodes[node].burns_with_power;
             self.take_down(node, power);
         }

@@ -176,6 +176,6 @@ fn cluster(seed: u64, r: &mut Random) -> SimConfig {
         segment_bytes: 64 << 10,
         trim_bytes: 200 << 10,
         beyond: Vec::new(),
-        ..SimConfig::from_seed(seed)
+        ..SimConfig::plain(seed)
     }
 }

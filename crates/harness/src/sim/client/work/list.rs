@@ -102,14 +102,7 @@ pub(super) fn begin(cx: &mut Cx<'_>) -> Box<dyn Script> {
     };
     let mut lists = empty(cx, style);
     match style {
-        Style::Latest => {
-            let one = pick(cx);
-            let (_, beside) = cx.workload.keys.lists_beside(one);
-            let beside: Vec<usize> = beside.collect();
-            let from = cx.random.range(0, beside.len() as u64) as usize;
-            let beside = beside.iter().cycle().skip(from).take(beside.len().min(4));
-            lists.touches = beside.map(|&slot| touch(cx, slot, false)).collect();
-        }
+        Style::Latest => latest(&mut lists, cx),
         Style::Scan => {
             if cx.random.chance(600) {
                 let border = cx.random.range(0, borders as u64) as usize;
@@ -123,6 +116,22 @@ pub(super) fn begin(cx: &mut Cx<'_>) -> Box<dyn Script> {
         Style::OneByOne | Style::AllAtOnce => points(&mut lists, cx),
     }
     Box::new(lists)
+}
+
+/// Reads some beside each other, without locks.
+pub(super) fn begin_latest(cx: &mut Cx<'_>) -> Box<dyn Script> {
+    let mut lists = empty(cx, Style::Latest);
+    latest(&mut lists, cx);
+    Box::new(lists)
+}
+
+fn latest(lists: &mut Lists, cx: &mut Cx<'_>) {
+    let one = pick(cx);
+    let (_, beside) = cx.workload.keys.lists_beside(one);
+    let beside: Vec<usize> = beside.collect();
+    let from = cx.random.range(0, beside.len() as u64) as usize;
+    let beside = beside.iter().cycle().skip(from).take(beside.len().min(4));
+    lists.touches = beside.map(|&slot| touch(cx, slot, false)).collect();
 }
 
 /// A scan of all of them.

@@ -63,6 +63,8 @@ pub(super) struct Memory {
     pub(super) own_register: Option<usize>,
     /// Accounts and ring are there.
     pub(super) loaded: bool,
+    /// It only reads, without locks.
+    pub(super) reads_only: bool,
     /// Unique values handed out.
     values: u64,
     /// Transactions that leave markers.
@@ -70,13 +72,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(client: u32, lists: usize) -> Memory {
+    pub(super) fn new(client: u32, lists: usize, reads_only: bool) -> Memory {
         Memory {
             client,
             generations: vec![0; lists],
             own_list: None,
             own_register: None,
             loaded: false,
+            reads_only,
             values: 0,
             markers: 0,
         }
@@ -180,6 +183,13 @@ pub(super) fn random(cx: &mut Cx<'_>) -> Box<dyn Script> {
         ring,
         once,
     } = cx.workload.config.weights;
+    if cx.memory.reads_only {
+        return if cx.random.chance(500) {
+            list::begin_latest(cx)
+        } else {
+            register::begin_latest(cx)
+        };
+    }
     let mut at = cx
         .random
         .range(0, list + register + hot + bank + ring + once);

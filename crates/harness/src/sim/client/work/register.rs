@@ -87,19 +87,26 @@ pub(super) fn begin(cx: &mut Cx<'_>) -> Box<dyn Script> {
             let reads = some(cx);
             new(cx, reads, Vec::new())
         }
-        _ => {
-            let one = pick(cx);
-            let (_, beside) = cx.workload.keys.registers_beside(one);
-            let mut beside: Vec<usize> = beside.collect();
-            let from = cx.random.range(0, beside.len() as u64) as usize;
-            beside.rotate_left(from);
-            beside.truncate(4);
-            let mut latest = new(cx, beside, Vec::new());
-            latest.latest = true;
-            latest
-        }
+        _ => latest(cx),
     };
     Box::new(registers)
+}
+
+/// Reads some beside each other, without locks.
+pub(super) fn begin_latest(cx: &mut Cx<'_>) -> Box<dyn Script> {
+    Box::new(latest(cx))
+}
+
+fn latest(cx: &mut Cx<'_>) -> Registers {
+    let one = pick(cx);
+    let (_, beside) = cx.workload.keys.registers_beside(one);
+    let mut beside: Vec<usize> = beside.collect();
+    let from = cx.random.range(0, beside.len() as u64) as usize;
+    beside.rotate_left(from);
+    beside.truncate(4);
+    let mut latest = new(cx, beside, Vec::new());
+    latest.latest = true;
+    latest
 }
 
 /// A read of all of them.

@@ -1,0 +1,102 @@
+//! G3: what only a log holds is dropped only once the engine has it, synced. So
+//! a node that comes back holds its data (unless its engine's files are gone, or
+//! an installation was under way), and its engine holds every version made by
+//! the slots that it does not replay.
+
+use super::hash::Map;
+use super::{Context, Event, Ledger, Rule, Setting, Verdict};
+use std::collections::{BTreeSet, VecDeque};
+use synod_paxos::{GroupId, Slot, Timestamp};
+use synod_shard::wire::show_key;
+use synod_txn::Key;
+
+/// Versions remembered per group: the youngest are those that can be lost.
+const VERSIONS: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct G3 {
+    /// What slots made, in slot order.
+    made: Map<GroupId, VecDeque<(Slot, Key, Timestamp)>>,
+    /// Replicas that were without data when last seen.
+    without: BTreeSet<(usize, GroupId)>,
+}
+
+impl Rule for G3 {
+    fn number(&self) -> &'static str {
+        "G3"
+    }
+
+    fn follows_attempts(&self) -> bool {
+        true
+    }
+
+    fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
+        let Event::Decided(fresh) = event else {
+            return Ok(());
+        };
+        let Some((_, timestamp, keys)) = ledger.makes(fresh) else {
+            return Ok(());
+        };
+        let made = self.made.entry(fresh.group).or_default();
+        made.extend(keys.into_iter().map(|k| (fresh.slot, k.clone(), timestamp)));
+        let over = made.len().saturating_sub(VERSIONS);
+        made.drain(..over);
+        Ok(())
+    }
+
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        for change in &cx.news.changes {
+            if change.before.holds_data != change.after.holds_data {
+                let replica = (cx.look.node, change.group);
+                if change.after.holds_data {
+                    self.without.remove(&replica);
+                } else {
+                    self.without.insert(replica);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn engine_lost(&mut self, node: usize, groups: &[GroupId]) {
+        self.without.extend(groups.iter().map(|g| (node, *g)));
+    }
+
+    fn restarted(&mut self, cx: &Context<'_>) -> Verdict {
+        let look = cx.look;
+        let Some(engine) = look.engine else {
+            return Ok(());
+        };
+        for shard in look.worker.shards() {
+            let group = shard.descriptor().id;
+            let replica = (look.node, group);
+            if !shard.replica().holds_data() {
+                let fresh = self.without.insert(replica);
+                if fresh && !engine.is_installing(group) {
+                    return Err(format!(
+                        "{} comes back without the data of {group}: its engine is at slot {}, its \
+                         log begins after slot {}",
+                        look.id,
+                        shard.applied(),
+                        shard.replica().trimmed()
+                    ));
+                }
+                continue;
+            }
+            self.without.remove(&replica);
+            let made = self.made.get(&group).into_iter().flatten();
+            for (slot, key, timestamp) in made.take_while(|(slot, ..)| *slot <= shard.applied()) {
+                if engine.newest(key, *timestamp) != Some(*timestamp) {
+                    return Err(format!(
+                        "{} comes back with {group} as of slot {}, and without the version of {} \
+                         at {timestamp} that slot {slot} made",
+                        look.id,
+                        shard.applied(),
+                        show_key(key)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
