@@ -5,6 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Bytes that [`Disk::create_beside`] writes at once.
+const PIECE_BYTES: usize = 512 << 10;
+/// How long it rests between two pieces at most.
+const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// A flat directory. What [`Disk::create`] and [`DiskFile::sync`] returned from
 /// survives a power cut; a rename or removal does once [`Disk::sync_names`]
@@ -25,6 +31,17 @@ pub trait Disk: Send + 'static {
     /// # Errors
     /// When there is no room, or the name is taken.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
+
+    /// As [`Disk::create`], but beside other work: in small pieces, so that syncs
+    /// of other files wait for little. Gives up with [`io::ErrorKind::Interrupted`],
+    /// leaving nothing, once `wanted` says no.
+    ///
+    /// # Errors
+    /// As [`Disk::create`]; nothing is left then, if the disk lets it be removed.
+    fn create_beside(&self, name: &str, bytes: u64, wanted: &dyn Fn() -> bool) -> io::Result<()> {
+        let _ = wanted;
+        self.create(name, bytes).map(drop)
+    }
 
     /// Opens a file for reading and writing.
     ///
@@ -144,6 +161,19 @@ impl Disk for RealDisk {
         Ok(file)
     }
 
+    fn create_beside(&self, name: &str, bytes: u64, wanted: &dyn Fn() -> bool) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(self.path(name))?;
+        let filled = fill_beside(&file, bytes, wanted).and_then(|()| self.sync_names());
+        if filled.is_err() {
+            // What cannot be removed now is, by its length, when the log is opened next.
+            let _ = self.remove(name);
+        }
+        filled
+    }
+
     fn open(&self, name: &str) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
@@ -166,6 +196,25 @@ impl Disk for RealDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
+}
+
+/// Writes zeros in pieces, each synced, and rests after each as long as it took.
+fn fill_beside(file: &File, bytes: u64, wanted: &dyn Fn() -> bool) -> io::Result<()> {
+    let zeros = vec![0; PIECE_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        if !wanted() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let begun = Instant::now();
+        let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
+        let part = left.min(zeros.len());
+        file.write_all_at(&zeros[..part], at)?;
+        file.sync_data()?;
+        at += part as u64;
+        std::thread::sleep(begun.elapsed().min(LONGEST_REST));
+    }
+    file.sync_all()
 }
 
 impl DiskFile for File {

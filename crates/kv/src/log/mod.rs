@@ -5,7 +5,8 @@
 //!   [`Log::sync`] extend it, [`Log::trim`] forgets its beginning.
 //! - [`TicketedLog`] knows which submission lies where.
 //! - `LogThread` owns a `Log` on a thread of its own and merges what was
-//!   submitted meanwhile into one write and one sync (group commit).
+//!   submitted meanwhile into one write and one sync (group commit). `spares`
+//!   makes the files it will go on in, so that it never waits for their zeros.
 //! - [`Disk`] is what it stands on: [`RealDisk`], or [`MemoryDisk`], which
 //!   loses unsynced writes, tears and fails on request. Format and recovery are
 //!   the same code over both.
@@ -35,6 +36,8 @@ mod format;
 mod memory;
 mod recovery;
 mod segments;
+#[cfg(feature = "server")]
+mod spares;
 #[cfg(all(test, feature = "server"))]
 mod tests;
 #[cfg(feature = "server")]

@@ -14,6 +14,11 @@ use std::collections::VecDeque;
 /// Spares are counted from 1; so there is always a next number.
 const HIGHEST_SPARE: u64 = 1 << 62;
 
+/// So many spares are kept ready: one to go on in, and one while the next is
+/// being made.
+#[cfg(feature = "server")]
+const SPARES_READY: usize = 2;
+
 /// A segment in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
@@ -156,7 +161,20 @@ impl<D: Disk> Segments<D> {
         Ok((name, file))
     }
 
-    fn spare_name(&mut self) -> String {
+    /// Whether another spare should be made, with so many on their way.
+    #[cfg(feature = "server")]
+    pub(super) fn wants_spare(&self, on_their_way: usize) -> bool {
+        self.spares.len() + on_their_way < SPARES_READY.min(self.spares_kept)
+    }
+
+    /// Takes in a spare that was made under a name of [`Segments::spare_name`].
+    #[cfg(feature = "server")]
+    pub(super) fn add_spare(&mut self, name: String) -> Result<(), LogError> {
+        self.keep_or_remove(name)
+    }
+
+    /// A name for a new spare.
+    pub(super) fn spare_name(&mut self) -> String {
         let name = format!("spare-{:020}", self.next_spare);
         self.next_spare += 1;
         name

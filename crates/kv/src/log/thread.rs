@@ -2,6 +2,7 @@
 //! synced forms its next write and sync, so no timer ever waits to fill a batch.
 
 use super::disk::{Disk, RealDisk};
+use super::spares::SpareMaker;
 use super::ticketed::TicketedLog;
 use super::writer::Log;
 use super::{LogError, LogRecord};
@@ -92,7 +93,7 @@ impl LogThread {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start<D: Disk>(
+    pub fn start<D: Disk + Clone>(
         log: Log<D>,
         report: impl Fn(LogEvent) + Send + 'static,
     ) -> std::io::Result<LogThread> {
@@ -107,8 +108,10 @@ impl LogThread {
             trims: AtomicU64::new(0),
             busy: AtomicU64::new(0),
         });
+        let (disk, bytes) = (log.segments.disk.clone(), log.segments.segment_bytes());
         let mut runner = Runner {
             log: TicketedLog::new(log),
+            spares: SpareMaker::start(disk, bytes)?,
             shared: shared.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -207,6 +210,7 @@ impl Drop for LogThread {
 
 struct Runner<D: Disk = RealDisk> {
     log: TicketedLog<D>,
+    spares: SpareMaker,
     shared: Arc<Shared>,
 }
 
@@ -224,6 +228,7 @@ impl<D: Disk> Runner<D> {
         inbox: &Receiver<Message>,
         report: &impl Fn(LogEvent),
     ) -> Result<(), LogError> {
+        self.spares.provide(self.log.segments())?;
         while let Ok(first) = inbox.recv() {
             let begin = self.shared.nanos();
             self.shared.busy.store(begin + 1, Ordering::Relaxed);
@@ -244,6 +249,7 @@ impl<D: Disk> Runner<D> {
             for barrier in group.barriers {
                 let _ = barrier.send(());
             }
+            self.spares.provide(self.log.segments())?;
         }
         Ok(())
     }

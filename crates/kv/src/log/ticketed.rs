@@ -37,6 +37,12 @@ impl<D: Disk> TicketedLog<D> {
         &self.log
     }
 
+    /// Its files.
+    #[cfg(feature = "server")]
+    pub(super) fn segments(&mut self) -> &mut super::segments::Segments<D> {
+        &mut self.log.segments
+    }
+
     /// Appends records under a ticket; tickets rise.
     ///
     /// # Errors
