@@ -11,16 +11,23 @@
 //! sleep for 100 ms and more while compaction is behind, which is why only the
 //! engine's thread writes.
 //!
+//! Its files are synced piece by piece as they grow (`behind`), so that their own
+//! syncs at the end do not hold up the log's.
+//!
 //! A power cut may leave the journal with holes behind its last sync. It is cut
 //! there before fjall sees it (`synced`), and the log replays the rest.
 
+mod behind;
 mod journal;
 mod synced;
+
+use self::behind::WriteBehind;
 
 use self::synced::{JournalError, Journals};
 use super::EngineError;
 use super::kind;
 use super::store::{Items, Store, View};
+use ::fjall::config::FilterPolicy;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use bytes::Bytes;
 use std::path::Path;
@@ -31,16 +38,20 @@ const NOTE: &str = "synod engine fjall, layout 1";
 const KEYSPACE: &str = "data";
 /// Blocks kept in memory.
 const CACHE_BYTES: u64 = 128 << 20;
-/// Written to disk once it has this size; up to five exist.
-const MEMTABLE_BYTES: u64 = 32 << 20;
+/// Written to disk once it has this size, up to half more; up to five exist.
+const MEMTABLE_BYTES: u64 = 24 << 20;
 /// Flushes and compactions run on these; the cores belong to the shards.
 const WORKERS: usize = 1;
+/// How much their priority is lowered (`nice`).
+#[cfg(target_os = "linux")]
+const WORKERS_NICE: i32 = 5;
 
 /// An engine over fjall, in a directory of its own.
 pub struct FjallEngine {
     database: Database,
     keyspace: Keyspace,
     journals: Mutex<Journals>,
+    behind: Mutex<WriteBehind>,
 }
 
 impl std::fmt::Debug for FjallEngine {
@@ -78,21 +89,16 @@ impl FjallEngine {
         let journals = Journals::prepare(path, &directory);
         let journals = journals.map_err(journal_failed("open its journal"))?;
         let is_noted = journals.is_noted();
-        let database = Database::builder(directory)
-            .manual_journal_persist(true)
-            .worker_threads(WORKERS)
-            .cache_size(CACHE_BYTES)
-            .open()
-            .map_err(failed("open its database"))?;
+        let database = open_database(&directory).map_err(failed("open its database"))?;
         let keyspace = database
-            .keyspace(KEYSPACE, || {
-                KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-            })
+            .keyspace(KEYSPACE, options)
             .map_err(failed("open its keyspace"))?;
+        let behind = WriteBehind::new(&directory, keyspace.path());
         let engine = FjallEngine {
             database,
             keyspace,
             journals: Mutex::new(journals),
+            behind: Mutex::new(behind),
         };
         if !is_noted {
             // From here on a crash finds a note.
@@ -100,6 +106,37 @@ impl FjallEngine {
         }
         Ok(engine)
     }
+}
+
+/// How a new keyspace is laid out.
+fn options() -> KeyspaceCreateOptions {
+    // Replicas of the same shards fill their memtables at the same pace. Of different
+    // sizes, they are not written out by all nodes at the same moment.
+    let spread = uuid::Uuid::new_v4().as_u128() as u64 % (MEMTABLE_BYTES / 2);
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES + spread)
+        // Versions are found by position, never by their whole key, so filters
+        // would be built and kept for nothing.
+        .filter_policy(FilterPolicy::disabled())
+}
+
+/// Opens the database so that its workers (which inherit it) have a lower
+/// priority: flushes and compactions are in no hurry, the shards' thread is.
+fn open_database(directory: &Path) -> Result<Database, ::fjall::Error> {
+    let open = || {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::nice(WORKERS_NICE) {
+            tracing::warn!(%error, "the engine's workers keep the usual priority");
+        }
+        Database::builder(directory)
+            .manual_journal_persist(true)
+            .worker_threads(WORKERS)
+            .cache_size(CACHE_BYTES)
+            .open()
+    };
+    // On Linux a thread has a priority of its own, and gives it to those it starts.
+    std::thread::scope(|scope| scope.spawn(open).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The state of one moment, or, without a snapshot, of each moment.
@@ -138,13 +175,23 @@ impl Store for FjallEngine {
 
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
         let mut batch = self.database.batch();
+        let mut bytes = 0;
         for (key, value) in items {
+            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
             match value {
                 Some(value) => batch.insert(&self.keyspace, key, value),
                 None => batch.remove(&self.keyspace, key),
             }
         }
-        batch.commit().map_err(failed("apply a batch"))
+        batch.commit().map_err(failed("apply a batch"))?;
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        behind
+            .look()
+            .map_err(|(path, source)| EngineError::Backend {
+                kind: KIND,
+                action: "write behind",
+                source: format!("{}: {source}", path.display()).into(),
+            })
     }
 
     fn sync(&self) -> Result<(), EngineError> {
