@@ -391,6 +391,15 @@ fn the_memory_engine_conforms() {
 }
 
 #[test]
+fn an_engine_with_recent_versions_in_front_conforms() {
+    conforms(256, &|| {
+        let engine = MemoryEngine::new();
+        // Few enough that some must go, enough that some are found.
+        Box::new(move || Box::new(Recent::new(engine.clone(), 16 * 500, 7)))
+    });
+}
+
+#[test]
 fn the_fjall_engine_conforms() {
     conforms(16, &|| in_directory(FjallEngine::open));
 }

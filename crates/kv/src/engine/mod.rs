@@ -5,7 +5,8 @@
 //! tree, the default), [`RedbEngine`] (a B+tree) and [`MemoryEngine`] implement
 //! only a small ordered map of bytes each (`store`); the meaning (versions,
 //! scans, marks, snapshots, collection) is one piece of code over it, and one
-//! conformance suite covers all three.
+//! conformance suite covers all three. [`Recent`] keeps what was read lately in
+//! memory, in front of any of them.
 //!
 //! # What an engine promises
 //!
@@ -36,6 +37,7 @@ mod fjall;
 mod kind;
 mod memory;
 mod read;
+mod recent;
 #[cfg(feature = "server")]
 mod redb;
 mod store;
@@ -46,6 +48,7 @@ pub use self::fjall::FjallEngine;
 pub use self::redb::RedbEngine;
 pub use error::EngineError;
 pub use memory::MemoryEngine;
+pub use recent::Recent;
 
 use bytes::Bytes;
 use synod_paxos::{GroupId, Slot, Timestamp};

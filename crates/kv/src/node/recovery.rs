@@ -13,6 +13,9 @@ use synod_paxos::lease::LeaseSettings;
 use synod_shard::{Bootstrap, Worker};
 use synod_txn::GroupSettings;
 
+/// Memory for versions read lately.
+const RECENT_BYTES: usize = 64 << 20;
+
 /// Opens the log and replays it.
 pub(super) fn open_log(
     config: &NodeConfig,
@@ -59,10 +62,15 @@ pub(super) fn open_engine(
 
 fn open_at(kind: EngineKind, path: &Path) -> Result<Arc<dyn Engine>, engine::EngineError> {
     Ok(match kind {
-        EngineKind::Fjall => Arc::new(engine::FjallEngine::open(path)?),
-        EngineKind::Redb => Arc::new(engine::RedbEngine::open(path)?),
+        EngineKind::Fjall => recent(engine::FjallEngine::open(path)?),
+        EngineKind::Redb => recent(engine::RedbEngine::open(path)?),
         EngineKind::Memory => Arc::new(engine::MemoryEngine::new()),
     })
+}
+
+fn recent(engine: impl Engine) -> Arc<dyn Engine> {
+    let seed = uuid::Uuid::new_v4().as_u128() as u64;
+    Arc::new(engine::Recent::new(engine, RECENT_BYTES, seed))
 }
 
 /// Puts the worker together.
