@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::replies::ReplyQueue;
 use crate::server;
 use crate::tls::TlsIdentity;
-use crate::transport::TransportOptions;
+use crate::transport::{self, TransportOptions};
 use crate::wire::{ServerFrame, TransportCounters};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -149,7 +149,7 @@ impl Endpoint {
             options.transport.endpoint(Some(tls))?,
             Some(server_config(tls, &options)?),
             socket,
-            Arc::new(quinn::TokioRuntime),
+            transport::runtime(),
         )
         .map_err(|source| RpcError::Bind { address, source })?;
         let bound = quinn

@@ -29,6 +29,8 @@ mod peer;
 pub mod pool;
 mod replies;
 mod server;
+#[cfg(unix)]
+mod socket;
 pub mod status;
 pub mod tls;
 pub mod transport;

@@ -12,7 +12,7 @@ use crate::endpoint::{client_config, lock};
 use crate::error::{CallError, RpcError};
 use crate::link::Link;
 use crate::tls::TlsIdentity;
-use crate::transport::TransportOptions;
+use crate::transport::{self, TransportOptions};
 use crate::wire::{ClientFrame, RequestBody, ServerBody};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -296,22 +296,17 @@ async fn sweep(pool: std::sync::Weak<Inner>, shared: Arc<Shared>) {
 }
 
 /// A socket that reaches IPv6 and IPv4 nodes, or IPv4 nodes where there is no IPv6.
-fn client_endpoint(transport: &TransportOptions) -> Result<quinn::Endpoint, RpcError> {
+fn client_endpoint(options: &TransportOptions) -> Result<quinn::Endpoint, RpcError> {
     let any = [
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
     ];
-    let (address, socket) = match transport.socket(any[0]) {
+    let (address, socket) = match options.socket(any[0]) {
         Ok(socket) => (any[0], socket),
-        Err(_) => (any[1], transport.socket(any[1])?),
+        Err(_) => (any[1], options.socket(any[1])?),
     };
-    quinn::Endpoint::new(
-        transport.endpoint(None)?,
-        None,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(|source| RpcError::Bind { address, source })
+    quinn::Endpoint::new(options.endpoint(None)?, None, socket, transport::runtime())
+        .map_err(|source| RpcError::Bind { address, source })
 }
 
 /// A pool's own thread, before it knows its endpoint.

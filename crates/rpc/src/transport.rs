@@ -63,6 +63,14 @@ const SAFE_MTU: u16 = 1200;
 /// Streams one peer may have open at once, each way.
 const MAX_STREAMS: u32 = 8;
 
+/// What quinn's tasks and sockets run on.
+pub(crate) fn runtime() -> Arc<dyn quinn::Runtime> {
+    #[cfg(unix)]
+    return Arc::new(crate::socket::QuietRuntime);
+    #[cfg(not(unix))]
+    return Arc::new(quinn::TokioRuntime);
+}
+
 impl TransportOptions {
     /// Settings for connections. `accepted`: made by the other side, who pings.
     pub(crate) fn transport(&self, accepted: bool) -> Arc<TransportConfig> {
