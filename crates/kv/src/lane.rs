@@ -4,9 +4,14 @@
 //! applies up to slot n holds them all. Nothing on the commit path waits here.
 //! The node runs it on a thread of its own, the simulator between events.
 
+mod garbage;
+
+pub use garbage::Garbage;
+
 use crate::engine::{Engine, EngineBatch, EngineError};
 use crate::snapshot::{Incoming, Outgoing, Staging};
 use bytes::Bytes;
+use garbage::Collector;
 use std::collections::BTreeMap;
 use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
 use synod_probe::{Mutation, mutated};
@@ -30,6 +35,8 @@ pub enum EngineWork {
     Checkpoint {
         /// Shards, slots, states.
         states: Vec<(GroupId, Slot, Bytes)>,
+        /// What may be collected from now on.
+        garbage: Vec<Garbage>,
     },
     /// Snapshot work.
     Snapshot(SnapshotTask),
@@ -74,10 +81,21 @@ impl EngineEvent {
     fn input(input: Input) -> EngineEvent {
         EngineEvent::Input(Box::new(input))
     }
+
+    /// Whether somebody waits for it. That versions are in the engine only frees
+    /// memory, and may be told with whatever comes next.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            EngineEvent::Input(input) => !matches!(**input, Input::EngineApplied { .. }),
+            EngineEvent::Checkpointed { .. } | EngineEvent::Fatal(_) => true,
+        }
+    }
 }
 
 /// The lane: what is open between one piece of work and the next.
 pub struct EngineLane {
+    collector: Collector,
     outgoing: Outgoing,
     incoming: Incoming,
 }
@@ -87,6 +105,7 @@ impl EngineLane {
     #[must_use]
     pub fn new(staging: Staging) -> EngineLane {
         EngineLane {
+            collector: Collector::default(),
             outgoing: Outgoing::default(),
             incoming: Incoming::new(staging),
         }
@@ -95,8 +114,11 @@ impl EngineLane {
     /// Does one piece of work. After [`EngineEvent::Fatal`] the node ends.
     pub fn work(&mut self, engine: &dyn Engine, work: EngineWork) -> Vec<EngineEvent> {
         let done = match work {
-            EngineWork::Apply { writes, marks } => apply(engine, writes, &marks),
-            EngineWork::Checkpoint { states } => checkpoint(engine, states),
+            EngineWork::Apply { writes, marks } => self.apply(engine, writes, &marks),
+            EngineWork::Checkpoint { states, garbage } => {
+                self.collector.note(garbage);
+                checkpoint(engine, states)
+            }
             EngineWork::Snapshot(task) => self.snapshot(engine, task),
         };
         done.unwrap_or_else(|error| {
@@ -104,6 +126,27 @@ impl EngineLane {
                 "the engine failed: {error}; the node stops rather than serve wrong data"
             ))]
         })
+    }
+
+    fn apply(
+        &mut self,
+        engine: &dyn Engine,
+        writes: Vec<(GroupId, WriteBatch)>,
+        marks: &BTreeMap<GroupId, Slot>,
+    ) -> Result<Vec<EngineEvent>, EngineError> {
+        let versions: Vec<_> = writes.into_iter().flat_map(|(_, w)| w.versions).collect();
+        let count = versions.len();
+        engine.apply(EngineBatch {
+            versions,
+            marks: marks.iter().map(|(g, s)| (*g, *s)).collect(),
+            ..EngineBatch::default()
+        })?;
+        self.collector.step(engine, count)?;
+        let events = marks.iter().map(|(group, slot)| {
+            let (group, slot) = (*group, *slot);
+            EngineEvent::input(Input::EngineApplied { group, slot })
+        });
+        Ok(events.collect())
     }
 
     fn snapshot(
@@ -173,24 +216,6 @@ impl EngineLane {
         };
         Ok(vec![EngineEvent::input(input)])
     }
-}
-
-fn apply(
-    engine: &dyn Engine,
-    writes: Vec<(GroupId, WriteBatch)>,
-    marks: &BTreeMap<GroupId, Slot>,
-) -> Result<Vec<EngineEvent>, EngineError> {
-    let versions = writes.into_iter().flat_map(|(_, write)| write.versions);
-    engine.apply(EngineBatch {
-        versions: versions.collect(),
-        marks: marks.iter().map(|(g, s)| (*g, *s)).collect(),
-        ..EngineBatch::default()
-    })?;
-    let events = marks.iter().map(|(group, slot)| {
-        let (group, slot) = (*group, *slot);
-        EngineEvent::input(Input::EngineApplied { group, slot })
-    });
-    Ok(events.collect())
 }
 
 fn checkpoint(

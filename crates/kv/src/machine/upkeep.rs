@@ -6,7 +6,7 @@
 //! at the log's end (its *base*); once that is synced, everything before it goes.
 
 use super::{Checkpoint, Lanes, Machine, MachineSettings};
-use crate::lane::EngineWork;
+use crate::lane::{EngineWork, Garbage};
 use crate::log::LogRecord;
 use std::collections::VecDeque;
 use synod_paxos::{GroupId, Slot};
@@ -117,7 +117,8 @@ impl Machine {
             if !mutated(Mutation::StateBeforeVersions) {
                 self.flush_applies(lanes);
             }
-            lanes.submit_engine(EngineWork::Checkpoint { states });
+            let garbage = self.garbage();
+            lanes.submit_engine(EngineWork::Checkpoint { states, garbage });
         }
     }
 
@@ -129,6 +130,18 @@ impl Machine {
             (slot > Slot(0)).then_some((group, slot, state))
         });
         Some(states.collect())
+    }
+
+    /// What nobody can read any more (R5).
+    fn garbage(&self) -> Vec<Garbage> {
+        let shards = self.worker.iter().flat_map(|worker| worker.shards());
+        let garbage = shards.map(|shard| Garbage {
+            group: shard.descriptor().id,
+            span: shard.descriptor().span.clone(),
+            horizon: shard.group().horizon(),
+            last: shard.group().last(),
+        });
+        garbage.collect()
     }
 
     /// The engine holds these states, synced.
