@@ -13,6 +13,7 @@ use crate::log::{LogEvent, LogThread};
 use crate::machine::{Machine, MachineSettings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use synod_rpc::{
     ClientFrame, Endpoint, EndpointOptions, Event, EventQueue, ServerFrame, TlsIdentity,
@@ -28,7 +29,15 @@ const FAREWELL: Duration = Duration::from_millis(150);
 /// What the other threads report.
 pub(super) enum Done {
     Log(LogEvent),
-    Engine(EngineEvent),
+    Engine(Vec<EngineEvent>),
+}
+
+/// What the engine's thread reports without waking the loop.
+type Unhurried = Arc<Mutex<Vec<EngineEvent>>>;
+
+/// Nobody panics while holding it.
+fn lock(events: &Mutex<Vec<EngineEvent>>) -> MutexGuard<'_, Vec<EngineEvent>> {
+    events.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A node's parts.
@@ -41,6 +50,7 @@ pub(super) struct Driver {
     pub(super) bootstrap: Option<Bootstrap>,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
+    unhurried: Unhurried,
 }
 
 impl Driver {
@@ -67,8 +77,14 @@ impl Driver {
             source,
         })?;
         let staging = directory.join("staging");
-        let engine_thread = EngineThread::start(engine.clone(), staging, move |event| {
-            let _ = report.send(Done::Engine(event));
+        let unhurried = Unhurried::default();
+        let quiet = unhurried.clone();
+        let engine_thread = EngineThread::start(engine.clone(), staging, move |events| {
+            if events.iter().any(EngineEvent::is_urgent) {
+                let _ = report.send(Done::Engine(events));
+            } else {
+                lock(&quiet).extend(events);
+            }
         })
         .map_err(|source| StartError::Io {
             action: "start the engine's thread",
@@ -99,6 +115,7 @@ impl Driver {
             bootstrap,
             events,
             inbox,
+            unhurried,
         };
         driver.know_peers();
         Ok(driver)
@@ -157,6 +174,8 @@ impl Driver {
         for event in events.drain(..) {
             self.event(event);
         }
+        // Before what was reported later, and urgently.
+        self.take_unhurried();
         while let Ok(done) = self.inbox.try_recv() {
             self.done(done);
         }
@@ -253,6 +272,13 @@ impl Driver {
         self.input(Input::Client { caller, request });
     }
 
+    fn take_unhurried(&mut self) {
+        let events = std::mem::take(&mut *lock(&self.unhurried));
+        for event in events {
+            self.machine.engine_event(&mut self.lanes, event);
+        }
+    }
+
     fn done(&mut self, done: Done) {
         match done {
             Done::Log(LogEvent::Synced { ticket }) => {
@@ -261,7 +287,12 @@ impl Driver {
             Done::Log(LogEvent::Fatal(reason)) => self.machine.fail(format!(
                 "the log failed: {reason}; nothing more is acknowledged"
             )),
-            Done::Engine(event) => self.machine.engine_event(&mut self.lanes, event),
+            Done::Engine(events) => {
+                self.take_unhurried();
+                for event in events {
+                    self.machine.engine_event(&mut self.lanes, event);
+                }
+            }
         }
     }
 

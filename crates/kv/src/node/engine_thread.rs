@@ -18,7 +18,7 @@ impl EngineThread {
     pub(super) fn start(
         engine: Arc<dyn Engine>,
         staging: PathBuf,
-        report: impl Fn(EngineEvent) + Send + 'static,
+        report: impl Fn(Vec<EngineEvent>) + Send + 'static,
     ) -> std::io::Result<EngineThread> {
         // Not bounded as a channel: the loop must never wait for it. Its bound is
         // the shards' unapplied bytes, past which commits are refused.
@@ -52,7 +52,7 @@ fn run(
     engine: &dyn Engine,
     staging: PathBuf,
     inbox: &Receiver<EngineWork>,
-    report: &impl Fn(EngineEvent),
+    report: &impl Fn(Vec<EngineEvent>),
 ) {
     let mut lane = EngineLane::new(Staging::Files(staging));
     let mut next = None;
@@ -63,12 +63,11 @@ fn run(
                 break;
             }
         }
-        for event in lane.work(engine, work) {
-            let ended = matches!(event, EngineEvent::Fatal(_));
-            report(event);
-            if ended {
-                return;
-            }
+        let events = lane.work(engine, work);
+        let ended = events.iter().any(|e| matches!(e, EngineEvent::Fatal(_)));
+        report(events);
+        if ended {
+            return;
         }
     }
 }

@@ -147,17 +147,20 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
                     return Ok(());
                 }
             };
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async move {
-                match driver::Driver::start(config).await {
-                    Ok(driver) => {
-                        let _ = ready.send(Ok(driver.address()));
-                        driver.run(stopping).await
-                    }
+            runtime.block_on(async move {
+                let driver = match driver::Driver::start(config).await {
+                    Ok(driver) => driver,
                     Err(error) => {
                         let _ = ready.send(Err(error));
-                        Ok(())
+                        return Ok(());
                     }
+                };
+                let _ = ready.send(Ok(driver.address()));
+                // A task like those that read and write: tokio asks the system for
+                // news before each turn of the future it blocks on.
+                match tokio::spawn(driver.run(stopping)).await {
+                    Ok(ended) => ended,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }
             })
         })
