@@ -186,7 +186,7 @@ impl Store for FjallEngine {
         batch.commit().map_err(failed("apply a batch"))?;
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         behind
-            .look()
+            .wrote(bytes)
             .map_err(|(path, source)| EngineError::Backend {
                 kind: KIND,
                 action: "write behind",
