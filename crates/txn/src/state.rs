@@ -123,7 +123,8 @@ impl OneShards {
         if let Some((highest, _)) = gone.last_key_value() {
             self.dropped(*highest);
         }
-        while let Some((attempt, _)) = self.newest.pop_front_if(|(a, _)| *a < floor) {
+        while let Some((attempt, _)) = self.newest.front().copied().filter(|(a, _)| *a < floor) {
+            self.newest.pop_front();
             self.index.remove(&attempt);
             self.dropped(attempt);
         }

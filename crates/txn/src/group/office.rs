@@ -374,6 +374,10 @@ pub(super) struct Office {
     pub(super) parked: VecDeque<AttemptId>,
     /// Commits proposed and not applied.
     pub(super) proposed: usize,
+    /// The highest forget floor proposed; milliseconds.
+    pub(super) forgetting: u64,
+    /// The highest horizon proposed.
+    pub(super) raising: Timestamp,
 }
 
 impl Office {
@@ -398,6 +402,8 @@ impl Office {
             wounds: BTreeMap::new(),
             parked: VecDeque::new(),
             proposed: 0,
+            forgetting: 0,
+            raising: Timestamp(0),
         }
     }
 

@@ -89,13 +89,28 @@ impl Group {
         let floor_millis = now_millis
             .max(used_millis.saturating_sub(FUTURE_SLACK_MILLIS))
             .saturating_sub(self.settings.window_millis);
-        if floor_millis > self.state.forget_floor && self.state.has_below(floor_millis) {
+        let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);
+        let horizon = Timestamp(now.0.saturating_sub(kept));
+        // One of each under way: where entries are slow to be decided, more of them
+        // would only lengthen the queue.
+        let Some(office) = self.office.as_deref_mut() else {
+            return;
+        };
+        let forget = office.forgetting <= self.state.forget_floor
+            && floor_millis > self.state.forget_floor
+            && self.state.has_below(floor_millis);
+        if forget {
+            office.forgetting = floor_millis;
+        }
+        let raise = office.raising <= self.state.horizon && horizon > self.state.horizon;
+        if raise {
+            office.raising = horizon;
+        }
+        if forget {
             mark(Mark::Forgotten);
             self.propose(Command::Forget { floor_millis }, true);
         }
-        let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);
-        let horizon = Timestamp(now.0.saturating_sub(kept));
-        if horizon > self.state.horizon {
+        if raise {
             self.propose(Command::Horizon { horizon }, true);
         }
         self.arm_housekeeping(cx);
