@@ -17,12 +17,41 @@
 //! Not here yet: moving replicas of a running cluster (repair, rebalancing,
 //! drain), witnesses and learners, and leader preferences of a policy.
 
+mod balance;
+mod caps;
+mod check;
+mod class;
+mod fill;
+mod lead;
 mod leaders;
 mod locality;
+mod nearest;
 mod plan;
+mod planner;
+mod policy;
+mod problem;
+mod replan;
+mod route;
 mod spread;
+mod step;
+mod strength;
 mod survive;
+mod target;
+mod tiers;
+mod topology;
+mod view;
 
-pub use locality::{Locality, LocalityError, TIERS};
+pub use check::check;
+pub use locality::{Locality, LocalityError, MAX_TIERS, NODE_TIER, TIERS};
+pub use nearest::nearest;
 pub use plan::{DEFAULT_REPLICAS, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, plan};
+pub use policy::{
+    Expr, MAX_ITEMS, MAX_LEARNERS, MAX_POLICY_BYTES, MAX_VOTERS, Policies, Policy, PolicyError,
+    PolicyErrorKind, Rules, RulesError,
+};
+pub use problem::{Claim, Problem};
+pub use replan::{Replan, replan};
+pub use step::{ApplyError, Change, Step};
 pub use survive::{Domain, Survival, survives};
+pub use tiers::{TierOrderError, Tiers};
+pub use view::{Directory, Node, NodeState, Role, Shard, View, ViewError};

@@ -1,8 +1,9 @@
 //! Voters and leader of every shard of a new cluster.
 
 use crate::leaders;
-use crate::locality::{Locality, TIERS};
+use crate::locality::Locality;
 use crate::spread::Spread;
+use crate::tiers::{TierOrderError, Tiers};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use synod_paxos::NodeId;
@@ -65,6 +66,9 @@ pub enum PlanError {
         /// The node.
         node: NodeId,
     },
+    /// The localities contradict each other.
+    #[error(transparent)]
+    Tiers(#[from] TierOrderError),
     /// More shards than one plan may have.
     #[error("{shards} shards were asked for; at most {MAX_SHARDS} can be planned")]
     TooManyShards {
@@ -75,8 +79,8 @@ pub enum PlanError {
 
 /// Places shards on nodes:
 ///
-/// - No region, then data centre, rack, host holds a majority of a shard's
-///   voters, where there are enough of them to avoid it.
+/// - No place of the widest tier, then of the next, holds a majority of a
+///   shard's voters, where there are enough of them to avoid it.
 /// - Voters of a shard are apart in the widest tier that has enough values for
 ///   all of them, and spread as evenly as can be over the tiers above it.
 /// - Under these conditions each shard goes to the nodes with the fewest
@@ -97,7 +101,8 @@ pub fn plan(request: PlanRequest) -> Result<Vec<ShardPlan>, PlanError> {
     nodes.sort_by_key(|node| node.id);
     let most = nodes.len() - (1 - nodes.len() % 2);
     let replicas = asked.min(most);
-    let spread = Spread::new(&nodes, replicas);
+    let tiers = Tiers::of(nodes.iter().map(|node| (node.id, &node.locality)))?;
+    let spread = Spread::new(&nodes, &tiers, replicas);
     let mut load = vec![0_usize; nodes.len()];
     let mut voters = Vec::with_capacity(shards);
     for _ in 0..shards {
@@ -108,7 +113,7 @@ pub fn plan(request: PlanRequest) -> Result<Vec<ShardPlan>, PlanError> {
         }
         voters.push(chosen);
     }
-    let general = general_reasons(&spread, nodes.len(), asked, replicas);
+    let general = general_reasons(&spread, &tiers, nodes.len(), asked, replicas);
     let leaders = leaders::assign(&voters, nodes.len());
     Ok(voters
         .iter()
@@ -135,7 +140,13 @@ fn check(nodes: &[NodeView], replicas: usize, shards: usize) -> Result<(), PlanE
 }
 
 /// What holds for every shard of this plan.
-fn general_reasons(spread: &Spread, nodes: usize, asked: usize, replicas: usize) -> Vec<String> {
+fn general_reasons(
+    spread: &Spread,
+    tiers: &Tiers,
+    nodes: usize,
+    asked: usize,
+    replicas: usize,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     if replicas < asked {
         let survived = (replicas - 1) / 2;
@@ -146,10 +157,10 @@ fn general_reasons(spread: &Spread, nodes: usize, asked: usize, replicas: usize)
     }
     reasons.push(match spread.separate() {
         _ if replicas == 1 => "the only replica".to_owned(),
-        Some(tier) => format!("each replica in a {tier} of its own"),
+        Some(tier) => format!("each replica in a {} of its own", tiers.name(tier)),
         None => "each replica on a node of its own; no tier has enough values".to_owned(),
     });
-    for (tier, name) in TIERS.iter().enumerate() {
+    for (tier, name) in tiers.names().enumerate() {
         let (most, values) = spread.density(tier);
         if values > 1 && most > replicas / 2 && replicas > 1 {
             reasons.push(format!(

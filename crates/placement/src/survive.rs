@@ -1,7 +1,8 @@
 //! What a set of voters outlives.
 
-use crate::locality::{Locality, TIERS};
+use crate::locality::Locality;
 use crate::plan::NodeView;
+use crate::tiers::{TierOrderError, Tiers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,8 +40,12 @@ pub struct Survival {
 /// For each domain that holds one of `voters`, what its failure alone does:
 /// places by tier, widest first, then single nodes. A voter that is not in
 /// `nodes` has no known place and counts as a node only.
-#[must_use]
-pub fn survives(nodes: &[NodeView], voters: &[NodeId]) -> Vec<Survival> {
+///
+/// # Errors
+///
+/// The localities contradict each other.
+pub fn survives(nodes: &[NodeView], voters: &[NodeId]) -> Result<Vec<Survival>, TierOrderError> {
+    let tiers = Tiers::of(nodes.iter().map(|node| (node.id, &node.locality)))?;
     let voters: BTreeSet<NodeId> = voters.iter().copied().collect();
     let majority = voters.len() / 2 + 1;
     let survival = |domain, lost: BTreeSet<NodeId>| Survival {
@@ -49,11 +54,11 @@ pub fn survives(nodes: &[NodeView], voters: &[NodeId]) -> Vec<Survival> {
         lost: lost.into_iter().collect(),
     };
     let mut outcomes = Vec::new();
-    for (depth, tier) in TIERS.iter().enumerate() {
+    for (position, tier) in tiers.names().enumerate() {
         let mut places = BTreeMap::<Locality, BTreeSet<NodeId>>::new();
         for node in nodes.iter().filter(|node| voters.contains(&node.id)) {
             if node.locality.get(tier).is_some() {
-                let place = node.locality.through(depth + 1);
+                let place = tiers.through(&node.locality, position);
                 places.entry(place).or_default().insert(node.id);
             }
         }
@@ -65,5 +70,5 @@ pub fn survives(nodes: &[NodeView], voters: &[NodeId]) -> Vec<Survival> {
     for &node in &voters {
         outcomes.push(survival(Domain::Node(node), BTreeSet::from([node])));
     }
-    outcomes
+    Ok(outcomes)
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::NodeId;
 use synod_placement::{
-    Domain, Locality, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, TIERS, plan,
+    Domain, Locality, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, TIERS, Tiers, plan,
     survives,
 };
 
@@ -40,17 +40,24 @@ fn even(loads: &[usize]) -> bool {
 }
 
 /// The most voters of a shard in one domain of a tier.
-fn densest(nodes: &[NodeView], shard: &ShardPlan, depth: usize) -> usize {
+fn densest(nodes: &[NodeView], shard: &ShardPlan, tier: &str) -> usize {
     let mut counts = BTreeMap::<Locality, usize>::new();
     for node in nodes.iter().filter(|node| shard.voters.contains(&node.id)) {
-        *counts.entry(node.locality.through(depth)).or_default() += 1;
+        *counts.entry(place(nodes, node, tier)).or_default() += 1;
     }
     counts.into_values().max().unwrap_or(0)
 }
 
-fn domains(nodes: &[NodeView], depth: usize) -> usize {
-    let places: BTreeSet<Locality> = nodes.iter().map(|n| n.locality.through(depth)).collect();
+fn domains(nodes: &[NodeView], tier: &str) -> usize {
+    let places: BTreeSet<Locality> = nodes.iter().map(|n| place(nodes, n, tier)).collect();
     places.len()
+}
+
+/// Where `node` is, as far as the tiers down to `tier` tell it.
+fn place(nodes: &[NodeView], node: &NodeView, tier: &str) -> Locality {
+    let tiers = Tiers::of(nodes.iter().map(|n| (n.id, &n.locality))).expect("one order");
+    let position = tiers.position(tier).expect("a known tier");
+    tiers.through(&node.locality, position)
 }
 
 #[test]
@@ -59,7 +66,7 @@ fn one_replica_in_each_data_centre() {
     let plans = planned(&places, 3, 12);
     let nodes = nodes(&places);
     for shard in &plans {
-        assert_eq!(densest(&nodes, shard, 2), 1);
+        assert_eq!(densest(&nodes, shard, "dc"), 1);
         assert_eq!(shard.reasons[0], "each replica in a dc of its own");
         assert_eq!(shard.reasons.len(), 4, "one more for each voter");
     }
@@ -78,7 +85,7 @@ fn data_centres_serve_where_regions_are_too_few() {
         "region=us,dc=1",
     ];
     for shard in planned(&places, 5, 4) {
-        assert_eq!(densest(&nodes(&places), &shard, 2), 1);
+        assert_eq!(densest(&nodes(&places), &shard, "dc"), 1);
         assert!(
             shard
                 .reasons
@@ -101,7 +108,7 @@ fn a_wider_tier_without_majority_goes_before_a_narrower_one_of_singles() {
         "region=ap,dc=1",
     ];
     for shard in planned(&places, 5, 4) {
-        assert_eq!(densest(&nodes(&places), &shard, 1), 2);
+        assert_eq!(densest(&nodes(&places), &shard, "region"), 2);
     }
 }
 
@@ -109,8 +116,22 @@ fn a_wider_tier_without_majority_goes_before_a_narrower_one_of_singles() {
 fn racks_of_the_same_name_in_two_places_are_two() {
     let places = ["dc=a,rack=1", "dc=a,rack=2", "dc=b,rack=1", "dc=a,rack=2"];
     for shard in planned(&places, 3, 5) {
-        assert_eq!(densest(&nodes(&places), &shard, 3), 1);
+        assert_eq!(densest(&nodes(&places), &shard, "rack"), 1);
     }
+}
+
+#[test]
+fn tiers_may_have_any_name_and_number() {
+    let places: Vec<String> = (0..27)
+        .map(|n| format!("zone=z,hall={},row={},shelf={}", n % 3, n / 3 % 3, n / 9))
+        .collect();
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let plans = planned(&places, 3, 27);
+    for shard in &plans {
+        assert_eq!(densest(&nodes(&places), shard, "hall"), 1);
+        assert_eq!(shard.reasons[0], "each replica in a hall of its own");
+    }
+    assert!(even(&loads(&nodes(&places), &plans, |s| s.voters.clone())));
 }
 
 #[test]
@@ -147,6 +168,12 @@ fn wrong_requests_are_refused() {
         request(&[""], 3, shards),
         PlanError::TooManyShards { shards }
     );
+    let contradiction = request(&["dc=a,rack=1", "rack=1,dc=a"], 3, 1);
+    assert!(
+        contradiction
+            .to_string()
+            .contains("n2 (rack=1,dc=a) puts `rack` before `dc`")
+    );
     let mut twice = nodes(&["", ""]);
     twice[1].id = NodeId(1);
     let refused = plan(PlanRequest {
@@ -166,7 +193,7 @@ fn what_loses_the_quorum_is_named() {
         "region=us,dc=1",
         "region=ap",
     ]);
-    let outcomes = survives(&nodes, &[NodeId(1), NodeId(2), NodeId(3)]);
+    let outcomes = survives(&nodes, &[NodeId(1), NodeId(2), NodeId(3)]).expect("one order");
     let lines: Vec<String> = outcomes
         .iter()
         .map(|s| format!("{} {:?} {}", s.domain, s.lost, s.quorum))
@@ -184,7 +211,7 @@ fn what_loses_the_quorum_is_named() {
             "node n3 [n3] true",
         ]
     );
-    let unknown = survives(&[], &[NodeId(9)]);
+    let unknown = survives(&[], &[NodeId(9)]).expect("one order");
     assert_eq!(
         (unknown[0].domain.clone(), unknown[0].quorum),
         (Domain::Node(NodeId(9)), false)
@@ -262,10 +289,10 @@ proptest! {
         prop_assert!(even(&loads(&nodes, &plans, |s| vec![s.leader])));
         for shard in &plans {
             let voters = shard.voters.len();
-            for depth in 1..=TIERS.len() {
+            for tier in TIERS {
                 // Regular: the fair share of the widest tier is always possible.
-                let fair = voters.div_ceil(domains(&nodes, depth));
-                prop_assert!(densest(&nodes, shard, depth) <= fair);
+                let fair = voters.div_ceil(domains(&nodes, tier));
+                prop_assert!(densest(&nodes, shard, tier) <= fair);
             }
         }
     }

@@ -1,0 +1,165 @@
+//! How full the nodes are, and which of them is to take the next replica.
+
+use crate::strength::Placed;
+use crate::topology::Topology;
+use crate::view::Role;
+use std::collections::BTreeSet;
+
+/// The share of a node of ordinary weight in one replica.
+const UNIT: u64 = 1_000_000;
+
+/// Of its capacity a node is filled up to so many percent; the rest is for
+/// replicas that arrive before others have gone.
+pub(crate) const FILLED_PERCENT: u64 = 90;
+
+/// Fullest last: replicas by weight, bytes by weight, the node.
+pub(crate) type Key = (u64, u64, usize);
+
+/// How full the nodes are.
+pub(crate) struct Fill {
+    weights: Vec<u64>,
+    limits: Vec<u64>,
+    replicas: Vec<u64>,
+    bytes: Vec<u64>,
+    /// The tier by whose places the nodes are sorted below.
+    tier: usize,
+    /// For each place of that tier, its nodes by fill.
+    sorted: Vec<BTreeSet<Key>>,
+}
+
+impl Fill {
+    /// Empty nodes.
+    pub(crate) fn new(topology: &Topology) -> Fill {
+        const ORDINARY: u64 = 1_000;
+        let capacities = topology.nodes.iter().filter_map(|node| node.capacity);
+        let known: Vec<u64> = capacities.filter(|capacity| *capacity > 0).collect();
+        let sum: u128 = known.iter().map(|c| u128::from(*c)).sum();
+        let mean = (sum / known.len().max(1) as u128).max(1);
+        let weight = |capacity: Option<u64>| match capacity {
+            None | Some(0) => ORDINARY,
+            Some(bytes) => {
+                let weight = u128::from(bytes) * u128::from(ORDINARY) / mean;
+                weight.clamp(1, 1_000_000) as u64
+            }
+        };
+        let limit = |capacity: Option<u64>| match capacity {
+            None => u64::MAX,
+            Some(bytes) => (u128::from(bytes) * u128::from(FILLED_PERCENT) / 100) as u64,
+        };
+        let count = topology.nodes.len();
+        let tiers = 0..topology.tiers.len();
+        let several = tiers.clone().find(|tier| topology.names[*tier].len() > 1);
+        let tier = several.unwrap_or(0);
+        let places = topology.names.get(tier).map_or(1, Vec::len);
+        let mut fill = Fill {
+            weights: topology.nodes.iter().map(|n| weight(n.capacity)).collect(),
+            limits: topology.nodes.iter().map(|n| limit(n.capacity)).collect(),
+            replicas: vec![0; count],
+            bytes: vec![0; count],
+            tier,
+            sorted: vec![BTreeSet::new(); places],
+        };
+        for node in 0..count {
+            let place = fill.place(topology, node);
+            let key = fill.key(node);
+            fill.sorted[place].insert(key);
+        }
+        fill
+    }
+
+    fn place(&self, topology: &Topology, node: usize) -> usize {
+        topology.places[node].get(self.tier).copied().unwrap_or(0)
+    }
+
+    /// How full the node is.
+    pub(crate) fn key(&self, node: usize) -> Key {
+        let weight = self.weights[node];
+        (
+            self.replicas[node] * UNIT / weight,
+            self.bytes[node] / weight,
+            node,
+        )
+    }
+
+    /// How full the node would be with one replica more.
+    pub(crate) fn with_one_more(&self, node: usize) -> u64 {
+        (self.replicas[node] + 1) * UNIT / self.weights[node]
+    }
+
+    /// How full the nodes are on average.
+    pub(crate) fn mean(&self, nodes: impl Iterator<Item = usize> + Clone) -> u64 {
+        let replicas: u64 = nodes.clone().map(|n| self.replicas[n]).sum();
+        let weights: u64 = nodes.map(|n| self.weights[n]).sum();
+        replicas * UNIT / weights.max(1)
+    }
+
+    /// Whether so many bytes more fit on the node.
+    pub(crate) fn fits(&self, node: usize, role: Role, bytes: u64) -> bool {
+        !role.stores() || self.bytes[node].saturating_add(bytes) <= self.limits[node]
+    }
+
+    /// Whether the node holds more than it should.
+    pub(crate) fn overflows(&self, node: usize) -> bool {
+        self.bytes[node] > self.limits[node]
+    }
+
+    /// Counts a replica, or no longer.
+    pub(crate) fn count(
+        &mut self,
+        topology: &Topology,
+        node: usize,
+        role: Role,
+        bytes: u64,
+        more: bool,
+    ) {
+        let place = self.place(topology, node);
+        let before = self.key(node);
+        self.sorted[place].remove(&before);
+        let bytes = if role.stores() { bytes } else { 0 };
+        if more {
+            self.replicas[node] += 1;
+            self.bytes[node] += bytes;
+        } else {
+            self.replicas[node] -= 1;
+            self.bytes[node] -= bytes;
+        }
+        let after = self.key(node);
+        self.sorted[place].insert(after);
+    }
+
+    /// Counts all replicas of a shard, or no longer.
+    pub(crate) fn count_all(
+        &mut self,
+        topology: &Topology,
+        placed: &Placed,
+        bytes: u64,
+        more: bool,
+    ) {
+        for (node, role) in &placed.replicas {
+            self.count(topology, *node, *role, bytes, more);
+        }
+    }
+
+    /// The least full node below `limit` for which `fits` holds; whole places
+    /// that `open` rules out are not looked at.
+    pub(crate) fn least(
+        &self,
+        limit: Key,
+        open: impl Fn(usize, usize) -> bool,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let mut best = limit;
+        let mut found = None;
+        for (place, sorted) in self.sorted.iter().enumerate() {
+            if sorted.first().is_none_or(|first| *first >= best) || !open(self.tier, place) {
+                continue;
+            }
+            let below = sorted.range(..best);
+            let fitting = below.map(|key| (*key, key.2)).find(|(_, node)| fits(*node));
+            if let Some((key, node)) = fitting {
+                (best, found) = (key, Some(node));
+            }
+        }
+        found
+    }
+}
