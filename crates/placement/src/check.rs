@@ -6,7 +6,7 @@ use crate::nearest::nearest;
 use crate::planner::Planner;
 use crate::policy::{Expr, Policies};
 use crate::problem::{Claim, Problem};
-use crate::strength::Strength;
+use crate::strength::{Placed, Strength};
 use crate::topology::Topology;
 use crate::view::{Directory, Node, NodeState, Role, View, ViewError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,15 +182,21 @@ impl Planner<'_> {
         let classes = self.classes.iter();
         let mut problems: Vec<Problem> = classes.flat_map(|c| c.problems(&self.topology)).collect();
         for shard in self.by_urgency() {
-            problems.extend(self.straddles(shard));
-            if !self.is_movable(shard) {
-                problems.push(self.no_quorum(shard));
-                continue;
-            }
-            for (node, role) in &self.now[shard].replicas {
-                if !self.class(shard).keeps(&self.topology, *node, *role) {
-                    problems.push(self.held(shard, *node));
-                }
+            problems.extend(self.problems_of(shard));
+        }
+        problems
+    }
+
+    /// What stands in the way of one shard.
+    pub(crate) fn problems_of(&self, shard: usize) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.straddles(shard).into_iter().collect();
+        if !self.is_movable(shard) {
+            problems.push(self.no_quorum(shard));
+            return problems;
+        }
+        for (node, role) in &self.now[shard].replicas {
+            if !self.class(shard).keeps(&self.topology, *node, *role) {
+                problems.extend(self.held(shard, *node));
             }
         }
         problems
@@ -228,25 +234,29 @@ impl Planner<'_> {
         }
     }
 
-    fn held(&self, shard: usize, node: usize) -> Problem {
+    /// Why a replica stays where it should not be; none if the next plan moves it.
+    fn held(&self, shard: usize, node: usize) -> Option<Problem> {
         let of = self.topology.nodes[node];
         let class = self.class(shard);
-        let wanted = self.electors(shard);
-        let weaker = wanted.filter(|next| next.role(node).is_none() && self.is_weaker(shard, next));
-        let because = match weaker {
-            Some(next) => {
+        let badness = |placed: &Placed| class.badness(&self.topology, placed);
+        let wanted = self
+            .electors(shard)
+            .filter(|next| next.role(node).is_none() && badness(next) < badness(&self.now[shard]));
+        let because = match wanted {
+            Some(next) if self.is_weaker(shard, &next) => {
                 let strength = Strength::of(&self.topology, &next);
                 strength.given_up(&self.base[shard], &self.topology)
             }
+            Some(_) => return None,
             None => "no other node may take its place; add one".to_owned(),
         };
-        Problem::Held {
+        Some(Problem::Held {
             shard: self.shards[shard].id,
             node: of.id,
             state: of.state,
             allowed: class.allowed[node] || of.state == NodeState::Down,
             because,
-        }
+        })
     }
 }
 

@@ -146,7 +146,7 @@ impl Class {
         let mut badness = vec![
             wanted.saturating_sub(worth),
             bad.count(),
-            count.saturating_sub(wanted) + usize::from(count % 2 == 0),
+            count.saturating_sub(wanted) + usize::from(count.is_multiple_of(2)),
             extra.abs_diff(self.rules.witnesses.min(worth / 2)),
         ];
         for (tier, cap) in self.caps.iter().enumerate() {

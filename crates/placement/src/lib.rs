@@ -10,17 +10,33 @@
 //! Everything here is a pure function: the same view gives the same plan, on
 //! whichever node it is made.
 //!
-//! - [`Locality`]: where a node is.
+//! - [`Locality`], [`Tiers`]: where nodes are, in tiers of any name and number.
+//! - [`Policy`], [`Policies`]: what is wanted, for each directory of keys, as text.
 //! - [`plan`]: voters and leader of every shard of a new cluster.
-//! - [`survives`]: what a set of voters outlives.
+//! - [`replan`]: from a [`View`] of a cluster that runs to [`Step`]s, and what
+//!   stands in the way ([`Problem`]).
+//! - [`check`]: what stands in the way of policies, before there are shards.
+//! - [`explain`], [`what_if`], [`survives`]: why replicas are where they are, and
+//!   what a failure would do.
 //!
-//! Not here yet: moving replicas of a running cluster (repair, rebalancing,
-//! drain), witnesses and learners, and leader preferences of a policy.
+//! How a plan is made: the caps (`caps`, `class`) say how many voters each place
+//! may hold; each shard is brought under them with as few moves as that takes
+//! (`target`); replicas and leaders are evened out (`balance`, `lead`); and each
+//! shard's way there is cut into steps (`route`), none of which leaves it
+//! weaker than it was (`strength`).
+//!
+//! Not here: doing the steps. A cluster that runs cannot move replicas yet, has no
+//! place to keep policies and labels, and does not tell capacities or the
+//! origins of requests; so for now plans are for `synod init` and for people.
+//! Evening out goes by the number of replicas, in proportion to capacity, and
+//! by the number of leaderships; bytes only decide between equal nodes, and the
+//! load of single shards is not weighed.
 
 mod balance;
 mod caps;
 mod check;
 mod class;
+mod explain;
 mod fill;
 mod lead;
 mod leaders;
@@ -42,6 +58,7 @@ mod topology;
 mod view;
 
 pub use check::check;
+pub use explain::{Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, what_if};
 pub use locality::{Locality, LocalityError, MAX_TIERS, NODE_TIER, TIERS};
 pub use nearest::nearest;
 pub use plan::{DEFAULT_REPLICAS, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, plan};

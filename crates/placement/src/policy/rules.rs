@@ -105,7 +105,7 @@ impl Rules {
     fn of(policy: Policy) -> Result<Rules, RulesError> {
         let voters = policy.voters.unwrap_or(DEFAULT_REPLICAS);
         let witnesses = policy.witnesses.unwrap_or(0);
-        if voters % 2 == 0 {
+        if voters.is_multiple_of(2) {
             return Err(RulesError::EvenVoters { voters });
         }
         let majority = voters / 2 + 1;
