@@ -214,6 +214,12 @@ impl Ledger {
         self.forgot
     }
 
+    /// How many attempts are known.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// All attempts remembered, oldest first.
     pub fn all(&self) -> impl Iterator<Item = (AttemptId, &Attempt)> {
         let known = self.order.iter();

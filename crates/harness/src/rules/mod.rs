@@ -209,6 +209,9 @@ pub trait Rule {
     }
 }
 
+/// To compare everything may cost a step a look at so many attempts, on average.
+const ATTEMPTS_PER_STEP: u64 = 8;
+
 struct Watched {
     rule: Box<dyn Rule>,
     suspended: bool,
@@ -228,6 +231,8 @@ pub struct Rules {
     /// Room for what one step discloses.
     told: Vec<Event<'static>>,
     steps: u64,
+    /// When everything is compared again.
+    full_at: u64,
     violations: Vec<Violation>,
 }
 
@@ -294,6 +299,7 @@ impl Rules {
             news: News::default(),
             told: Vec::new(),
             steps: 0,
+            full_at: setting.full_every,
             violations: Vec::new(),
             setting,
         }
@@ -359,8 +365,11 @@ impl Rules {
         }
         self.news = news;
         self.steps += 1;
-        if self.setting.full_every > 0 && self.steps.is_multiple_of(self.setting.full_every) {
+        if self.setting.full_every > 0 && self.steps >= self.full_at {
             self.full(everyone);
+            // It looks at every attempt there ever was: seldom where there are many.
+            let attempts = self.ledger.attempts() as u64;
+            self.full_at = self.steps + self.setting.full_every.max(attempts / ATTEMPTS_PER_STEP);
         }
     }
 
@@ -398,7 +407,8 @@ impl Rules {
         self.ledger.take(event);
     }
 
-    /// Compares everything; also done every [`Setting::full_every`] steps.
+    /// Compares everything; also done every [`Setting::full_every`] steps, and less
+    /// often once there were very many attempts.
     pub fn full(&mut self, everyone: &Everyone<'_>) {
         for watched in &mut self.watched {
             if let Err(text) = watched.rule.full(everyone, &self.book, &self.ledger) {

@@ -133,13 +133,24 @@ impl SimConfig {
             _ => r.range(MS, 10 * MS),
         };
         let phases = phases(r);
-        // Idle stretches are all lease traffic: less of it where they are long.
+        // Idle stretches are all lease traffic: not more of it where they are long
+        // and between many nodes.
         let lease = if phases.len() > 1 {
-            r.range(400, 4_000) * MS
+            let pairs = (nodes * (nodes - 1)) as u64;
+            let idle = phases[1].until - phases[0].until;
+            (r.range(400, 4_000) * MS).max(4 * idle * pairs / MOST_RENEWALS)
         } else {
             r.range(150, 700) * MS
         };
         let lease = lease.max(8 * far);
+        // Where it is idle for long many clients mostly ask each other's questions.
+        let clients = if phases.len() > 1 {
+            *r.pick(&[4, 10, 30, 60])
+        } else {
+            *r.pick(&[4, 10, 30, 60, 120, 200])
+        };
+        // Under load a turn takes many inputs.
+        let least_turn = if clients >= 60 { 1_500 } else { 50 };
         SimConfig {
             seed,
             sites,
@@ -147,7 +158,7 @@ impl SimConfig {
             nodes_per_rack,
             replicas,
             shards: r.range(1, 6) as usize,
-            clients: *r.pick(&[4, 10, 30, 60, 120, 200]),
+            clients,
             phases,
             quiet: 120 * SECOND,
             near,
@@ -161,7 +172,7 @@ impl SimConfig {
             } else {
                 r.range(1, 8) * MS
             },
-            turn: r.range(50, 3_000) * 1_000,
+            turn: r.range(least_turn, 3_000) * 1_000,
             engine: if r.chance(200) {
                 r.range(50, 600) * MS
             } else {
@@ -232,6 +243,10 @@ fn sometimes(random: &mut Random, low: u64, high: u64) -> u64 {
     }
 }
 
+/// Renewals of leases between all pairs of nodes in an idle stretch, about, at most:
+/// there are four of each pair in the time of a lease.
+const MOST_RENEWALS: u64 = 16_000;
+
 /// Short and busy; now and then with hours' worth of quiet between.
 fn phases(r: &mut Random) -> Vec<Phase> {
     let mut until = 0;
@@ -246,15 +261,17 @@ fn phases(r: &mut Random) -> Vec<Phase> {
     };
     let calm = r.chance(100);
     let every = if calm { 0 } else { r.range(100, 1_500) * MS };
-    add(r.range(1_500, 4_000) * MS, None, every);
     if r.chance(350) {
-        let pause = r.range(60, 1_500) * SECOND;
+        add(r.range(2_000, 7_000) * MS, None, every);
+        let pause = r.range(300, 2_600) * SECOND;
         add(
             pause,
-            Some(r.range(5, 60) * SECOND),
+            Some(pause / r.range(8, 40)),
             r.range(10, 120) * SECOND,
         );
-        add(r.range(1_000, 3_000) * MS, None, every);
+        add(r.range(1_000, 4_000) * MS, None, every);
+    } else {
+        add(r.range(4_000, 20_000) * MS, None, every);
     }
     phases
 }

@@ -62,8 +62,6 @@ pub(super) struct SimNode {
     incarnation: u64,
     /// Events of an earlier life are dropped by this number.
     pub(super) life: u64,
-    /// When the next turn begins; `u64::MAX` if none is planned.
-    pub(super) turn_at: u64,
     pub(super) busy_until: u64,
     pub(super) paused_until: u64,
     pub(super) slow: u64,
@@ -101,7 +99,6 @@ impl SimNode {
             engine: MemoryEngine::new(),
             incarnation: 0,
             life: 0,
-            turn_at: u64::MAX,
             busy_until: 0,
             paused_until: 0,
             slow: 1,
@@ -184,7 +181,6 @@ impl SimNode {
             lanes: SimLanes::new(log, self.engine.clone(), now, random.fork()),
             inbox: Vec::new(),
         });
-        self.turn_at = u64::MAX;
         self.busy_until = t;
         self.engine_busy = false;
         self.stalls = false;
@@ -195,7 +191,6 @@ impl SimNode {
     pub(super) fn stop(&mut self, power: bool, random: &mut Random) {
         self.process = None;
         self.life += 1;
-        self.turn_at = u64::MAX;
         self.engine_busy = false;
         if power {
             self.disk.crash(random.next());

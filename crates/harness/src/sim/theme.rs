@@ -18,6 +18,9 @@ const TWO: u64 = 250;
 /// Runs in a thousand without any whose clocks' rates are beyond the bound.
 const BEYOND: u64 = 60;
 
+/// Runs with shorter leases have no idle stretch; nanoseconds.
+const SHORT_LEASE: u64 = 400 * MS;
+
 /// One direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Theme {
@@ -381,6 +384,10 @@ pub(super) fn draw(config: &mut SimConfig) {
         .sort_unstable_by_key(|theme| *theme == Theme::Trickle);
     for theme in config.themes.clone() {
         theme.bend(config, r);
+    }
+    // Idle hours under a lease this short would be nothing but renewals.
+    if config.lease < SHORT_LEASE {
+        config.phases.truncate(1);
     }
 }
 

@@ -13,8 +13,8 @@ use synod_txn::request::Refusal;
 use synod_txn::{Outcome, Request, Response};
 
 const MS: u64 = 1_000_000;
-/// The longest pause between two rounds over all replicas.
-const LONGEST_PAUSE: u64 = 50 * MS;
+/// The pause where a node's clock is not to be used.
+const CLOCK_PAUSE: u64 = 50 * MS;
 /// After the first silence the questions come this much more often.
 const PROBES: u64 = 3;
 /// How long what nobody waits for is delivered.
@@ -101,6 +101,8 @@ impl Clock {
 pub(super) struct Patience {
     pub(super) probe_after: u64,
     pub(super) attempt_timeout: u64,
+    pub(super) round_pause: u64,
+    pub(super) longest_pause: u64,
 }
 
 /// A client's deliveries.
@@ -256,7 +258,13 @@ impl Delivery {
         let shard = &self.table.shards[flight.shard];
         let (to, failed_round) = flight.tour.target(&shard.replicas);
         let pause = if failed_round {
-            let most = ((2 * MS) << flight.tour.rounds().min(6)).min(LONGEST_PAUSE);
+            let Patience {
+                round_pause,
+                longest_pause,
+                ..
+            } = self.patience;
+            let rounds = flight.tour.rounds().saturating_sub(1).min(8);
+            let most = (round_pause << rounds).min(longest_pause);
             pause + most / 2 + random.range(0, most / 2)
         } else {
             pause
@@ -452,7 +460,7 @@ impl Delivery {
                     let pause = u64::from((*retry_after_millis).clamp(1, 1_000)) * MS;
                     return Verdict::Later(pause / 2 + random.range(0, pause / 2));
                 }
-                Refusal::Clock => return Verdict::Later(LONGEST_PAUSE),
+                Refusal::Clock => return Verdict::Later(CLOCK_PAUSE),
                 Refusal::WrongTerm { current, .. } => Some(*current),
                 Refusal::AttemptTime { now, .. } => {
                     self.learn_clock(t, *now);

@@ -70,6 +70,15 @@ pub(super) enum Want {
     },
 }
 
+/// The pace of clients where it is not that of their workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Each pauses this long between two transactions, at most.
+    Alone(u64),
+    /// Most pause together, about this long at most, and come back together.
+    Crowd(u64),
+}
+
 /// What a client is at when it runs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -99,8 +108,8 @@ pub(super) struct SimClient {
     mode: Mode,
     reader: bool,
     idle_until: u64,
-    /// Pause between two transactions, at most; none = as the workload has it.
-    pace: Option<u64>,
+    /// Pauses between transactions; none = as the workload has it.
+    pace: Option<Pace>,
     paused_until: u64,
     /// Answers that came during a pause.
     inbox: Vec<(u64, ShardReply)>,
@@ -121,6 +130,8 @@ impl SimClient {
         let patience = Patience {
             probe_after: config.probe_after * times,
             attempt_timeout: config.attempt_timeout * times,
+            round_pause: config.round_pause,
+            longest_pause: config.longest_pause,
         };
         SimClient {
             id,
@@ -236,11 +247,11 @@ impl SimClient {
         wants.append(&mut self.delivery.wants);
     }
 
-    /// From now on it pauses this long between two transactions, at most; none =
-    /// as the workload has it.
-    pub(super) fn set_pace(&mut self, t: u64, most: Option<u64>) {
-        self.pace = most;
-        if most.is_none() && self.idle_until > t {
+    /// From now on it pauses like this between two transactions; none = as the
+    /// workload has it.
+    pub(super) fn set_pace(&mut self, t: u64, pace: Option<Pace>) {
+        self.pace = pace;
+        if pace.is_none() && self.idle_until > t {
             self.idle_until = t;
         }
     }

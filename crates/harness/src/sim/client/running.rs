@@ -2,7 +2,7 @@
 
 use super::delivery::Owner;
 use super::work::{self, Call, Cx, End, Latest, Load, Script};
-use super::{Mode, PROCESSES, SimClient};
+use super::{Mode, PROCESSES, Pace, SimClient};
 use crate::history::Outcome;
 use synod_txn::client::{
     Begin, Done, Outgoing, Reply, Retry, RetrySettings, Transaction, TransactionError,
@@ -18,6 +18,11 @@ const LONGEST_STATUS_SHARE: u64 = 2_000 * MS;
 
 /// The longest a client waits that only reads.
 const HASTE: u64 = 250 * MS;
+
+/// Of a crowd's clients, in 1/1000: those that come back some other time.
+const STRAGGLERS: u64 = 100;
+/// A crowd arrives within this time.
+const CROWDED: u64 = 5 * MS;
 
 /// How long the cluster's clock is waited for.
 const CLOCK_TIMEOUT: u64 = 300 * MS;
@@ -365,10 +370,27 @@ impl SimClient {
         if last {
             self.after_last(t, matches!(outcome, Outcome::Committed(_)));
         } else {
-            let config = &self.workload.config;
-            let most = self.pace.unwrap_or(config.think_most);
-            let think = self.random.range(config.think_least, most + 1);
-            self.idle_until = t + think;
+            self.idle_until = self.next_begin(t);
+        }
+    }
+
+    /// When the next transaction begins. In a crowd most clients come at the same
+    /// moments, a few transactions each, and now and then one comes alone.
+    fn next_begin(&mut self, t: u64) -> u64 {
+        let config = &self.workload.config;
+        let random = &mut self.random;
+        let (least, most) = (config.think_least, config.think_most);
+        match self.pace {
+            None => t + random.range(least, most + 1),
+            Some(Pace::Alone(most)) => t + random.range(least, most + 1),
+            Some(Pace::Crowd(_)) if random.chance(config.series) => {
+                t + random.range(least, most + 1)
+            }
+            Some(Pace::Crowd(pause)) if random.chance(STRAGGLERS) => t + random.range(0, pause),
+            Some(Pace::Crowd(pause)) => {
+                let beat = (pause / 2).max(1);
+                (t / beat + 1) * beat + random.range(0, CROWDED)
+            }
         }
     }
 
@@ -411,7 +433,9 @@ impl SimClient {
         };
         self.idle_until = t;
         if committed {
-            self.mode = match last.next(self.reader) {
+            let every = self.workload.config.thorough_every;
+            let thorough = self.id.is_multiple_of(every);
+            self.mode = match last.next(thorough, self.reader) {
                 Some(next) => Mode::Last(next, until),
                 None => Mode::Done,
             };

@@ -44,7 +44,7 @@ fn every_workload_has_keys_in_every_shard_and_none_of_the_clusters() {
         &[b"", b"0", b"\xf0"],
     ] {
         let map = map(bounds);
-        let mut config = ClientConfig::from_seed(1, 0);
+        let mut config = ClientConfig::from_seed(1, 0, 4, 0);
         config.lists = 40;
         config.accounts = 10;
         config.links = 10;
@@ -69,7 +69,7 @@ fn every_workload_has_keys_in_every_shard_and_none_of_the_clusters() {
 #[test]
 fn a_border_holds_the_newest_lists_of_both_sides_and_nothing_else() {
     let map = map(&[b"", b"k002", b"k004"]);
-    let mut config = ClientConfig::from_seed(1, 0);
+    let mut config = ClientConfig::from_seed(1, 0, 4, 0);
     config.lists = 30;
     let workload = Workload::new(&map, config);
     let keys = &workload.keys;
@@ -102,7 +102,7 @@ fn a_border_holds_the_newest_lists_of_both_sides_and_nothing_else() {
 #[test]
 fn names_of_keys_can_be_read_back() {
     let map = map(&[b"", b"k002", b"k004"]);
-    let workload = Workload::new(&map, ClientConfig::from_seed(1, 0));
+    let workload = Workload::new(&map, ClientConfig::from_seed(1, 0, 4, 0));
     let keys = &workload.keys;
     for slot in 0..keys.lists() {
         assert_eq!(keys.list_of(&keys.list(slot, 17)), Some((slot, 17)));
@@ -132,7 +132,7 @@ const WALL: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
 /// A client that has just sent its first request: to load the first data.
 fn client() -> (SimClient, Vec<Want>) {
-    let mut config = ClientConfig::from_seed(1, 0);
+    let mut config = ClientConfig::from_seed(1, 0, 4, 0);
     (config.weights.bank, config.hurried) = (10, 0);
     let workload = Workload::new(&map(&[b"", b"k002"]), config);
     let mut client = SimClient::new(7, &workload, 1);

@@ -1,9 +1,15 @@
 //! Faults: what they do, and how they end.
 
 use super::{Event, Sim};
+use crate::sim::client::Pace;
+use crate::sim::config::SECOND;
 use crate::sim::fault::{Down, Fault};
 use crate::sim::net::LinkFault;
 use synod_shard::Input;
+
+/// Where clients pause longer than this they come and go in crowds: an hour
+/// of single transactions would be mostly waiting.
+const CROWD: u64 = 2 * SECOND;
 
 impl Sim {
     pub(super) fn fault(&mut self, index: usize) {
@@ -265,7 +271,7 @@ impl Sim {
         }
         if let Some(reader) = reader {
             // It does nothing until the others are through.
-            self.clients[reader].set_pace(self.t, Some(self.config.quiet));
+            self.clients[reader].set_pace(self.t, Some(Pace::Alone(self.config.quiet)));
         }
         self.at(self.t + super::REST_EVERY, Event::Rest);
     }
@@ -279,7 +285,13 @@ impl Sim {
     }
 
     pub(super) fn pace(&mut self, phase: usize) {
-        let pace = self.config.phases[phase].think;
+        let pace = self.config.phases[phase].think.map(|pause| {
+            if pause < CROWD {
+                Pace::Alone(pause)
+            } else {
+                Pace::Crowd(pause)
+            }
+        });
         for client in 0..self.clients.len() {
             self.clients[client].set_pace(self.t, pace);
             self.arm(client);

@@ -12,7 +12,7 @@ use super::config::{MS, SimConfig};
 use super::fault::Planned;
 use super::net::{LinkFault, Net};
 use super::node::SimNode;
-use super::queue::Queue;
+use super::queue::{Next, Queue};
 use super::random::Random;
 use super::report::{Report, Violation, Wrong};
 use super::topology;
@@ -57,8 +57,6 @@ enum Event {
         client: ClientId,
         live: Vec<AttemptId>,
     },
-    /// A turn of a node's loop.
-    Turn { node: usize, life: u64 },
     /// A node's sync ends.
     Synced { node: usize, life: u64 },
     /// A node's engine has done a piece of work.
@@ -121,7 +119,9 @@ impl Sim {
             .iter()
             .map(|n| SimNode::new(n.id, &bootstrap, &config, &mut random))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut clients = ClientConfig::from_seed(config.seed, config.far);
+        let queue = Queue::new(nodes.len());
+        let mut clients =
+            ClientConfig::from_seed(config.seed, config.far, config.clients, config.lease);
         clients.readers = config.readers;
         if config.hot {
             clients.crowd();
@@ -137,7 +137,7 @@ impl Sim {
             reader: None,
             clients,
             net,
-            queue: Queue::new(),
+            queue,
             t: 0,
             faulty: true,
             in_force: BTreeMap::new(),
@@ -192,7 +192,10 @@ impl Sim {
             self.t = at;
             self.report.events += 1;
             self.trace.mix(at ^ number.rotate_left(40));
-            self.event(event);
+            match event {
+                Next::Event(event) => self.event(event),
+                Next::Turn(node) => self.turn(node),
+            }
             if self.ended {
                 break;
             }
@@ -226,7 +229,6 @@ impl Sim {
                 reply,
             } => self.answer(client, number, *reply),
             Event::Seen { to, client, live } => self.seen(to, client, live),
-            Event::Turn { node, life } => self.turn(node, life),
             Event::Synced { node, life } => self.synced(node, life),
             Event::Engine { node, life } => self.engine_done(node, life),
             Event::Client { client } => self.client(client),

@@ -62,20 +62,16 @@ impl Sim {
         });
         self.rules.crashed(node);
         let mut random = self.random.fork();
+        self.queue.cancel_turn(node);
         self.nodes[node].stop(power, &mut random);
     }
 
     /// Plans the next turn, unless an earlier one is planned already.
     pub(super) fn plan_turn(&mut self, node: usize, at: u64) {
-        let n = &mut self.nodes[node];
-        if n.process.is_none() {
-            return;
-        }
-        let at = at.max(n.busy_until).max(n.paused_until);
-        if at < n.turn_at {
-            n.turn_at = at;
-            let life = n.life;
-            self.at(at, Event::Turn { node, life });
+        let n = &self.nodes[node];
+        if n.process.is_some() {
+            let at = at.max(self.t).max(n.busy_until).max(n.paused_until);
+            self.queue.plan_turn(node, at);
         }
     }
 
@@ -108,12 +104,8 @@ impl Sim {
     }
 
     /// One turn of a node's loop.
-    pub(super) fn turn(&mut self, node: usize, life: u64) {
+    pub(super) fn turn(&mut self, node: usize) {
         let n = &mut self.nodes[node];
-        if n.life != life || n.turn_at != self.t {
-            return;
-        }
-        n.turn_at = u64::MAX;
         if n.paused_until > self.t {
             let at = n.paused_until;
             return self.plan_turn(node, at);

@@ -30,9 +30,11 @@ pub(in crate::sim::client) enum Last {
 }
 
 impl Last {
-    /// What comes after; none at the end. Only one client reads everything.
-    pub(in crate::sim::client) const fn next(self, reader: bool) -> Option<Last> {
+    /// What comes after; none at the end. Some clients are thorough, and only one
+    /// reads everything.
+    pub(in crate::sim::client) const fn next(self, thorough: bool, reader: bool) -> Option<Last> {
         match self {
+            Last::Own if !thorough && !reader => None,
             Last::Own => Some(Last::Lists),
             Last::Lists => Some(Last::Registers),
             Last::Registers => Some(Last::Bank),
