@@ -4,6 +4,7 @@
 //! the slots that it does not replay.
 
 use super::hash::Map;
+use super::look::Stored;
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
 use std::collections::{BTreeSet, VecDeque};
 use synod_paxos::{GroupId, Slot, Timestamp};
@@ -19,6 +20,15 @@ pub(super) struct G3 {
     made: Map<GroupId, VecDeque<(Slot, Key, Timestamp)>>,
     /// Replicas that were without data when last seen.
     without: BTreeSet<(usize, GroupId)>,
+}
+
+/// Whether a version that is not there may have been collected (R5): at or below the
+/// horizon it is shadowed, or what shadowed it was a deletion, which goes too.
+fn is_garbage(engine: &dyn Stored, key: &Key, timestamp: Timestamp, horizon: Timestamp) -> bool {
+    timestamp <= horizon
+        && engine
+            .newest(key, horizon)
+            .is_none_or(|left| left > timestamp)
 }
 
 impl Rule for G3 {
@@ -85,8 +95,11 @@ impl Rule for G3 {
             }
             self.without.remove(&replica);
             let made = self.made.get(&group).into_iter().flatten();
+            let horizon = shard.group().horizon();
             for (slot, key, timestamp) in made.take_while(|(slot, ..)| *slot <= shard.applied()) {
-                if engine.newest(key, *timestamp) != Some(*timestamp) {
+                if engine.newest(key, *timestamp) != Some(*timestamp)
+                    && !is_garbage(engine, key, *timestamp, horizon)
+                {
                     return Err(format!(
                         "{} comes back with {group} as of slot {}, and without the version of {} \
                          at {timestamp} that slot {slot} made",
