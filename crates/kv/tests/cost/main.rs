@@ -159,7 +159,10 @@ fn a_commit_costs_what_it_may() {
                 "{:<28}{what:<12}{seen:>10.2}  budget {wanted:>9.2}",
                 budget.name
             );
-            if (seen - wanted).abs() > TOLERANCE * wanted {
+            // Assertions and unoptimised code allocate as they like: `.ci/run` counts
+            // allocations in a release build.
+            let judged = !(cfg!(debug_assertions) && what.starts_with("allocat"));
+            if judged && (seen - wanted).abs() > TOLERANCE * wanted {
                 wrong.push(format!(
                     "{}: {what} {seen:.2}, budget {wanted:.2}",
                     budget.name
