@@ -1,7 +1,6 @@
 //! Configuration files: TOML with a part for a node and one for clients.
 
 mod keys;
-mod nearest;
 
 use crate::exit::Failure;
 use keys::KEYS;
@@ -183,7 +182,7 @@ impl File {
 }
 
 fn unknown(kind: &str, name: &str, known: &BTreeSet<&str>) -> String {
-    match nearest::nearest(name, known.iter().copied()) {
+    match synod_placement::nearest(name, known.iter().copied()) {
         Some(right) => format!("unknown {kind}: `{name}`; did you mean `{right}`?"),
         None => {
             let list: Vec<&str> = known.iter().copied().collect();
