@@ -46,6 +46,10 @@ pub(crate) struct Core {
     live: Mutex<BTreeSet<AttemptId>>,
     /// When a silent shard's replicas were last asked who leads.
     probed: Mutex<BTreeMap<GroupId, Instant>>,
+    /// When a caller last began to search for the leader of a shard without one.
+    searched: Mutex<BTreeMap<GroupId, Instant>>,
+    /// Told when a new term is heard of.
+    pub(crate) news: tokio::sync::Notify,
     /// Held while the map is fetched, so that one fetch serves everybody.
     fetching: tokio::sync::Mutex<()>,
     runtime: tokio::runtime::Handle,
@@ -126,6 +130,8 @@ impl Core {
             chores: AtomicUsize::new(0),
             live: Mutex::default(),
             probed: Mutex::default(),
+            searched: Mutex::default(),
+            news: tokio::sync::Notify::new(),
             fetching: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
             heartbeat: Mutex::new(None),
@@ -182,20 +188,20 @@ impl Core {
     pub(crate) fn learn(&self, seen: &Table, shard: GroupId, leader: NodeId, term: Option<Term>) {
         if !seen.knows(shard, leader, term) {
             Arc::make_mut(&mut lock(&self.table)).learn(shard, leader, term);
+            self.news.notify_waiters();
         }
     }
 
     /// Whether it is this caller's turn to ask who leads a silent shard:
     /// however many wait for it, one asks for all.
     pub(crate) fn may_probe(&self, shard: GroupId, interval: Duration) -> bool {
-        let now = Instant::now();
-        let mut probed = lock(&self.probed);
-        let last = probed.get(&shard);
-        let may = last.is_none_or(|last| now.duration_since(*last) >= interval);
-        if may {
-            probed.insert(shard, now);
-        }
-        may
+        is_turn(&self.probed, shard, interval)
+    }
+
+    /// Whether it is this caller's turn to search for a leader: the same for a
+    /// shard whose replicas all say that they do not lead.
+    pub(crate) fn may_search(&self, shard: GroupId, interval: Duration) -> bool {
+        is_turn(&self.searched, shard, interval)
     }
 
     /// The cluster's time for ids, about.
@@ -303,6 +309,18 @@ impl Core {
         let mut table = lock(&self.table);
         *table = Arc::new(Table::of_map(map, &table, &self.config.locality));
     }
+}
+
+/// Whether nobody had a turn for this shard within the interval; then the caller has it.
+fn is_turn(turns: &Mutex<BTreeMap<GroupId, Instant>>, shard: GroupId, interval: Duration) -> bool {
+    let now = Instant::now();
+    let mut turns = lock(turns);
+    let last = turns.get(&shard);
+    let may = last.is_none_or(|last| now.duration_since(*last) >= interval);
+    if may {
+        turns.insert(shard, now);
+    }
+    may
 }
 
 /// Why nobody gave a map.

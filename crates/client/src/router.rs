@@ -3,7 +3,7 @@
 //! | what comes back | what is done |
 //! |---|---|
 //! | an answer | learn leader, term and clock from it; done |
-//! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round |
+//! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round, see below |
 //! | `Overloaded`, `Clock` | the same node, after a pause |
 //! | `WrongNode` | the map is fetched; if the range changed the caller must know |
 //! | no connection | the next replica |
@@ -11,7 +11,10 @@
 //!
 //! While a leader is silent the other replicas are asked who leads (`Locate`),
 //! by one caller for all that wait: a leader killed or cut off is left as soon
-//! as there is a new one, and one that only waits for locks is left alone.
+//! as there is a new one, and one that only waits for locks is left alone. Where
+//! a round over all replicas finds no leader, one caller goes round again for all:
+//! the others wait until it has found one, so that an election is not held under
+//! a storm of their questions.
 
 use crate::core::Core;
 use crate::table::{Table, Tour};
@@ -51,6 +54,7 @@ impl Core {
         deadline: Instant,
     ) -> Reply {
         let mut table = self.table();
+        let mut looks = 0;
         let Some(known) = table.shards.get(&shard) else {
             return Reply::Moved;
         };
@@ -60,9 +64,20 @@ impl Core {
         // Whether a copy may have been handled without us hearing of it.
         let mut maybe = false;
         loop {
-            let (target, failed_round) = tour.target();
-            if failed_round && !self.pause(round_pause(tour.rounds()), deadline).await {
-                return given_up(maybe);
+            let (mut target, failed_round) = tour.target();
+            if failed_round {
+                match self.look(&table, shard, &mut looks, deadline).await {
+                    Looked::TurnToSearch => {}
+                    Looked::Found(leader) => {
+                        table = self.table();
+                        if table.routes.of_shard(shard).map(|route| route.span.clone()) != span {
+                            return Reply::Moved;
+                        }
+                        tour.stay(leader);
+                        target = tour.target().0;
+                    }
+                    Looked::Late => return given_up(maybe),
+                }
             }
             match self.call(&table, shard, target, request, deadline).await {
                 Called::Answer(ShardReply::Response(response)) => {
@@ -118,6 +133,36 @@ impl Core {
                         return given_up(maybe);
                     }
                 }
+            }
+        }
+    }
+
+    /// No replica leads: wait until somebody else finds the leader, or it is this
+    /// caller's turn to go round the replicas.
+    async fn look(
+        &self,
+        table: &Table,
+        shard: GroupId,
+        looks: &mut u32,
+        deadline: Instant,
+    ) -> Looked {
+        loop {
+            let news = self.news.notified();
+            *looks += 1;
+            let pause = round_pause(*looks);
+            let until = Instant::now() + pause;
+            if until >= deadline {
+                return Looked::Late;
+            }
+            let paused = tokio::select! {
+                () = news => false,
+                () = tokio::time::sleep_until(until.into()) => true,
+            };
+            if let Some(leader) = self.table().newer_leader(table, shard) {
+                return Looked::Found(leader);
+            }
+            if paused && self.may_search(shard, pause / 2) {
+                return Looked::TurnToSearch;
             }
         }
     }
@@ -236,6 +281,16 @@ impl Core {
         }
         Verdict::Answer
     }
+}
+
+/// What became of the wait for a leader.
+enum Looked {
+    /// Nobody has found one; this caller searches.
+    TurnToSearch,
+    /// Somebody found it.
+    Found(NodeId),
+    /// The deadline comes first.
+    Late,
 }
 
 enum Verdict {

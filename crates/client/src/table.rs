@@ -131,7 +131,6 @@ pub(crate) struct Tour {
     replicas: Vec<NodeId>,
     tried: Vec<NodeId>,
     next: Option<NodeId>,
-    rounds: u32,
 }
 
 impl Tour {
@@ -140,7 +139,6 @@ impl Tour {
             replicas: shard.replicas.clone(),
             tried: Vec::new(),
             next: Some(shard.leader),
-            rounds: 0,
         }
     }
 
@@ -156,7 +154,6 @@ impl Tour {
             return (target, false);
         }
         self.tried.clear();
-        self.rounds += 1;
         let target = hinted
             .or(self.replicas.first().copied())
             .unwrap_or_default();
@@ -173,10 +170,6 @@ impl Tour {
     pub(crate) fn stay(&mut self, node: NodeId) {
         self.tried.retain(|&id| id != node);
         self.next = Some(node);
-    }
-
-    pub(crate) const fn rounds(&self) -> u32 {
-        self.rounds
     }
 }
 

@@ -14,6 +14,8 @@ use synod_txn::{
 use tokio::sync::Notify;
 
 /// Keys below `m`.
+/// Leads where no node does.
+const NOBODY: NodeId = NodeId(0);
 pub(crate) const A: GroupId = GroupId(2);
 /// The others.
 pub(crate) const B: GroupId = GroupId(3);
@@ -108,6 +110,11 @@ impl Fake {
 
     pub(crate) fn refuse(&self, kind: &'static str, refusal: Refusal) {
         self.fault(kind, Fault::Refuse(refusal));
+    }
+
+    /// No node leads.
+    pub(crate) fn depose(&self, shard: GroupId) {
+        self.lead(shard, NOBODY.0);
     }
 
     /// A new leader, in a new term.
@@ -316,7 +323,8 @@ impl State {
         let response = if leader == node {
             self.lead(shard, &request.request)?
         } else {
-            Response::Refused(Refusal::NotLeader { hint: Some(leader) })
+            let hint = (leader != NOBODY).then_some(leader);
+            Response::Refused(Refusal::NotLeader { hint })
         };
         Some(ShardReply::Response(response))
     }

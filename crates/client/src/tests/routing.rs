@@ -75,6 +75,36 @@ async fn one_caller_asks_for_all_that_wait() {
 }
 
 #[tokio::test]
+async fn one_caller_searches_for_all_while_nobody_leads() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    client.put("a", "1").await.unwrap();
+    fake.depose(A);
+    let before = fake.asked("latest").len();
+    let read = |_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get("a").await })
+    };
+    let callers = 50;
+    let reads: Vec<_> = (0..callers).map(read).collect();
+    // Each goes round all three once, then one of them at a time.
+    let rounds = 10;
+    eventually(|| fake.asked("latest").len() > before + 3 * (callers + rounds)).await;
+    let begun = Instant::now();
+    let asked = fake.asked("latest").len();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let meanwhile = fake.asked("latest").len() - asked;
+    // Rounds are at least a quarter of the longest pause apart: it was 50 callers'
+    // three questions in each 25 to 50 milliseconds.
+    let most = 3 * (begun.elapsed().as_millis() / 12 + 2);
+    assert!((meanwhile as u128) <= most, "{meanwhile} questions");
+    fake.lead(A, 3);
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap().as_deref(), Some(&b"1"[..]));
+    }
+}
+
+#[tokio::test]
 async fn load_is_waited_out() {
     let fake = Fake::new();
     let client = client(&fake).await;

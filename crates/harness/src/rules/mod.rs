@@ -210,7 +210,7 @@ pub trait Rule {
 }
 
 /// To compare everything may cost a step a look at so many attempts, on average.
-const ATTEMPTS_PER_STEP: u64 = 8;
+const ATTEMPTS_PER_STEP: u64 = 4;
 
 struct Watched {
     rule: Box<dyn Rule>,

@@ -1,9 +1,11 @@
 //! Delivering requests to the leaders of shards, as the SDK's router does: who
 //! leads is learned from answers and hints; what is not answered goes elsewhere;
 //! a Commit that may have arrived is the machine's business. While a leader is
-//! silent the other replicas are asked who leads.
+//! silent the other replicas are asked who leads; while none leads, one client
+//! goes round the replicas for all of its place.
 
 use super::Want;
+use super::herd::Herd;
 use super::table::{Table, Tour};
 use crate::sim::random::Random;
 use synod_paxos::{NodeId, Term, Timestamp};
@@ -50,8 +52,12 @@ struct Flight {
     request: Request,
     to: NodeId,
     tour: Tour,
-    /// When it is sent: it may wait before.
+    /// When it is sent: it may wait before. The end of time while it is parked.
     sent: u64,
+    /// While it waits for a leader to be found: when it looks for one.
+    look_at: u64,
+    /// Since when it waits so, and how often it looked.
+    parked: (u64, u32),
     /// When the others are asked who leads.
     probe_at: u64,
     /// When it goes elsewhere.
@@ -66,7 +72,8 @@ struct Flight {
 
 impl Flight {
     fn due(&self) -> u64 {
-        self.probe_at.min(self.timeout_at).min(self.until)
+        let own = self.probe_at.min(self.timeout_at).min(self.until);
+        own.min(self.look_at)
     }
 
     const fn commits(&self) -> bool {
@@ -109,7 +116,8 @@ pub(super) struct Patience {
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) table: Table,
-    patience: Patience,
+    pub(super) patience: Patience,
+    herd: Herd,
     flights: Vec<Flight>,
     numbers: u64,
     /// The client's wall clock, when it last looked.
@@ -122,10 +130,11 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(table: Table, patience: Patience) -> Delivery {
+    pub(super) fn new(table: Table, patience: Patience, herd: Herd) -> Delivery {
         Delivery {
             table,
             patience,
+            herd,
             flights: Vec::new(),
             numbers: 0,
             wall: Timestamp(0),
@@ -244,6 +253,8 @@ impl Delivery {
             to: NodeId::default(),
             tour: Tour::new(self.table.shards[shard].leader),
             sent: 0,
+            look_at: u64::MAX,
+            parked: (0, 0),
             probe_at: 0,
             timeout_at: 0,
             until,
@@ -255,32 +266,63 @@ impl Delivery {
 
     /// Sends a request to the next of its tour, after a pause.
     fn launch(&mut self, t: u64, mut flight: Flight, pause: u64, random: &mut Random) {
-        let shard = &self.table.shards[flight.shard];
-        let (to, failed_round) = flight.tour.target(&shard.replicas);
-        let pause = if failed_round {
-            let Patience {
-                round_pause,
-                longest_pause,
-                ..
-            } = self.patience;
-            let rounds = flight.tour.rounds().saturating_sub(1).min(8);
-            let most = (round_pause << rounds).min(longest_pause);
-            pause + most / 2 + random.range(0, most / 2)
+        let replicas = &self.table.shards[flight.shard].replicas;
+        let (to, failed_round) = flight.tour.target(replicas);
+        flight.to = to;
+        if failed_round {
+            flight.parked = (t, flight.tour.rounds().saturating_sub(1));
+            self.park(t + pause, flight, random);
         } else {
-            pause
-        };
+            self.send(t, flight, pause);
+        }
+    }
+
+    /// Nobody leads: a request waits, longer each time.
+    fn park(&mut self, t: u64, mut flight: Flight, random: &mut Random) {
+        let most = self.longest(&flight);
+        flight.look_at = t + most / 2 + random.range(0, most / 2);
+        if flight.look_at >= flight.until {
+            return self.give_up(&flight);
+        }
+        flight.number = 0;
+        (flight.sent, flight.probe_at, flight.timeout_at) = (u64::MAX, u64::MAX, u64::MAX);
+        self.flights.push(flight);
+    }
+
+    fn longest(&self, flight: &Flight) -> u64 {
+        let pause = self.patience.round_pause << flight.parked.1.min(8);
+        pause.min(self.patience.longest_pause)
+    }
+
+    /// Goes to the leader that another client found, or searches for it, or waits.
+    fn look(&mut self, t: u64, mut flight: Flight, random: &mut Random) {
+        flight.look_at = u64::MAX;
+        let interval = self.longest(&flight) / 2;
+        if let Some(leader) = self.herd.found(flight.shard, flight.parked.0) {
+            let replicas = &self.table.shards[flight.shard].replicas;
+            flight.tour.stay(replicas, leader);
+            self.launch(t, flight, 0, random);
+        } else if self.herd.may_search(flight.shard, t, interval) {
+            self.send(t, flight, 0);
+        } else {
+            flight.parked.1 += 1;
+            self.park(t, flight, random);
+        }
+    }
+
+    fn send(&mut self, t: u64, mut flight: Flight, pause: u64) {
         if t + pause >= flight.until {
             return self.give_up(&flight);
         }
+        let shard = &self.table.shards[flight.shard];
         self.numbers += 1;
         flight.number = self.numbers;
-        flight.to = to;
         flight.sent = t + pause;
         flight.probe_at = flight.sent + self.patience.probe_after;
         flight.timeout_at = flight.sent + self.patience.attempt_timeout;
         flight.term = self.table.term(shard.id);
         self.wants.push(Want::Send {
-            to,
+            to: flight.to,
             number: flight.number,
             request: ShardRequest {
                 shard: shard.id,
@@ -314,6 +356,8 @@ impl Delivery {
             if flight.until <= t {
                 flight.maybe |= flight.sent <= t;
                 self.give_up(&flight);
+            } else if flight.look_at <= t {
+                self.look(t, flight, random);
             } else if flight.timeout_at <= t {
                 flight.maybe = true;
                 if flight.commits() {
@@ -372,6 +416,8 @@ impl Delivery {
             to: NodeId::default(),
             tour: Tour::new(*random.pick(&others)),
             sent: t,
+            look_at: u64::MAX,
+            parked: (0, 0),
             probe_at: u64::MAX,
             timeout_at: until,
             until,
@@ -482,6 +528,7 @@ impl Delivery {
             _ => None,
         };
         self.table.learn(flight.shard, flight.to, term);
+        self.herd.find(flight.shard, flight.to, t);
         Verdict::Answer
     }
 }

@@ -27,6 +27,7 @@
 
 mod config;
 mod delivery;
+mod herd;
 mod histories;
 mod keys;
 mod running;
@@ -38,6 +39,7 @@ mod work;
 mod tests;
 
 pub(super) use config::{ClientConfig, Workload};
+pub(super) use herd::Herd;
 pub(super) use histories::{Histories, finish};
 pub use times::CommitTimes;
 pub(super) use times::commit_times;
@@ -92,6 +94,16 @@ enum Mode {
     Gone,
 }
 
+/// A client's patience with a silent leader, so many times as long as usual.
+fn patience(config: &ClientConfig, times: u64) -> Patience {
+    Patience {
+        probe_after: config.probe_after * times,
+        attempt_timeout: config.attempt_timeout * times,
+        round_pause: config.round_pause,
+        longest_pause: config.longest_pause,
+    }
+}
+
 /// A client: one process, one transaction at a time.
 pub(super) struct SimClient {
     workload: Arc<Workload>,
@@ -120,25 +132,20 @@ pub(super) struct SimClient {
 }
 
 impl SimClient {
-    /// Client number `id`, at most 9,999. Equal seeds give equal clients.
-    pub(super) fn new(id: u32, workload: &Arc<Workload>, seed: u64) -> SimClient {
+    /// Client number `id`, at most 9,999, at the place of `herd`. Equal seeds give
+    /// equal clients.
+    pub(super) fn new(id: u32, workload: &Arc<Workload>, herd: &Herd, seed: u64) -> SimClient {
         let config = &workload.config;
         // Some of every site.
         let reads_only = config.readers && (id / 5) % 3 == 1;
         // A reader stays with the leader it knows.
-        let times = if reads_only { 12 } else { 1 };
-        let patience = Patience {
-            probe_after: config.probe_after * times,
-            attempt_timeout: config.attempt_timeout * times,
-            round_pause: config.round_pause,
-            longest_pause: config.longest_pause,
-        };
+        let patience = patience(config, if reads_only { 12 } else { 1 });
         SimClient {
             id,
             lives: 0,
             processes: 0,
             random: Random::new(seed ^ u64::from(id + 1) << 40),
-            delivery: Delivery::new(workload.table.clone(), patience),
+            delivery: Delivery::new(workload.table.clone(), patience, herd.clone()),
             running: None,
             memory: Memory::new(id, workload.keys.lists(), reads_only),
             mode: Mode::Working,
@@ -286,11 +293,13 @@ impl SimClient {
     }
 
     /// The faults are over: no more new transactions, but the final reads; the
-    /// `reader` reads everything. One that has vanished stays gone.
+    /// `reader` reads everything. One that has vanished stays gone. Whoever was
+    /// patient is so no more: frames are still lost, and the final reads are many.
     pub(super) fn stop(&mut self, t: u64, reader: bool) {
         if matches!(self.mode, Mode::Working | Mode::Done) {
             let until = t + self.workload.config.last_deadline;
             self.mode = Mode::Last(Last::Own, until);
+            self.delivery.patience = patience(&self.workload.config, 1);
             self.reader = reader;
             self.pace = None;
             self.idle_until = t;

@@ -2,7 +2,7 @@
 
 use super::config::{ClientConfig, Workload};
 use super::keys::Keyspace;
-use super::{SimClient, Want};
+use super::{Herd, SimClient, Want};
 use synod_paxos::{Ballot, Configuration, GroupId, NodeId, Term, Timestamp};
 use synod_shard::wire::RESERVED_PREFIX;
 use synod_shard::{ShardDescriptor, ShardMap, ShardReply};
@@ -134,8 +134,9 @@ const WALL: Timestamp = Timestamp(1_700_000_000_000_000_000);
 fn client() -> (SimClient, Vec<Want>) {
     let mut config = ClientConfig::from_seed(1, 0, 4, 0);
     (config.weights.bank, config.hurried) = (10, 0);
-    let workload = Workload::new(&map(&[b"", b"k002"]), config);
-    let mut client = SimClient::new(7, &workload, 1);
+    let map = map(&[b"", b"k002"]);
+    let workload = Workload::new(&map, config);
+    let mut client = SimClient::new(7, &workload, &Herd::new(map.shards.len()), 1);
     let mut wants = Vec::new();
     assert_eq!(client.arm(), Some(0));
     client.wake(0, WALL, &mut wants);

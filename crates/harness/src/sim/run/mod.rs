@@ -7,7 +7,7 @@ mod faults;
 mod nodes;
 mod rest;
 
-use super::client::{ClientConfig, SimClient, Want, Workload};
+use super::client::{ClientConfig, Herd, SimClient, Want, Workload};
 use super::config::{MS, SimConfig};
 use super::fault::Planned;
 use super::net::{LinkFault, Net};
@@ -127,8 +127,13 @@ impl Sim {
             clients.crowd();
         }
         let workload = Workload::new(&bootstrap.map, clients);
+        let shards = bootstrap.map.shards.len();
+        let herds: Vec<Herd> = (0..config.sites).map(|_| Herd::new(shards)).collect();
         let clients = (0..config.clients as u32)
-            .map(|id| SimClient::new(id, &workload, config.seed))
+            .map(|id| {
+                let herd = &herds[id as usize % config.sites];
+                SimClient::new(id, &workload, herd, config.seed)
+            })
             .collect();
         Ok(Sim {
             random,
