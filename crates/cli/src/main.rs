@@ -66,6 +66,8 @@ enum Command {
     Shell(commands::shell::Args),
     /// Show nodes, shards, leaders and what is wrong
     Status(commands::status::Args),
+    /// Show where replicas are and why, and what a failure or a policy would do
+    Placement(commands::placement::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
@@ -115,6 +117,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Txn(args) => block_on(commands::txn::run(args)),
         Command::Shell(args) => block_on(commands::shell::run(args)),
         Command::Status(args) => block_on(commands::status::run(args)),
+        Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
         Command::Config(args) => commands::config::run(&args),

@@ -1,27 +1,25 @@
 //! `synod status`: what all nodes say about themselves and their shards, merged.
 
+use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use comfy_table::Table;
 use comfy_table::presets;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
-use synod_harness::cluster::ask;
-use synod_paxos::NodeId;
-use synod_rpc::status::{Health, NodeStatus, ReplicaRole, ShardStatus};
-use synod_rpc::{NodeRequest, NodeResponse, Pool};
-use synod_shard::wire::{ShardMap, show_key};
+use synod_rpc::status::{Health, ShardStatus};
+use synod_shard::wire::show_key;
 
 /// `synod status …`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   synod status --endpoint 127.0.0.1:7001 --certs certs
 
-A shard without a leader takes no writes; LAG is how many log entries its slowest follower lacks.
-IN DOUBT counts transactions whose outcome a participant is asking for. Exit status 1 if a shard
-has no leader.")]
+A shard without a leader takes no writes; SPARE is how many more of its voters may fail before that
+happens (`synod placement show` tells which places may), LAG how many log entries its slowest
+follower lacks. IN DOUBT counts transactions whose outcome a participant is asking for. Exit status
+1 if a shard has no leader.")]
 pub struct Args {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -57,6 +55,8 @@ struct ShardRow {
     term: String,
     lease_millis: Option<u64>,
     replicas: Vec<String>,
+    /// Voters that may fail before it stops; below zero: it has stopped.
+    spare: i64,
     decided: u64,
     lag: u64,
     open_intents: u64,
@@ -74,15 +74,9 @@ struct View {
 /// Asks every node, shows the merged answers; fails when a shard has no leader.
 pub async fn run(args: Args) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
-    let pool = connection.pool()?;
     let limit = Duration::from_millis(args.timeout_millis);
-    let map = map(&pool, &connection.endpoints, limit).await?;
-    let mut answers = BTreeMap::new();
-    for node in &map.nodes {
-        let answer = ask::status(&pool, node.address, limit).await;
-        answers.insert(node.id, answer);
-    }
-    let view = merge(&map, &answers);
+    let survey = Survey::take(&connection, limit).await?;
+    let view = merge(&survey);
     if args.json {
         let text = serde_json::to_string_pretty(&view).map_err(Failure::failed)?;
         println!("{text}");
@@ -99,31 +93,8 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
     Ok(Status::Done)
 }
 
-/// The shard map, from the first endpoint that has one.
-pub async fn map(
-    pool: &Pool,
-    endpoints: &[SocketAddr],
-    limit: Duration,
-) -> Result<ShardMap, Failure> {
-    let mut last = String::new();
-    for &endpoint in endpoints {
-        match ask::ask(pool, endpoint, NodeRequest::Map, limit).await {
-            Ok(NodeResponse::Map(map)) if !map.nodes.is_empty() => return Ok(*map),
-            Ok(NodeResponse::Map(_)) => {
-                last = format!("the node at {endpoint} is not initialized: run `synod init`");
-            }
-            Ok(other) => last = format!("the node at {endpoint} answered {other:?} to Map"),
-            Err(reason) => last = reason,
-        }
-    }
-    Err(Failure::cluster(last))
-}
-
-fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>) -> View {
-    let name = |id: NodeId| {
-        map.node(id)
-            .map_or_else(|| id.to_string(), |node| node.name.clone())
-    };
+fn merge(survey: &Survey) -> View {
+    let Survey { map, answers } = survey;
     let nodes = map.nodes.iter().map(|node| {
         let answer = answers.get(&node.id);
         let (state, status) = match answer {
@@ -144,18 +115,11 @@ fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>)
         }
     });
     let shards = map.shards.iter().map(|shard| {
-        let replicas: Vec<(NodeId, &ShardStatus)> = answers
-            .iter()
-            .filter_map(|(node, answer)| {
-                let shards = &answer.as_ref().ok()?.shards;
-                Some((*node, shards.iter().find(|s| s.id == shard.id)?))
-            })
-            .collect();
-        let leader = replicas
-            .iter()
-            .filter(|(_, s)| s.role == ReplicaRole::Leader && s.in_office)
-            .max_by_key(|(_, s)| (s.lease_millis.is_some(), s.decided));
-        let of_leader = leader.map(|(_, status)| *status);
+        let replicas = survey.replicas(shard.id);
+        let leader = survey.leader(shard.id);
+        let of_leader = leader.map(|(_, status)| status);
+        let electors = shard.configuration.electors();
+        let answering = electors.filter(|id| survey.answers(*id)).count();
         let behind = |s: &ShardStatus| {
             let followers = s
                 .followers
@@ -167,10 +131,15 @@ fn merge(map: &ShardMap, answers: &BTreeMap<NodeId, Result<NodeStatus, String>>)
             id: shard.id.0,
             start: show_key(&shard.span.start),
             end: show_key(&shard.span.end),
-            leader: leader.map(|(node, _)| name(*node)),
+            leader: leader.map(|(node, _)| survey.name(node)),
             term: of_leader.map(|s| s.term.clone()).unwrap_or_default(),
             lease_millis: of_leader.and_then(|s| s.lease_millis),
-            replicas: shard.configuration.members().map(name).collect(),
+            replicas: shard
+                .configuration
+                .members()
+                .map(|id| survey.name(id))
+                .collect(),
+            spare: answering as i64 - shard.configuration.majority() as i64,
             decided: replicas.iter().map(|(_, s)| s.decided.0).max().unwrap_or(0),
             lag: of_leader.map_or(0, behind),
             open_intents: of_leader.map_or(0, |s| s.open_intents),
@@ -215,7 +184,7 @@ fn print(view: &View) {
     }
     println!();
     let mut shards = table(&[
-        "SHARD", "FROM", "TO", "LEADER", "LEASE", "REPLICAS", "DECIDED", "LAG", "INTENTS",
+        "SHARD", "FROM", "TO", "LEADER", "LEASE", "REPLICAS", "SPARE", "DECIDED", "LAG", "INTENTS",
         "IN DOUBT",
     ]);
     for shard in &view.shards {
@@ -235,6 +204,7 @@ fn print(view: &View) {
                 .lease_millis
                 .map_or_else(|| "none".to_owned(), |ms| format!("{ms} ms")),
             shard.replicas.join(" "),
+            shard.spare.to_string(),
             shard.decided.to_string(),
             shard.lag.to_string(),
             shard.open_intents.to_string(),
@@ -244,7 +214,7 @@ fn print(view: &View) {
     println!("{shards}");
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().copied());

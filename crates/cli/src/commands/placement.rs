@@ -1,0 +1,432 @@
+//! `synod placement`: where replicas are, why, and what a failure or another
+//! policy would do. Nothing here changes anything.
+
+use super::status::table;
+use super::survey::Survey;
+use crate::connection::ConnectionArgs;
+use crate::exit::{Failure, Status};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use synod_paxos::{Configuration, GroupId, NodeId};
+use synod_placement::{
+    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Role, Shard, View, explain, replan,
+    what_if,
+};
+use synod_shard::wire::show_key;
+
+/// `synod placement …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod placement show --endpoint 127.0.0.1:7001 --certs certs
+  synod placement explain 2 --endpoint 127.0.0.1:7001 --certs certs
+  synod placement what-if --lose dc=eu-1 --endpoint 127.0.0.1:7001 --certs certs
+  synod placement plan --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
+
+A kind of nodes is written as `dc=eu-1 & !rack=r2 | region=us`. A policy is a list of settings:
+voters, witnesses, learners, spread, require, forbid, leaders, survive; each has a default. The
+cluster keeps no policies yet: without --policy, as many voters are wanted as there are.")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show every place and shard, and whose loss would stop which shard
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why the replicas of one shard are where they are
+    Explain {
+        /// The shard's number, as `synod status` shows it
+        #[arg(value_name = "SHARD")]
+        shard: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say what the loss of some nodes would do; exit status 1 if a shard would stop
+    WhatIf {
+        /// The nodes that fail, such as dc=eu-1
+        #[arg(long, value_name = "EXPRESSION")]
+        lose: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print the steps to a policy, and what stands in its way; exit status 1 if something does
+    Plan {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The policy of the whole cluster, as text
+    #[arg(long, value_name = "TEXT")]
+    policy: Option<String>,
+    /// The policy of the keys that begin with PREFIX; repeat for more
+    #[arg(long = "policy-of", num_args = 2, value_names = ["PREFIX", "TEXT"])]
+    policies_of: Vec<String>,
+    /// How long a node may take to answer
+    #[arg(long, value_name = "MILLIS", default_value_t = 2000)]
+    timeout_millis: u64,
+}
+
+impl Common {
+    async fn look(&self) -> Result<Seen, Failure> {
+        let mut policies = Policies::default();
+        if let Some(text) = &self.policy {
+            policies.default = policy("--policy", text)?;
+        }
+        for pair in self.policies_of.chunks(2) {
+            if let [prefix, text] = pair {
+                let policy = policy(&format!("--policy-of {prefix}"), text)?;
+                policies
+                    .directories
+                    .insert(prefix.clone().into_bytes(), policy);
+            }
+        }
+        let connection = self.connection.resolve()?;
+        let limit = Duration::from_millis(self.timeout_millis);
+        Seen::of(Survey::take(&connection, limit).await?, policies)
+    }
+}
+
+fn policy(whose: &str, text: &str) -> Result<Policy, Failure> {
+    text.parse()
+        .map_err(|error| Failure::input(format!("{whose}: {error}")))
+}
+
+/// Looks, and prints.
+pub async fn run(args: Args) -> Result<Status, Failure> {
+    match args.command {
+        Command::Show { common, json } => show(&common.look().await?, json),
+        Command::Explain { shard, common } => tell_why(&common.look().await?, GroupId(shard)),
+        Command::WhatIf { lose, common } => {
+            let lose: Expr = lose
+                .parse()
+                .map_err(|error| Failure::input(format!("--lose: {error}")))?;
+            tell_what_if(&common.look().await?, &lose)
+        }
+        Command::Plan { common } => tell_plan(&common.look().await?),
+    }
+}
+
+/// The cluster as its nodes tell it, and as the planner takes it.
+struct Seen {
+    survey: Survey,
+    view: View,
+}
+
+impl Seen {
+    fn of(survey: Survey, mut policies: Policies) -> Result<Seen, Failure> {
+        if policies.default.voters.is_none() {
+            policies.default.voters = usual_voters(&survey);
+        }
+        let mut nodes = Vec::new();
+        for node in &survey.map.nodes {
+            let locality: Locality = node.locality.parse().map_err(|error| {
+                Failure::failed(format!(
+                    "node {} says it is in `{}`: {error}",
+                    node.name, node.locality
+                ))
+            })?;
+            let mut seen = Node::new(node.id, locality);
+            if !survey.answers(node.id) {
+                seen.state = NodeState::Silent;
+            }
+            nodes.push(seen);
+        }
+        let shards = survey.map.shards.iter().map(|descriptor| {
+            let start = descriptor.span.start.to_vec();
+            let end = descriptor.span.end.to_vec();
+            let configuration = &descriptor.configuration;
+            let mut shard = Shard::new(descriptor.id, start, end);
+            shard.replicas = roles(configuration).collect();
+            let leader = survey.leader(descriptor.id).map(|(node, _)| node);
+            shard.leader = leader.filter(|node| configuration.is_voter(*node));
+            shard
+        });
+        let shards = shards.collect();
+        let view = View {
+            nodes,
+            policies,
+            shards,
+        };
+        Ok(Seen { survey, view })
+    }
+
+    /// The same text with names in place of the ids of nodes.
+    fn named(&self, text: &str) -> String {
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '=');
+        let mut named = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(word);
+            let node = self.survey.map.nodes.iter();
+            let node = { node }.find(|node| node.id.to_string() == word);
+            named.push_str(node.map_or(word, |node| &node.name));
+            let gap = behind.find(is_word).unwrap_or(behind.len());
+            let (gap, behind) = behind.split_at(gap);
+            named.push_str(gap);
+            rest = behind;
+        }
+        named
+    }
+}
+
+fn roles(configuration: &Configuration) -> impl Iterator<Item = (NodeId, Role)> + '_ {
+    let voters = configuration.voters.iter().map(|id| (*id, Role::Voter));
+    let witnesses = configuration
+        .witnesses
+        .iter()
+        .map(|id| (*id, Role::Witness));
+    let learners = configuration.learners.iter().map(|id| (*id, Role::Learner));
+    voters.chain(witnesses).chain(learners)
+}
+
+/// How many voters most shards have; policies ask for odd numbers.
+fn usual_voters(survey: &Survey) -> Option<usize> {
+    let shards = survey.map.shards.iter();
+    let mut counts: Vec<usize> = shards.map(|s| s.configuration.electors().count()).collect();
+    counts.sort_unstable();
+    let middle = *counts.get(counts.len() / 2)?;
+    Some(
+        middle
+            .saturating_sub(usize::from(middle.is_multiple_of(2)))
+            .max(1),
+    )
+}
+
+/// What is shown of a place.
+#[derive(Debug, Serialize)]
+struct PlaceRow {
+    place: String,
+    nodes: usize,
+    silent: usize,
+    voters: usize,
+    leads: usize,
+    /// Shards that its loss would stop.
+    stops: usize,
+}
+
+/// What is shown of a shard.
+#[derive(Debug, Serialize)]
+struct ShardRow {
+    id: u64,
+    start: String,
+    leader: Option<String>,
+    voters: Vec<String>,
+    witnesses: Vec<String>,
+    learners: Vec<String>,
+    /// Voters that answer.
+    answering: usize,
+    /// Voters that must.
+    majority: usize,
+    /// Places whose loss alone would stop it.
+    cannot_lose: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    places: Vec<PlaceRow>,
+    shards: Vec<ShardRow>,
+}
+
+fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
+    let shown = Shown {
+        places: places(seen)?,
+        shards: shards(seen)?,
+    };
+    if json {
+        let text = serde_json::to_string_pretty(&shown).map_err(Failure::failed)?;
+        println!("{text}");
+        return Ok(Status::Done);
+    }
+    let mut places = table(&[
+        "PLACE",
+        "NODES",
+        "SILENT",
+        "VOTERS",
+        "LEADS",
+        "ITS LOSS STOPS",
+    ]);
+    for place in &shown.places {
+        places.add_row([
+            place.place.clone(),
+            place.nodes.to_string(),
+            place.silent.to_string(),
+            place.voters.to_string(),
+            place.leads.to_string(),
+            match place.stops {
+                0 => "nothing".to_owned(),
+                1 => "1 shard".to_owned(),
+                more => format!("{more} shards"),
+            },
+        ]);
+    }
+    println!("{places}\n");
+    let mut shards = table(&[
+        "SHARD",
+        "FROM",
+        "LEADER",
+        "REPLICAS",
+        "ANSWER",
+        "CANNOT LOSE",
+    ]);
+    for shard in &shown.shards {
+        let marked = |mark: &str, nodes: &[String]| -> Vec<String> {
+            nodes.iter().map(|node| format!("{node}{mark}")).collect()
+        };
+        let replicas = [
+            shard.voters.clone(),
+            marked(" (witness)", &shard.witnesses),
+            marked(" (learner)", &shard.learners),
+        ];
+        shards.add_row([
+            shard.id.to_string(),
+            match shard.start.as_str() {
+                "" => "(start)".to_owned(),
+                start => start.to_owned(),
+            },
+            shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
+            replicas.concat().join(" "),
+            format!("{}, {} must", shard.answering, shard.majority),
+            match shard.cannot_lose.as_slice() {
+                [] => "nothing alone".to_owned(),
+                places => places.join("; "),
+            },
+        ]);
+    }
+    println!("{shards}");
+    Ok(Status::Done)
+}
+
+/// Every place of every tier, widest first, then the nodes.
+fn places(seen: &Seen) -> Result<Vec<PlaceRow>, Failure> {
+    let nodes = &seen.view.nodes;
+    let mut places = BTreeSet::new();
+    for node in nodes {
+        let depth = node.locality.0.len();
+        places.extend((1..=depth).map(|d| (d, node.locality.through(d))));
+    }
+    let mut rows = Vec::new();
+    for (_, place) in places {
+        let within = |id: NodeId| {
+            let node = nodes.iter().find(|node| node.id == id);
+            node.is_some_and(|node| node.locality.within(&place))
+        };
+        let tiers = place.0.iter();
+        let all = tiers.map(|(tier, value)| Expr::Is(tier.clone(), value.clone()));
+        let lost = what_if(&seen.view, &Expr::And(all.collect())).map_err(Failure::input)?;
+        let stops = lost.shards.iter().filter(|s| s.quorum_before && !s.quorum);
+        let electors = seen.view.shards.iter().flat_map(|shard| &shard.replicas);
+        let electors = electors.filter(|(id, role)| role.votes() && within(**id));
+        let here = || nodes.iter().filter(|node| node.locality.within(&place));
+        let led = seen.view.shards.iter().filter_map(|shard| shard.leader);
+        rows.push(PlaceRow {
+            place: place.to_string(),
+            nodes: here().count(),
+            silent: here().filter(|node| !node.state.answers()).count(),
+            voters: electors.count(),
+            leads: led.filter(|id| within(*id)).count(),
+            stops: stops.count(),
+        });
+    }
+    Ok(rows)
+}
+
+fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
+    let names = |ids: &[NodeId]| ids.iter().map(|id| seen.survey.name(*id)).collect();
+    let mut rows = Vec::new();
+    for (shard, descriptor) in seen.view.shards.iter().zip(&seen.survey.map.shards) {
+        let Some(explanation) = explain(&seen.view, shard.id).map_err(Failure::input)? else {
+            continue;
+        };
+        let configuration = &descriptor.configuration;
+        // That the loss of everything stops everything goes without saying.
+        let is_part = |domain: &Domain| match domain {
+            Domain::Place(place) => { seen.view.nodes.iter() }.any(|n| !n.locality.within(place)),
+            Domain::Node(_) => seen.view.nodes.len() > 1,
+        };
+        let fatal = explanation.survivals.iter();
+        let fatal = fatal.filter(|s| !s.quorum && is_part(&s.domain));
+        rows.push(ShardRow {
+            id: shard.id.0,
+            start: show_key(&descriptor.span.start),
+            leader: shard.leader.map(|id| seen.survey.name(id)),
+            voters: names(&configuration.voters),
+            witnesses: names(&configuration.witnesses),
+            learners: names(&configuration.learners),
+            answering: { configuration.electors() }
+                .filter(|id| seen.survey.answers(*id))
+                .count(),
+            majority: configuration.majority(),
+            cannot_lose: fatal
+                .map(|survival| seen.named(&survival.domain.to_string()))
+                .collect(),
+        });
+    }
+    Ok(rows)
+}
+
+fn tell_why(seen: &Seen, shard: GroupId) -> Result<Status, Failure> {
+    match explain(&seen.view, shard).map_err(Failure::input)? {
+        Some(explanation) => {
+            print!("{}", seen.named(&explanation.to_string()));
+            Ok(Status::Done)
+        }
+        None => {
+            let ids = seen.view.shards.iter().map(|shard| shard.id.0.to_string());
+            Err(Failure::input(format!(
+                "there is no shard {}; there are {}",
+                shard.0,
+                ids.collect::<Vec<_>>().join(", ")
+            )))
+        }
+    }
+}
+
+fn tell_what_if(seen: &Seen, lose: &Expr) -> Result<Status, Failure> {
+    let outcome = what_if(&seen.view, lose).map_err(Failure::input)?;
+    if outcome.nodes.is_empty() {
+        let nodes = seen.survey.map.nodes.iter();
+        let known: Vec<String> = nodes
+            .map(|node| format!("{} is in {}", node.name, node.locality))
+            .collect();
+        return Err(Failure::input(format!(
+            "--lose: no node is of the kind {lose}; {}",
+            known.join("; ")
+        )));
+    }
+    print!("{}", seen.named(&outcome.to_string()));
+    let stops = outcome.shards.iter().any(|s| s.quorum_before && !s.quorum);
+    Ok(if stops { Status::Aborted } else { Status::Done })
+}
+
+fn tell_plan(seen: &Seen) -> Result<Status, Failure> {
+    let plan = replan(&seen.view).map_err(Failure::input)?;
+    for step in &plan.steps {
+        println!("{}", seen.named(&step.to_string()));
+    }
+    println!(
+        "{} steps; nothing was done, as a running cluster cannot be changed yet",
+        plan.steps.len()
+    );
+    for problem in &plan.problems {
+        println!("problem: {}", seen.named(&problem.to_string()));
+    }
+    Ok(if plan.problems.is_empty() {
+        Status::Done
+    } else {
+        Status::Aborted
+    })
+}
