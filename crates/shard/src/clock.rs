@@ -52,6 +52,8 @@ pub struct ClockMonitor {
     /// that all disagree would quarantine each other for ever.
     rebased: BTreeMap<NodeId, i128>,
     quarantined: Option<(synod_paxos::Mono, String)>,
+    /// Times it was quarantined.
+    quarantines: u64,
 }
 
 impl ClockMonitor {
@@ -63,6 +65,7 @@ impl ClockMonitor {
             peers: BTreeMap::new(),
             rebased: BTreeMap::new(),
             quarantined: None,
+            quarantines: 0,
         }
     }
 
@@ -70,6 +73,13 @@ impl ClockMonitor {
     #[must_use]
     pub fn quarantine(&self) -> Option<&str> {
         self.quarantined.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// How often the clock was quarantined, for who looks only now and then: it may be
+    /// used again in the same step, where others' clocks made the same jump.
+    #[must_use]
+    pub fn quarantines(&self) -> u64 {
+        self.quarantines
     }
 
     /// Compares wall against monotonic time since the last check. Returns a
@@ -159,6 +169,7 @@ impl ClockMonitor {
 
     fn enter(&mut self, now: Now, why: String) -> Option<ClockVerdict> {
         let fresh = self.quarantined.is_none();
+        self.quarantines += 1;
         // A further step starts the while anew, but is no new verdict.
         self.quarantined = Some((now.mono, why));
         fresh.then_some(ClockVerdict::Quarantined)

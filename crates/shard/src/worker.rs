@@ -177,6 +177,10 @@ impl Worker {
 
     /// Takes one input. Effects are collected until [`Worker::finish`].
     pub fn handle(&mut self, now: Now, input: Input) {
+        // Before anything rests on what the clock says (K2): the next tick may be far off.
+        if let Some(verdict) = self.clock.check(now) {
+            self.clock_verdict(now, verdict);
+        }
         match input {
             Input::Peer { from, message } => self.handle_node(now, from, message),
             Input::Client { caller, request } => self.handle_client(now, caller, request),
@@ -333,9 +337,6 @@ impl Worker {
     }
 
     fn handle_tick(&mut self, now: Now) {
-        if let Some(verdict) = self.clock.check(now) {
-            self.clock_verdict(now, verdict);
-        }
         if self.leases.next_timeout().is_some_and(|t| t <= now.mono) {
             let wall = (now.clock.earliest, now.clock.latest);
             self.leases.handle_timeout(now.mono, wall);

@@ -20,6 +20,8 @@ struct Clock {
     /// A jump that was not noticed yet: the offset before it, and when.
     jumped: Option<(i128, Mono)>,
     quarantined: bool,
+    /// Times it was quarantined, as of the last look.
+    quarantines: u64,
 }
 
 #[derive(Default)]
@@ -42,7 +44,8 @@ impl Rule for K2 {
         if offset.abs_diff(before) > JUMP && clock.jumped.is_none() {
             clock.jumped = Some((before, look.now.mono));
         }
-        if clock.quarantined {
+        let known = std::mem::replace(&mut clock.quarantines, look.worker.clock().quarantines());
+        if clock.quarantined || clock.quarantines > known {
             clock.jumped = None;
         }
         if let Some((before, at)) = clock.jumped
