@@ -58,7 +58,8 @@ impl Core {
         let Some(known) = table.shards.get(&shard) else {
             return Reply::Moved;
         };
-        let span = table.routes.of_shard(shard).map(|route| route.span.clone());
+        let span_in = |table: &Table| table.routes.of_shard(shard).map(|r| r.span.clone());
+        let span = span_in(&table);
         let mut tour = Tour::new(known);
         let commits = matches!(request, Request::Commit(_));
         // Whether a copy may have been handled without us hearing of it.
@@ -70,7 +71,7 @@ impl Core {
                     Looked::TurnToSearch => {}
                     Looked::Found(leader) => {
                         table = self.table();
-                        if table.routes.of_shard(shard).map(|route| route.span.clone()) != span {
+                        if span_in(&table) != span {
                             return Reply::Moved;
                         }
                         tour.stay(leader);
@@ -108,7 +109,7 @@ impl Core {
                         self.refresh(&table).await;
                         table = self.table();
                     }
-                    if table.routes.of_shard(shard).map(|route| route.span.clone()) != span {
+                    if span_in(&table) != span {
                         return Reply::Moved;
                     }
                 }

@@ -147,6 +147,17 @@ pub fn explain(view: &View, shard: GroupId) -> Result<Option<Explanation>, ViewE
     Ok(number.map(|number| planner.explain(number)))
 }
 
+/// Explains every shard as it is, by rising id.
+///
+/// # Errors
+///
+/// The view makes no sense: see [`ViewError`].
+pub fn explain_all(view: &View) -> Result<Vec<Explanation>, ViewError> {
+    let planner = Planner::new(view)?;
+    let numbers = 0..planner.shards.len();
+    Ok(numbers.map(|number| planner.explain(number)).collect())
+}
+
 impl Planner<'_> {
     fn explain(&self, shard: usize) -> Explanation {
         let class = self.class(shard);

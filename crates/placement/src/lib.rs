@@ -16,7 +16,7 @@
 //! - [`replan`]: from a [`View`] of a cluster that runs to [`Step`]s, and what
 //!   stands in the way ([`Problem`]).
 //! - [`check`]: what stands in the way of policies, before there are shards.
-//! - [`explain`], [`what_if`], [`survives`]: why replicas are where they are, and
+//! - [`explain`], [`explain_all`], [`what_if`], [`survives`]: why replicas are where they are, and
 //!   what a failure would do.
 //!
 //! How a plan is made: the caps (`caps`, `class`) say how many voters each place
@@ -58,7 +58,9 @@ mod topology;
 mod view;
 
 pub use check::check;
-pub use explain::{Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, what_if};
+pub use explain::{
+    Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, explain_all, what_if,
+};
 pub use locality::{Locality, LocalityError, MAX_TIERS, NODE_TIER, TIERS};
 pub use nearest::nearest;
 pub use plan::{DEFAULT_REPLICAS, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, plan};

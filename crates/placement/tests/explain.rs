@@ -1,7 +1,7 @@
 //! Reasons for replicas, and what a failure would do.
 
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{Node, NodeState, Role, Shard, View, explain, what_if};
+use synod_placement::{Node, NodeState, Role, Shard, View, explain, explain_all, what_if};
 
 fn view() -> View {
     let places = [
@@ -27,6 +27,21 @@ fn view() -> View {
     let policy = "witnesses = 1, leaders = [region=us], learners = {region=ap: 1}, survive = dc";
     view.policies.default = policy.parse().expect("a policy");
     view
+}
+
+#[test]
+fn all_shards_are_explained_as_each_alone() {
+    let mut view = view();
+    // Listed behind the other one, though its id is lower.
+    let mut second = view.shards[0].clone();
+    (second.id, second.leader) = (GroupId(3), None);
+    view.shards.push(second);
+    let all = explain_all(&view).expect("the view makes sense");
+    assert_eq!(all.len(), view.shards.len());
+    for explained in all {
+        let shard = explained.shard;
+        assert_eq!(explain(&view, shard), Ok(Some(explained)));
+    }
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! `synod placement`: where replicas are, why, and what a failure or another
 //! policy would do. Nothing here changes anything.
 
-use super::status::table;
+use super::status::{first_key, table};
 use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use synod_paxos::{Configuration, GroupId, NodeId};
 use synod_placement::{
-    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Role, Shard, View, explain, replan,
-    what_if,
+    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Role, Shard, View, explain,
+    explain_all, replan, what_if,
 };
 use synod_shard::wire::show_key;
 
@@ -293,10 +293,7 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
         ];
         shards.add_row([
             shard.id.to_string(),
-            match shard.start.as_str() {
-                "" => "(start)".to_owned(),
-                start => start.to_owned(),
-            },
+            first_key(&shard.start),
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             replicas.concat().join(" "),
             format!("{}, {} must", shard.answering, shard.majority),
@@ -310,7 +307,7 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
     Ok(Status::Done)
 }
 
-/// Every place of every tier, widest first, then the nodes.
+/// Every place of every tier, widest first.
 fn places(seen: &Seen) -> Result<Vec<PlaceRow>, Failure> {
     let nodes = &seen.view.nodes;
     let mut places = BTreeSet::new();
@@ -346,9 +343,11 @@ fn places(seen: &Seen) -> Result<Vec<PlaceRow>, Failure> {
 
 fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
     let names = |ids: &[NodeId]| ids.iter().map(|id| seen.survey.name(*id)).collect();
+    let explanations = explain_all(&seen.view).map_err(Failure::input)?;
+    let explanations: BTreeMap<_, _> = explanations.iter().map(|e| (e.shard, e)).collect();
     let mut rows = Vec::new();
     for (shard, descriptor) in seen.view.shards.iter().zip(&seen.survey.map.shards) {
-        let Some(explanation) = explain(&seen.view, shard.id).map_err(Failure::input)? else {
+        let Some(explanation) = explanations.get(&shard.id) else {
             continue;
         };
         let configuration = &descriptor.configuration;
@@ -366,9 +365,7 @@ fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
             voters: names(&configuration.voters),
             witnesses: names(&configuration.witnesses),
             learners: names(&configuration.learners),
-            answering: { configuration.electors() }
-                .filter(|id| seen.survey.answers(*id))
-                .count(),
+            answering: seen.survey.answering(configuration),
             majority: configuration.majority(),
             cannot_lose: fatal
                 .map(|survival| seen.named(&survival.domain.to_string()))

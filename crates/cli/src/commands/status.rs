@@ -118,8 +118,7 @@ fn merge(survey: &Survey) -> View {
         let replicas = survey.replicas(shard.id);
         let leader = survey.leader(shard.id);
         let of_leader = leader.map(|(_, status)| status);
-        let electors = shard.configuration.electors();
-        let answering = electors.filter(|id| survey.answers(*id)).count();
+        let answering = survey.answering(&shard.configuration);
         let behind = |s: &ShardStatus| {
             let followers = s
                 .followers
@@ -194,10 +193,7 @@ fn print(view: &View) {
         };
         shards.add_row([
             shard.id.to_string(),
-            match shard.start.as_str() {
-                "" => "(start)".to_owned(),
-                start => start.to_owned(),
-            },
+            first_key(&shard.start),
             end.to_owned(),
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             shard
@@ -212,6 +208,14 @@ fn print(view: &View) {
         ]);
     }
     println!("{shards}");
+}
+
+/// A shard's first key, for people.
+pub(super) fn first_key(start: &str) -> String {
+    match start {
+        "" => "(start)".to_owned(),
+        start => start.to_owned(),
+    }
 }
 
 pub(super) fn table(header: &[&str]) -> Table {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use synod_harness::cluster::ask;
-use synod_paxos::{GroupId, NodeId};
+use synod_paxos::{Configuration, GroupId, NodeId};
 use synod_rpc::status::{NodeStatus, ReplicaRole, ShardStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
 use synod_shard::wire::ShardMap;
@@ -40,6 +40,12 @@ impl Survey {
     /// Whether a node answered.
     pub fn answers(&self, id: NodeId) -> bool {
         matches!(self.answers.get(&id), Some(Ok(_)))
+    }
+
+    /// How many of those who vote in a shard answered.
+    pub fn answering(&self, configuration: &Configuration) -> usize {
+        let electors = configuration.electors();
+        electors.filter(|id| self.answers(*id)).count()
     }
 
     /// What a shard's replicas say about it.

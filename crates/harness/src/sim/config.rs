@@ -216,6 +216,12 @@ impl SimConfig {
         node / (self.racks * self.nodes_per_rack)
     }
 
+    /// The site of a client, counted from 0.
+    #[must_use]
+    pub fn site_of_client(&self, client: usize) -> usize {
+        client % self.sites
+    }
+
     /// The rack of a node, counted over all sites.
     #[must_use]
     pub fn rack_of(&self, node: usize) -> usize {

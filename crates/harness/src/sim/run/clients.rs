@@ -10,14 +10,10 @@ use synod_txn::{AttemptId, Caller, ClientId};
 const TARDY: u64 = 1_500 * MS;
 
 impl Sim {
-    fn site_of_client(&self, client: usize) -> usize {
-        client % self.config.sites
-    }
-
     /// A node that no other reaches is reached by the clients of its own site only:
     /// they are the ones whom a deposed leader could tell what is no longer true.
     fn is_out_of_reach(&self, client: usize, node: usize) -> bool {
-        self.site_of_client(client) != self.config.site_of(node) && self.net.is_dark(node)
+        self.config.site_of_client(client) != self.config.site_of(node) && self.net.is_dark(node)
     }
 
     pub(super) fn asked(&mut self, to: usize, client: usize, number: u64, request: ShardRequest) {
@@ -36,7 +32,10 @@ impl Sim {
         if self.is_lost() || self.is_out_of_reach(client, node) {
             return;
         }
-        let sites = (self.site_of_client(client), self.config.site_of(node));
+        let sites = (
+            self.config.site_of_client(client),
+            self.config.site_of(node),
+        );
         let at = self
             .net
             .client_travel(self.t, sites.0, sites.1, &mut self.random);
@@ -86,7 +85,7 @@ impl Sim {
             if self.is_lost() {
                 continue;
             }
-            let sites = (self.site_of_client(client), self.config.site_of(to));
+            let sites = (self.config.site_of_client(client), self.config.site_of(to));
             let twice = self.faulty && self.random.chance(self.config.duplication);
             let is_tardy =
                 self.faulty && self.config.tardy > 0 && self.random.chance(self.config.tardy);
@@ -152,7 +151,7 @@ impl Sim {
                 if self.is_lost() {
                     continue;
                 }
-                let sites = (self.site_of_client(client), self.config.site_of(to));
+                let sites = (self.config.site_of_client(client), self.config.site_of(to));
                 let at = self
                     .net
                     .client_travel(self.t, sites.0, sites.1, &mut self.random);

@@ -131,7 +131,7 @@ impl Sim {
         let herds: Vec<Herd> = (0..config.sites).map(|_| Herd::new(shards)).collect();
         let clients = (0..config.clients as u32)
             .map(|id| {
-                let herd = &herds[id as usize % config.sites];
+                let herd = &herds[config.site_of_client(id as usize)];
                 SimClient::new(id, &workload, herd, config.seed)
             })
             .collect();
