@@ -360,7 +360,7 @@ pub fn segment(bytes: &[u8], sealed: bool) {
         *to = *from;
     }
     if sealed {
-        segment[..12].copy_from_slice(b"SYNODLOG\x01\0\0\0");
+        segment[..12].copy_from_slice(b"SYNODLOG\x02\0\0\0");
         segment[16..32].copy_from_slice(&CLUSTER.to_le_bytes());
         segment[32..40].copy_from_slice(&1u64.to_le_bytes());
         segment[64..72].copy_from_slice(&SEGMENT_BYTES.to_le_bytes());

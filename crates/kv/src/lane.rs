@@ -175,6 +175,15 @@ impl EngineLane {
                 self.outgoing.close(group, to);
                 Ok(Vec::new())
             }
+            SnapshotTask::Destroy { group, span } => {
+                // The mark stays: until something else fills the range, a restart
+                // finds nothing in it.
+                engine.set_installing(group, Some(Slot(0)))?;
+                engine.clear_range(&span)?;
+                engine.sync()?;
+                tracing::info!(shard = group.0, "this node's copy of a shard is deleted");
+                Ok(vec![EngineEvent::input(Input::Destroyed { group })])
+            }
             SnapshotTask::Stage {
                 group,
                 span,

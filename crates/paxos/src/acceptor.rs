@@ -22,7 +22,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    fn is_absurd(&self) -> bool {
+    pub(crate) fn is_absurd(&self) -> bool {
         let after = self.first.0.saturating_add(self.entries.len() as u64);
         let sync = self.sync.is_some_and(|(first, end)| {
             let within = self.first > end || after <= end.0.saturating_add(1);
@@ -276,21 +276,24 @@ impl Replica {
         let (decided, round) = (part.decided, part.round);
         let syncs = part.sync.is_some() && self.accepted() != ballot;
         if mutated(Mutation::BelieveForeignDecided) {
-            self.believe(ballot, decided);
+            self.believe(cx, ballot, decided);
         }
         if (syncs || !part.entries.is_empty()) && !self.store(ballot, part) {
             mark(Mark::AcceptGap);
             let gap = NackReason::Gap(self.log.durable.wanted_after(ballot));
             self.nack(from, ballot, gap);
         } else if self.accepted() == ballot {
-            self.believe(ballot, decided);
-            self.heard = self.heard.max(support);
             let last = self.last();
+            self.believe(cx, ballot, decided);
+            if self.accepted() == ballot {
+                self.heard = self.heard.max(support);
+            }
             let accepted = Message::Accepted {
                 ballot,
                 last,
                 support,
                 round,
+                data: self.holds_data,
             };
             self.out.release(from, accepted);
         } else {
@@ -304,7 +307,7 @@ impl Replica {
     }
 
     /// Puts entries into the log or the staged sync. False: they do not join on.
-    fn store(&mut self, ballot: Ballot, part: Part) -> bool {
+    pub(crate) fn store(&mut self, ballot: Ballot, part: Part) -> bool {
         let Part {
             first,
             entries,
@@ -347,14 +350,14 @@ impl Replica {
         true
     }
 
-    pub(crate) fn handle_decided(&mut self, from: NodeId, ballot: Ballot, slot: Slot) {
+    pub(crate) fn handle_decided(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot, slot: Slot) {
         if ballot.node != from {
             return self.ignore(Ignored::WrongNode);
         }
         if ballot != self.accepted() && !mutated(Mutation::BelieveForeignDecided) {
             return self.ignore(Ignored::Stale);
         }
-        self.believe(ballot, slot);
+        self.believe(cx, ballot, slot);
     }
 
     /// L3: somebody else wants to lead, and `from` refuses for this node's sake.

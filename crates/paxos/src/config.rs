@@ -1,7 +1,10 @@
 //! Who takes part in a group, and the numbers its protocol runs by.
 
-use crate::ids::{Epoch, NodeId};
+use crate::ids::{Epoch, NodeId, Slot};
 use serde::{Deserialize, Serialize};
+
+/// Members of one configuration, at most.
+pub const MAX_MEMBERS: usize = 64;
 
 /// The members of a group in one configuration epoch. Lists are sorted and
 /// disjoint. Voters and witnesses vote; only voters that hold data lead;
@@ -32,6 +35,63 @@ impl Configuration {
         }
     }
 
+    /// No configuration: of a replica that is not part of the group yet. It takes
+    /// what leaders send until it holds the state a configuration begins with (G1).
+    #[must_use]
+    pub fn outside() -> Configuration {
+        Configuration {
+            epoch: Epoch(0),
+            ..Configuration::of_voters(Vec::new())
+        }
+    }
+
+    /// The one after this with these members; the lists are sorted here.
+    #[must_use]
+    pub fn successor(
+        &self,
+        mut voters: Vec<NodeId>,
+        mut witnesses: Vec<NodeId>,
+        mut learners: Vec<NodeId>,
+    ) -> Configuration {
+        voters.sort_unstable();
+        witnesses.sort_unstable();
+        learners.sort_unstable();
+        Configuration {
+            epoch: self.epoch.next(),
+            voters,
+            witnesses,
+            learners,
+        }
+    }
+
+    /// Whether a group can live by it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigurationError> {
+        for list in [&self.voters, &self.witnesses, &self.learners] {
+            if let Some(pair) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
+                return Err(ConfigurationError::NotAscending { node: pair[1] });
+            }
+        }
+        let mut all: Vec<NodeId> = self.members().collect();
+        all.sort_unstable();
+        if let Some(pair) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ConfigurationError::NotAscending { node: pair[1] });
+        }
+        if all.len() > MAX_MEMBERS {
+            return Err(ConfigurationError::TooMany { members: all.len() });
+        }
+        let (voters, majority) = (self.voters.len(), self.majority());
+        if voters == 0 {
+            return Err(ConfigurationError::NoVoter);
+        }
+        if voters < majority {
+            return Err(ConfigurationError::TooFewData { voters, majority });
+        }
+        Ok(())
+    }
+
     /// Everybody whose Promise and Accepted count, voters first.
     pub fn electors(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
         self.voters.iter().chain(&self.witnesses).copied()
@@ -48,6 +108,12 @@ impl Configuration {
         self.electors().any(|n| n == node)
     }
 
+    /// Whether the log goes to `node`.
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.members().any(|n| n == node)
+    }
+
     /// Whether `node` may campaign.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
@@ -59,6 +125,49 @@ impl Configuration {
     pub fn majority(&self) -> usize {
         (self.voters.len() + self.witnesses.len()) / 2 + 1
     }
+}
+
+/// A configuration and where it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Began {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// The slot of the stop-sign before it: it decides the slots after this one.
+    /// 0 for a group's first.
+    pub after: Slot,
+    /// Nodes left out by now, whose replicas are not known to be gone; ascending.
+    pub left: Vec<NodeId>,
+}
+
+/// What is wrong with a configuration that somebody wants. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigurationError {
+    /// A group needs somebody to lead it.
+    #[error("it has no voter; name at least one")]
+    NoVoter,
+    /// A node is listed twice, in one role or in two, or a list is not ascending.
+    #[error("{node} is listed twice or out of order; list every node once, ascending")]
+    NotAscending {
+        /// The node.
+        node: NodeId,
+    },
+    /// There are too many members.
+    #[error("it has {members} members, the bound is {MAX_MEMBERS}")]
+    TooMany {
+        /// How many.
+        members: usize,
+    },
+    /// A majority could be made of replicas without data (G3).
+    #[error(
+        "it has {voters} voters that hold data and needs {majority}, a majority of all that vote; \
+         take fewer witnesses"
+    )]
+    TooFewData {
+        /// Voters that hold data.
+        voters: usize,
+        /// A majority of voters and witnesses.
+        majority: usize,
+    },
 }
 
 /// Numbers of one replica's protocol; none of them is needed for safety

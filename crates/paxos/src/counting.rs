@@ -7,6 +7,15 @@ use crate::quorum;
 use crate::replica::{Cx, Ignored, Replica, State};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
+/// The body of an Accepted.
+#[derive(Clone, Copy)]
+pub(crate) struct Heard {
+    pub(crate) last: Slot,
+    pub(crate) support: SupportEpoch,
+    pub(crate) round: Round,
+    pub(crate) data: bool,
+}
+
 /// Counting.
 impl Replica {
     pub(crate) fn own_log_is_durable(&mut self, cx: &Cx<'_>, ballot: Ballot, slot: Slot) {
@@ -26,10 +35,14 @@ impl Replica {
         cx: &Cx<'_>,
         from: NodeId,
         ballot: Ballot,
-        last: Slot,
-        support: SupportEpoch,
-        round: Round,
+        heard: Heard,
     ) {
+        let Heard {
+            last,
+            support,
+            round,
+            data,
+        } = heard;
         let retry_nanos = self.settings.retry_nanos;
         let State::Leader(leader) = &mut self.state else {
             return self.ignore(Ignored::Stale);
@@ -43,6 +56,7 @@ impl Replica {
         let Some(follower) = leader.followers.get_mut(&from) else {
             return self.ignore(Ignored::Stranger);
         };
+        follower.data = data;
         let news = follower.landed(last);
         let stamped = support > follower.support;
         follower.support = follower.support.max(support);
@@ -89,7 +103,7 @@ impl Replica {
         let tell = cx.now.plus(self.settings.lazy_nanos);
         leader.tell_soon(tell);
         let ballot = leader.ballot;
-        self.believe(ballot, slot);
+        self.believe(cx, ballot, slot);
     }
 
     pub(crate) fn handle_nack(
@@ -99,6 +113,16 @@ impl Replica {
         ballot: Ballot,
         reason: NackReason,
     ) {
+        match reason {
+            NackReason::Configuration { epoch, holds } if epoch < ballot.epoch => {
+                return self.handle_older(cx, from, holds);
+            }
+            NackReason::Gap(slot) if ballot.is_founding() => {
+                self.help(cx, from, slot);
+                return;
+            }
+            _ => {}
+        }
         if self.campaign_ballot() == Some(ballot) {
             return self.handle_campaign_nack(from, reason);
         }
@@ -119,7 +143,7 @@ impl Replica {
             NackReason::Promised(_)
             | NackReason::Supports(_)
             | NackReason::Abstains
-            | NackReason::Configuration(_) => self.ignore(Ignored::Stale),
+            | NackReason::Configuration { .. } => self.ignore(Ignored::Stale),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one formatter for messages, records and effects: logs, golden scripts
 //! and the simulator all use it, so a log line can be pasted into a script.
 
+use crate::config::Configuration;
 use crate::effect::{Effect, PersistSeq, SnapshotId};
 use crate::entry::Entry;
 use crate::ids::{Round, Slot};
@@ -15,15 +16,36 @@ impl Display for Entry {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Entry::Noop => write!(f, "noop"),
-            Entry::TermStart(start) => write!(f, "term({} floor={})", start.ballot, start.floor),
+            Entry::TermStart(start) => {
+                write!(f, "term({} floor={}", start.ballot, start.floor)?;
+                if start.term != start.ballot {
+                    write!(f, " of {}", start.term)?;
+                }
+                write!(f, ")")
+            }
             Entry::Command(bytes)
                 if bytes.len() <= 16 && bytes.iter().all(u8::is_ascii_graphic) =>
             {
                 write!(f, "{}", bytes.escape_ascii())
             }
             Entry::Command(bytes) => write!(f, "[{} bytes]", bytes.len()),
-            Entry::StopSign(stop) => write!(f, "stop({})", stop.successor.epoch),
+            Entry::StopSign(stop) => {
+                write!(f, "stop({} limit={})", stop.successor, stop.limit)
+            }
         }
+    }
+}
+
+impl Display for Configuration {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{}:", self.epoch)?;
+        let roles = [&self.voters, &self.witnesses, &self.learners];
+        for (prefix, nodes) in ["", "w", "l"].into_iter().zip(roles) {
+            for node in nodes {
+                write!(f, " {prefix}{node}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,7 +70,9 @@ impl Display for NackReason {
             NackReason::Trimmed(slot) => write!(f, "trimmed {slot}"),
             NackReason::Gap(slot) => write!(f, "gap after {slot}"),
             NackReason::NeedsSnapshot => write!(f, "needs snapshot"),
-            NackReason::Configuration(epoch) => write!(f, "configuration {epoch}"),
+            NackReason::Configuration { epoch, holds } => {
+                write!(f, "configuration {epoch} holds {holds}")
+            }
         }
     }
 }
@@ -152,9 +176,11 @@ impl Display for Message {
                 last,
                 support,
                 round,
+                data,
             } => {
                 write!(f, "Accepted {ballot} through {last} {support}")?;
-                round_of(f, *round)
+                round_of(f, *round)?;
+                write!(f, "{}", if *data { "" } else { " no-data" })
             }
             Message::Decided { ballot, slot } => write!(f, "Decided {ballot} through {slot}"),
             Message::Nack { ballot, reason } => write!(f, "Nack {ballot} {reason}"),
@@ -190,6 +216,25 @@ impl Display for Message {
                 let end = if *installed { " installed" } else { "" };
                 write!(f, "SnapshotAck {ballot} {id} next={next}{end}")
             }
+            Message::Settled {
+                epoch,
+                first,
+                entries,
+                end,
+            } => {
+                let entries = Entries(*first, entries);
+                write!(f, "Settled {epoch} {entries} end={end}")
+            }
+            Message::Leaving { epoch, after } => write!(f, "Leaving {epoch} after {after}"),
+            Message::Gone => write!(f, "Gone"),
+            Message::Held { began, holds } => {
+                let holds = if *holds { " holds" } else { "" };
+                write!(
+                    f,
+                    "Held ({}) after {}{holds}",
+                    began.configuration, began.after
+                )
+            }
         }
     }
 }
@@ -215,7 +260,8 @@ impl Display for Record {
             Record::Decided { ballot, slot } => write!(f, "decided {ballot} {slot}"),
             Record::Trimmed { slot } => write!(f, "trimmed {slot}"),
             Record::Installed { slot } => write!(f, "installed {slot}"),
-            Record::Configured(configuration) => write!(f, "configured {}", configuration.epoch),
+            Record::Configured(began) => write!(f, "configured {}", began.configuration),
+            Record::Emptied(began) => write!(f, "emptied {}", began.configuration),
         }
     }
 }
@@ -246,6 +292,7 @@ impl Display for Effect {
                 id.map_or(write!(f, "new"), |id| write!(f, "{id}"))?;
                 write!(f, "+{chunk}")
             }
+            Effect::Destroy => write!(f, "destroy"),
             Effect::CloseSnapshot { to } => write!(f, "close snapshot for {to}"),
             Effect::StageSnapshot {
                 id,

@@ -73,6 +73,10 @@ pub enum Effect {
         /// The chunk's number.
         chunk: u64,
     },
+    /// The group has moved on without this replica and needs nothing of it any
+    /// more (G3). Delete the state machine's data, durably; then call
+    /// `handle_destroyed`. Asked for again after a restart in between.
+    Destroy,
     /// The snapshot for `to` is no longer needed.
     CloseSnapshot {
         /// For whom it was.

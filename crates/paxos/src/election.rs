@@ -102,7 +102,14 @@ impl Replica {
         }
     }
 
-    fn may_campaign(&self, cx: &Cx<'_>) -> bool {
+    /// Lets others try first.
+    pub(crate) fn wait_for_campaign(&mut self, cx: &Cx<'_>, wait: u64) {
+        self.election.attempts = 0;
+        let delay = self.election_delay();
+        self.election.deadline = Some(cx.now.plus(wait).plus(delay));
+    }
+
+    pub(crate) fn may_campaign(&self, cx: &Cx<'_>) -> bool {
         // Installing a snapshot drops the log's prefix at a moment of the driver's
         // choice; phase 1 and an unflushed sync count with the log as it is.
         self.holds_data
@@ -178,7 +185,7 @@ impl Replica {
     }
 
     /// Starts a campaign; with `pre`, by asking for votes first.
-    fn start_campaign(&mut self, cx: &Cx<'_>, pre: bool) {
+    pub(crate) fn start_campaign(&mut self, cx: &Cx<'_>, pre: bool) {
         let ballot = Ballot {
             epoch: self.configuration().epoch,
             round: self.ballot().round.max(self.election.round) + 1,
@@ -240,6 +247,34 @@ impl Replica {
                 self.out.release(to, message);
             }
         }
+    }
+
+    /// One elector could not answer before, and may now.
+    pub(crate) fn ask_again(&mut self, to: NodeId) {
+        let State::Campaign(campaign) = &self.state else {
+            return;
+        };
+        let (ballot, (accepted, last, decided)) = (campaign.ballot, campaign.base);
+        let relinquished = campaign.relinquished;
+        let question = if campaign.pre {
+            Message::PreVote {
+                ballot,
+                accepted,
+                last,
+                decided,
+                relinquished,
+            }
+        } else {
+            Message::Prepare {
+                ballot,
+                accepted,
+                last,
+                decided,
+                relinquished,
+            }
+        };
+        // Behind what helps it, and never before the own promise is durable.
+        self.out.release(to, question);
     }
 
     pub(crate) fn handle_prevote_reply(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot) {
@@ -405,6 +440,16 @@ impl Replica {
             .unwrap_or_default();
         // A slot that any of them knows to be decided is decided in the adopted log.
         let decided = promises.values().map(|p| p.decided).max();
+        let founding = Ballot::founding(self.configuration().epoch);
+        let foreign = promises.values().any(|p| p.accepted != founding);
+        if foreign {
+            // Somebody else has led in this configuration.
+            self.lose_term();
+        }
+        if self.keeps.is_some() {
+            mark(Mark::TermWentOn);
+        }
+        let term = self.keeps.take().unwrap_or(campaign.ballot);
         let own = promises.remove(&self.me);
         let best = promises
             .into_values()
@@ -421,24 +466,65 @@ impl Replica {
             }
             None => (self.last().next(), Vec::new()),
         };
-        let end = Slot(first.0 + entries.len() as u64);
-        entries.push(Entry::TermStart(TermStart {
-            ballot: campaign.ballot,
-            floor,
-        }));
+        let stop = self.adopted_stop(first, &entries);
+        if stop.is_some() {
+            mark(Mark::StopSignAdopted);
+        }
+        let (first, end) = match &stop {
+            // Nothing is proposed after it: it is the sync's end, and carries what
+            // a TermStart would.
+            Some(sign) if entries.is_empty() => {
+                entries.push(sign.clone());
+                (self.last(), self.last())
+            }
+            Some(_) => (first, Slot(first.0 + entries.len() as u64 - 1)),
+            None => {
+                let end = Slot(first.0 + entries.len() as u64);
+                entries.push(Entry::TermStart(TermStart {
+                    ballot: campaign.ballot,
+                    term,
+                    floor,
+                }));
+                (first, end)
+            }
+        };
         self.log
             .accept(campaign.ballot, first, entries, Some((first, end)));
         assert_eq!(self.accepted(), campaign.ballot, "P3: the sync is complete");
         self.heard = SupportEpoch::NONE;
-        self.state = State::Leader(Box::new(Leader::new(
+        let mut leader = Leader::new(
             campaign.ballot,
             first,
             end,
             contacts,
             cx.now.plus(self.lost_support_nanos()),
-        )));
-        self.believe(campaign.ballot, decided.unwrap_or_default());
+        );
+        leader.term = term;
+        let left = self.log.durable.left.iter();
+        let soon = cx.now.plus(self.settings.retry_nanos);
+        leader.parting = left.map(|node| (*node, (soon, 0))).collect();
+        leader.stop = match stop {
+            Some(Entry::StopSign(sign)) => Some(sign.limit),
+            _ => None,
+        };
+        self.stop_helping();
+        self.state = State::Leader(Box::new(leader));
+        self.believe(cx, campaign.ballot, decided.unwrap_or_default());
         self.review_lease(cx);
+    }
+
+    /// The stop-sign at the end of the log that a new leader adopts, if there is
+    /// one that nobody knows to be decided.
+    fn adopted_stop(&self, first: Slot, entries: &[Entry]) -> Option<Entry> {
+        let last = match entries.last() {
+            Some(entry) => Some(entry),
+            None if first == self.last().next() && self.last() > self.decided() => {
+                self.entry(self.last())
+            }
+            None => None,
+        };
+        last.filter(|entry| matches!(entry, Entry::StopSign(_)))
+            .cloned()
     }
 
     /// Back to following; the next campaign waits longer.
@@ -446,6 +532,7 @@ impl Replica {
         if let State::Campaign(_) = self.state {
             self.state = State::Follower;
             self.election.deadline = None;
+            self.lose_term();
         }
     }
 

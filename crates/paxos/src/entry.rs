@@ -1,7 +1,7 @@
 //! What stands in a group's log.
 
 use crate::config::Configuration;
-use crate::ids::{Ballot, Slot, Timestamp};
+use crate::ids::{Ballot, NodeId, Slot, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub enum Entry {
     /// Fills a slot and changes nothing.
     Noop,
-    /// The last entry of every new leader's sync (L4): the leader is in office
-    /// once it is decided and applied (P6).
+    /// The last entry of every new leader's sync (L4), unless that ends in a
+    /// stop-sign: the leader is in office once it is decided and applied (P6).
     TermStart(TermStart),
     /// A command for the state machine above; consensus does not look inside.
     Command(Bytes),
-    /// Ends a configuration and names its successor. Not proposed before
-    /// reconfiguration exists; the format is fixed from the start.
+    /// Ends a configuration and names its successor: nothing is proposed after it
+    /// in the same configuration.
     StopSign(Box<StopSign>),
 }
 
@@ -38,8 +38,11 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermStart {
     /// The ballot of the leader that made it; when this entry is decided under
-    /// exactly this ballot, the term begins.
+    /// exactly this ballot, the term begins, or goes on.
     pub ballot: Ballot,
+    /// Names the term: the same ballot, or an earlier one of this leader if its
+    /// term goes on in another configuration.
+    pub term: Ballot,
     /// At least every limit that the promises of phase 1 returned: no timestamp
     /// of an earlier leader lies above it, and none of this one at or below it.
     pub floor: Timestamp,
@@ -50,7 +53,11 @@ pub struct TermStart {
 pub struct StopSign {
     /// The configuration that follows.
     pub successor: Configuration,
-    /// The highest timestamp limit its proposer may have used.
+    /// Nodes that it and those before it leave out, and whose replicas are not known
+    /// to be gone; ascending.
+    pub left: Vec<NodeId>,
+    /// No timestamp above it was used by its proposer or any leader before: from
+    /// proposing it on, its proposer uses none above (G2).
     pub limit: Timestamp,
     /// The group's `last` timestamp when it was proposed.
     pub last: Timestamp,

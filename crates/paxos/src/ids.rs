@@ -110,6 +110,34 @@ pub struct Ballot {
     pub node: NodeId,
 }
 
+impl Ballot {
+    /// The lowest ballot of a configuration, under which nobody leads: what a
+    /// replica has accepted that holds the state a configuration begins with.
+    #[must_use]
+    pub const fn founding(epoch: Epoch) -> Ballot {
+        Ballot {
+            epoch,
+            round: 0,
+            priority: 0,
+            node: NodeId(0),
+        }
+    }
+
+    /// Whether nobody leads under it.
+    #[must_use]
+    pub const fn is_founding(self) -> bool {
+        self.round == 0
+    }
+}
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Epoch {
+        Epoch(self.0.saturating_add(1))
+    }
+}
+
 impl fmt::Display for Ballot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.epoch.0 != 0 {
@@ -130,7 +158,8 @@ impl fmt::Debug for Ballot {
 }
 
 /// One leader's continuous leadership of one group, named by the group and the
-/// leader's first ballot. Lock tables and sessions live as long as a term.
+/// leader's first ballot. Lock tables and sessions live as long as a term, across
+/// changes of the configuration too.
 /// Terms of one group are ordered as their ballots are.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,

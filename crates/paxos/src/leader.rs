@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::replica::{Cx, FollowerProgress, ProposeError, Replica, State, Urgency};
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Followers that stayed silent this often are asked again only while their
 /// node supports this one.
@@ -36,6 +36,12 @@ pub(crate) struct Handover {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Leader {
     pub(crate) ballot: Ballot,
+    /// The first ballot of its term: an earlier one if the term went on in another
+    /// configuration.
+    pub(crate) term: Ballot,
+    /// The limit that the stop-sign at the log's end names, if there is one: nothing
+    /// is proposed any more.
+    pub(crate) stop: Option<Timestamp>,
     /// Slot of its TermStart, the end of its sync.
     pub(crate) term_start: Slot,
     pub(crate) followers: BTreeMap<NodeId, Progress>,
@@ -58,6 +64,11 @@ pub(crate) struct Leader {
     /// When it steps down unless it is supported by then (L6).
     pub(crate) lost_support: Option<Mono>,
     pub(crate) handover: Option<Handover>,
+    /// Nodes that the configuration leaves out and that may not know: when to tell
+    /// them next, and how often that was done.
+    pub(crate) parting: BTreeMap<NodeId, (Mono, u32)>,
+    /// Those that have nothing left.
+    pub(crate) gone: BTreeSet<NodeId>,
 }
 
 impl Leader {
@@ -70,6 +81,8 @@ impl Leader {
     ) -> Leader {
         Leader {
             ballot,
+            term: ballot,
+            stop: None,
             term_start,
             followers: contacts
                 .into_iter()
@@ -87,6 +100,8 @@ impl Leader {
             confirmed: Round(0),
             lost_support: Some(lost_support),
             handover: None,
+            parting: BTreeMap::new(),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -127,6 +142,7 @@ impl Leader {
             .values()
             .flat_map(|p| [p.retry, p.transfer.as_ref().map(|t| t.retry)]);
         followers
+            .chain(self.parting.values().map(|(at, _)| Some(*at)))
             .chain([
                 self.lazy,
                 self.tell,
@@ -185,6 +201,9 @@ impl Replica {
         }
         if !in_office {
             return Err(ProposeError::NotInOffice);
+        }
+        if leader.stop.is_some() {
+            return Err(ProposeError::Reconfiguring);
         }
         match urgency {
             Urgency::Now if waiting >= most => {
@@ -370,6 +389,7 @@ impl Replica {
             }
         }
         self.tell_decided(cx);
+        self.tell_parting(cx);
         self.snapshot_timeout(cx);
         self.handover_timeout(cx);
     }

@@ -15,6 +15,7 @@ pub mod entry;
 pub mod ids;
 mod leader;
 pub mod lease;
+mod leaving;
 mod log;
 pub mod message;
 mod office;
@@ -22,12 +23,13 @@ mod outgoing;
 mod prng;
 mod progress;
 mod quorum;
+pub mod reconfigure;
 pub mod record;
 pub mod replica;
 mod snapshot;
 mod views;
 
-pub use config::{Configuration, Settings};
+pub use config::{Began, Configuration, ConfigurationError, Settings};
 pub use effect::{Effect, PersistSeq, SnapshotId};
 pub use entry::{Entry, StopSign, TermStart};
 pub use ids::{
@@ -35,5 +37,6 @@ pub use ids::{
     Term, Timestamp,
 };
 pub use message::{Message, NackReason};
+pub use reconfigure::{ReconfigureError, Seal};
 pub use record::{Durable, Record};
 pub use replica::{Cx, FollowerProgress, Ignored, ProposeError, Replica, Role, Urgency};

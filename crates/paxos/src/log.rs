@@ -1,7 +1,7 @@
 //! The log of one replica and its durable state. Recovery and the running
 //! replica change it through the same few methods.
 
-use crate::config::Configuration;
+use crate::config::{Began, Configuration};
 use crate::entry::Entry;
 use crate::ids::{Ballot, Slot};
 use crate::record::{Durable, Record, Staging};
@@ -33,7 +33,19 @@ impl Durable {
             entries: VecDeque::new(),
             decided: Slot(0),
             configuration,
+            began: Slot(0),
+            left: Vec::new(),
             staging: None,
+        }
+    }
+
+    /// The configuration in force, and where it begins.
+    #[must_use]
+    pub fn in_force(&self) -> Began {
+        Began {
+            configuration: self.configuration.clone(),
+            after: self.began,
+            left: self.left.clone(),
         }
     }
 
@@ -71,7 +83,62 @@ impl Durable {
             }
             Record::Trimmed { slot } => self.drop_through(slot.min(self.last())),
             Record::Installed { slot } => self.drop_through(slot),
-            Record::Configured(configuration) => self.configuration = configuration,
+            Record::Configured(began) => self.begin(*began),
+            Record::Emptied(began) => self.empty(*began),
+        }
+    }
+
+    /// Takes a configuration into force that is younger than the one known. The
+    /// state it begins with is held here, so what an earlier one accepted after
+    /// that, and nobody decided, goes; from there everybody starts equal.
+    pub(crate) fn begin(&mut self, began: Began) {
+        if began.configuration.epoch <= self.configuration.epoch {
+            return;
+        }
+        let founding = Ballot::founding(began.configuration.epoch);
+        self.configuration = began.configuration;
+        self.began = began.after;
+        self.left = began.left;
+        self.promised = self.promised.max(founding);
+        self.staging.take_if(|s| s.ballot < founding);
+        if self.accepted < founding {
+            let decided = self.decided.0.saturating_sub(self.trimmed.0);
+            let kept = usize::try_from(decided).unwrap_or(usize::MAX);
+            self.entries.truncate(kept);
+            self.accepted = founding;
+        }
+    }
+
+    /// Forgets everything but the promise: this replica is not part of `began`,
+    /// which others hold the state of (G3). A later configuration may take it in
+    /// again, from nothing.
+    pub(crate) fn empty(&mut self, began: Began) {
+        let founding = Ballot::founding(began.configuration.epoch);
+        *self = Durable {
+            promised: self.promised.max(founding),
+            began: began.after,
+            ..Durable::new(began.configuration)
+        };
+        if mutated(Mutation::ForgottenEpoch) {
+            self.promised = Ballot::default();
+            self.configuration = Configuration::outside();
+        }
+    }
+
+    /// Looks through newly decided entries for the end of a configuration.
+    fn cross(&mut self, first: Slot) {
+        let mut begins = None;
+        for slot in first.0..=self.decided.0 {
+            if let Some(Entry::StopSign(stop)) = self.entry(Slot(slot)) {
+                begins = Some(Began {
+                    configuration: stop.successor.clone(),
+                    after: Slot(slot),
+                    left: stop.left.clone(),
+                });
+            }
+        }
+        if let Some(began) = begins {
+            self.begin(began);
         }
     }
 
@@ -189,8 +256,12 @@ impl Durable {
             return false;
         }
         let slot = slot.min(self.last());
-        let rose = slot > self.decided;
-        self.decided = self.decided.max(slot);
+        let before = self.decided;
+        let rose = slot > before;
+        if rose {
+            self.decided = slot;
+            self.cross(before.next());
+        }
         rose
     }
 
@@ -283,9 +354,14 @@ impl Log {
 
     /// See [`Durable::believe`].
     pub(crate) fn believe(&mut self, ballot: Ballot, slot: Slot) -> bool {
-        let before = self.durable.decided;
+        let (before, epoch) = (self.durable.decided, self.durable.configuration.epoch);
         if !self.durable.believe(ballot, slot) {
             return false;
+        }
+        if self.durable.configuration.epoch > epoch {
+            // A configuration ended, and with it what it left undecided.
+            self.weigh();
+            return true;
         }
         let settled: usize = self
             .range(before.next(), self.durable.decided)
@@ -309,6 +385,18 @@ impl Log {
         self.bytes -= bytes;
         self.undecided -= undecided;
         self.durable.drop_through(slot);
+    }
+
+    /// See [`Durable::begin`].
+    pub(crate) fn begin(&mut self, began: Began) {
+        self.durable.begin(began);
+        self.weigh();
+    }
+
+    /// See [`Durable::empty`].
+    pub(crate) fn empty(&mut self, began: Began) {
+        self.durable.empty(began);
+        self.weigh();
     }
 
     /// The entries `first..=through` that the log holds. None of them is trimmed:

@@ -1,9 +1,10 @@
 //! What replicas of one group say to each other. Any of these may be lost,
 //! repeated or overtaken; none is trusted beyond what its ballot proves.
 
+use crate::config::Began;
 use crate::effect::SnapshotId;
 use crate::entry::Entry;
-use crate::ids::{Ballot, Round, Slot, SupportEpoch, Timestamp};
+use crate::ids::{Ballot, Epoch, Round, Slot, SupportEpoch, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,8 @@ pub enum Message {
         support: SupportEpoch,
         /// The youngest round seen.
         round: Round,
+        /// Whether the member holds the data, and not only the log (G3).
+        data: bool,
     },
     /// Leader → members, when there is no Accept to carry it.
     Decided {
@@ -139,6 +142,9 @@ pub enum Message {
         data: Bytes,
         /// Whether this is the last one.
         done: bool,
+        /// With the last one: the configuration in force after the snapshot's slot,
+        /// or one before it if the receiver needs to be told of none.
+        began: Option<Box<Began>>,
     },
     /// Member → leader: send this chunk next, or (`installed`) everything is in place.
     SnapshotAck {
@@ -151,6 +157,64 @@ pub enum Message {
         /// Whether the snapshot is installed.
         installed: bool,
     },
+    /// Anyone in a younger configuration → a member that missed its beginning: what
+    /// was decided up to and including the stop-sign before it. Good under any
+    /// ballot, like a snapshot; may come in several parts, which count together.
+    Settled {
+        /// The configuration that the stop-sign begins.
+        epoch: Epoch,
+        /// Slot of the first entry.
+        first: Slot,
+        /// The entries, contiguous.
+        entries: Vec<Entry>,
+        /// The slot of the stop-sign.
+        end: Slot,
+    },
+    /// A replica outside the configuration → its voters: do you hold the state? I
+    /// would like to go (G3).
+    Leaving {
+        /// The configuration.
+        epoch: Epoch,
+        /// The slot of the stop-sign before it.
+        after: Slot,
+    },
+    /// Anyone → a replica outside the configuration: the one in force here, and
+    /// whether the sender votes in it and durably holds the state it begins with.
+    Held {
+        /// The configuration, and where it begins.
+        began: Box<Began>,
+        /// Whether the sender holds it.
+        holds: bool,
+    },
+    /// A node outside the configuration → who told it so: nothing of the group is
+    /// left here.
+    Gone,
+}
+
+impl Message {
+    /// The ballot it speaks of; none of those that speak of configurations.
+    #[must_use]
+    pub fn ballot(&self) -> Option<Ballot> {
+        match self {
+            Message::PreVote { ballot, .. }
+            | Message::PreVoteReply { ballot }
+            | Message::Prepare { ballot, .. }
+            | Message::Promise { ballot, .. }
+            | Message::Accept { ballot, .. }
+            | Message::Accepted { ballot, .. }
+            | Message::Decided { ballot, .. }
+            | Message::Nack { ballot, .. }
+            | Message::Contested { ballot }
+            | Message::Relinquish { ballot, .. }
+            | Message::TransferLeader { ballot, .. }
+            | Message::SnapshotChunk { ballot, .. }
+            | Message::SnapshotAck { ballot, .. } => Some(*ballot),
+            Message::Settled { .. }
+            | Message::Leaving { .. }
+            | Message::Held { .. }
+            | Message::Gone => None,
+        }
+    }
 }
 
 /// Why a message was refused.
@@ -168,6 +232,12 @@ pub enum NackReason {
     Gap(Slot),
     /// The receiver needs a snapshot: its data is missing or older than its log.
     NeedsSnapshot,
-    /// The message belongs to another configuration epoch.
-    Configuration(crate::ids::Epoch),
+    /// The message belongs to a younger configuration than the receiver knows, which
+    /// holds the state before it only up to here (G1).
+    Configuration {
+        /// The configuration known.
+        epoch: Epoch,
+        /// What the receiver holds of the state, decided slots or parts of a Settled.
+        holds: Slot,
+    },
 }

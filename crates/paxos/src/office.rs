@@ -28,7 +28,12 @@ impl Replica {
     /// that count for the lease (L4). 0 without a lease.
     #[must_use]
     pub fn limit(&self, cx: &Cx<'_>) -> Timestamp {
-        self.of_majority(cx, |held| held.limit).unwrap_or_default()
+        let granted = self.of_majority(cx, |held| held.limit).unwrap_or_default();
+        match &self.state {
+            // Nothing above what the stop-sign names (G2).
+            State::Leader(leader) => leader.stop.map_or(granted, |stop| granted.min(stop)),
+            _ => granted,
+        }
     }
 
     fn of_majority<T: Copy + Ord>(
@@ -93,8 +98,13 @@ impl Replica {
     }
 
     /// Steps down in an orderly way; `used` is the highest timestamp used in this
-    /// term. Does nothing unless this replica leads.
+    /// term. Does nothing unless this replica leads, or is about to go on leading in
+    /// the next configuration.
     pub fn relinquish(&mut self, cx: &Cx<'_>, used: Timestamp) {
+        if self.keeps.is_some() {
+            self.end_campaign();
+            return self.wait_for_others(cx);
+        }
         let State::Leader(leader) = &self.state else {
             return;
         };
@@ -113,7 +123,8 @@ impl Replica {
     /// steps down (effect `Deposed`) and the target campaigns at once.
     ///
     /// # Errors
-    /// `NotLeader`, `Transferring` (already), `BadTarget`. Nothing changed then.
+    /// `NotLeader`, `Transferring` (already), `Reconfiguring`, `BadTarget`. Nothing
+    /// changed then.
     pub fn transfer(
         &mut self,
         cx: &Cx<'_>,
@@ -128,6 +139,9 @@ impl Replica {
         };
         if let Some(handover) = leader.handover {
             return Err(ProposeError::Transferring { to: handover.to });
+        }
+        if leader.stop.is_some() {
+            return Err(ProposeError::Reconfiguring);
         }
         let follows = leader
             .followers

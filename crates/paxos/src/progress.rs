@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     /// Holds everything up to here under the leader's ballot, durably; 0 before
     /// it holds the sync.
     pub(crate) matched: Slot,
+    /// Whether it holds the data, as its last Accepted said.
+    pub(crate) data: bool,
     /// The next slot to send.
     pub(crate) next: Slot,
     /// Where the sync it was sent begins.
@@ -84,6 +86,7 @@ impl Progress {
                 Mode::Probe
             },
             matched: Slot(0),
+            data: false,
             next,
             sync_first: next,
             flight: VecDeque::new(),

@@ -1,8 +1,8 @@
 //! What one replica keeps on stable storage, and how it is read back.
 
-use crate::config::Configuration;
+use crate::config::{Began, Configuration};
 use crate::entry::Entry;
-use crate::ids::{Ballot, Slot};
+use crate::ids::{Ballot, NodeId, Slot};
 use serde::{Deserialize, Serialize};
 
 /// One durable step of a replica. The log of a node holds the records of all
@@ -43,8 +43,11 @@ pub enum Record {
         /// The snapshot's slot.
         slot: Slot,
     },
-    /// A first or later configuration took effect.
-    Configured(Configuration),
+    /// A configuration that the log's own entries do not tell: a snapshot did.
+    Configured(Box<Began>),
+    /// The group has moved on without this replica, and its data is gone: what is
+    /// kept is the promise and the configuration that left it out.
+    Emptied(Box<Began>),
 }
 
 /// Everything durable of one replica, as recovery rebuilds it by replaying
@@ -61,8 +64,12 @@ pub struct Durable {
     pub entries: std::collections::VecDeque<Entry>,
     /// The highest decided slot known, at most `last`.
     pub decided: Slot,
-    /// The group's members.
+    /// The group's members, as of the last stop-sign known to be decided.
     pub configuration: Configuration,
+    /// The slot of that stop-sign; 0 in a group's first configuration.
+    pub began: Slot,
+    /// Nodes left out by then, whose replicas are not known to be gone.
+    pub left: Vec<NodeId>,
     /// Parts of a sync that is not complete yet.
     pub staging: Option<Staging>,
 }

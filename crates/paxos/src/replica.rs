@@ -1,6 +1,6 @@
 //! One replica of one group: its state, its inputs, its views. What it does
 //! with them lies in the files named by role: `acceptor`, `election`, `leader`,
-//! `counting`, `office`, `snapshot`; its views in `views`.
+//! `counting`, `office`, `snapshot`, `reconfigure`, `leaving`; its views in `views`.
 //!
 //! A step of the driver: any number of `handle_*`, [`Replica::propose`] and
 //! [`Replica::confirm`] calls, then one [`Replica::flush`], then
@@ -11,16 +11,18 @@
 //! The protocol is classic Multi-Paxos (Lamport, "Paxos Made Simple", 2001)
 //! with a contiguous log, and votes before campaigns (Ongaro's thesis, §9.6).
 
-use crate::config::Settings;
+use crate::config::{Began, Settings};
 use crate::effect::{Effect, PersistSeq};
 use crate::election::{Campaign, Election};
 use crate::ids::{Ballot, GroupId, Mono, NodeId, Slot, SupportEpoch, Timestamp};
 use crate::leader::Leader;
 use crate::lease::NodeLease;
+use crate::leaving::Leaving;
 use crate::log::Log;
 use crate::message::{Message, NackReason};
 use crate::outgoing::Outgoing;
 use crate::prng::Prng;
+use crate::progress::Transfer;
 use crate::record::{Durable, Record};
 use crate::snapshot::Incoming;
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,9 @@ pub enum ProposeError {
         /// To whom.
         to: NodeId,
     },
+    /// The group's members are changing.
+    #[error("the group's members are changing; retry in a moment")]
+    Reconfiguring,
     /// The target of a transfer cannot lead.
     #[error("{to} is not a voter that follows this leader; choose another target")]
     BadTarget {
@@ -183,6 +188,13 @@ pub struct Replica {
     /// The newest support stamped into an Accepted under `accepted` since the start.
     pub(crate) heard: SupportEpoch,
     pub(crate) election: Election,
+    /// The first ballot of the term that this replica carries from one configuration
+    /// into the next, if its campaign there succeeds.
+    pub(crate) keeps: Option<Ballot>,
+    pub(crate) leaving: Option<Leaving>,
+    /// Snapshots to members that missed the beginning of a configuration which
+    /// nobody leads yet.
+    pub(crate) helping: BTreeMap<NodeId, Transfer>,
     pub(crate) incoming: Option<Incoming>,
     /// When a snapshot may be asked for again.
     pub(crate) ask_snapshot_after: Mono,
@@ -192,7 +204,8 @@ pub struct Replica {
 
 impl Replica {
     /// A replica as recovery finds it: `durable` replayed from the log, the
-    /// state machine above at `applied`. `holds_data` is false if that state is
+    /// state machine above at `applied`, `began` being the configuration that its
+    /// state names, if any. `holds_data` is false if that state is
     /// lost or incomplete; the replica then votes, but neither leads nor serves.
     /// `seed` feeds only the jitter of its timers.
     #[must_use]
@@ -206,6 +219,7 @@ impl Replica {
         settings: Settings,
         durable: Durable,
         applied: Slot,
+        began: Option<&Began>,
         holds_data: bool,
         seed: u64,
         now: Mono,
@@ -223,6 +237,9 @@ impl Replica {
             relinquished_accepted: None,
             heard: SupportEpoch::NONE,
             election: Election::default(),
+            keeps: None,
+            leaving: None,
+            helping: BTreeMap::new(),
             incoming: None,
             ask_snapshot_after: Mono(0),
             out: Outgoing::default(),
@@ -239,22 +256,34 @@ impl Replica {
             let record = Record::Installed { slot: applied };
             replica.out.records.push(record);
         }
+        if let Some(began) = began.filter(|_| replica.holds_data) {
+            replica.configure(began);
+        }
         if replica.holds_data && replica.decided() > applied {
             let decided = replica.decided();
             replica.out.decided(decided);
         }
         replica.arm_first_election(now);
+        replica.review_leaving(now);
         replica
     }
 
     /// A message from `from`; anything may be lost, repeated or overtaken.
     pub fn handle_message(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
-        if from == self.me || !self.configuration().members().any(|n| n == from) {
+        if from == self.me {
             return self.ignore(Ignored::Stranger);
         }
-        if self.wrong_epoch(from, &message) {
-            return self.ignore(Ignored::WrongEpoch);
+        if self.is_being_destroyed() {
+            return self.ignore(Ignored::Stale);
         }
+        if self.admits(cx, from, &message) {
+            self.dispatch(cx, from, message);
+        }
+        self.review_election(cx);
+        self.review_leaving(cx.now);
+    }
+
+    fn dispatch(&mut self, cx: &Cx<'_>, from: NodeId, message: Message) {
         match message {
             Message::PreVote { .. } | Message::Prepare { .. } => {
                 self.handle_candidate(cx, from, message);
@@ -283,8 +312,17 @@ impl Replica {
                 last,
                 support,
                 round,
-            } => self.handle_accepted(cx, from, ballot, last, support, round),
-            Message::Decided { ballot, slot } => self.handle_decided(from, ballot, slot),
+                data,
+            } => {
+                let heard = crate::counting::Heard {
+                    last,
+                    support,
+                    round,
+                    data,
+                };
+                self.handle_accepted(cx, from, ballot, heard);
+            }
+            Message::Decided { ballot, slot } => self.handle_decided(cx, from, ballot, slot),
             Message::Nack { ballot, reason } => self.handle_nack(cx, from, ballot, reason),
             Message::Contested { ballot } => self.handle_contested(cx, from, ballot),
             Message::Relinquish { ballot, used } => {
@@ -300,8 +338,16 @@ impl Replica {
                 next,
                 installed,
             } => self.handle_snapshot_ack(cx, from, ballot, id, next, installed),
+            Message::Settled {
+                epoch,
+                first,
+                entries,
+                end,
+            } => self.handle_settled(cx, from, epoch, first, entries, end),
+            Message::Leaving { epoch, .. } => self.handle_leaving(from, epoch),
+            Message::Gone => self.handle_gone(from),
+            Message::Held { began, holds } => self.handle_held(cx, from, *began, holds),
         }
-        self.review_election(cx);
     }
 
     /// The persist effect `seq`, and with it all before, is on stable storage.
@@ -322,6 +368,7 @@ impl Replica {
             }
         }
         self.review_election(cx);
+        self.review_leaving(cx.now);
     }
 
     /// Time has passed; call at or after [`Replica::next_timeout`].
@@ -331,6 +378,8 @@ impl Replica {
             State::Campaign(_) => self.campaign_timeout(cx),
             State::Leader(_) => self.leader_timeout(cx),
         }
+        self.leaving_timeout(cx);
+        self.helping_timeout(cx);
         self.review_election(cx);
     }
 
@@ -347,7 +396,9 @@ impl Replica {
             "P7: applied slot {slot} beyond the decided slot {}",
             self.decided()
         );
-        self.applied = self.applied.max(slot);
+        if !self.is_being_destroyed() {
+            self.applied = self.applied.max(slot);
+        }
     }
 
     /// Ends a step: one Persist and, from a leader, the Accepts for everything new.
@@ -363,6 +414,12 @@ impl Replica {
     pub fn trim(&mut self, _cx: &Cx<'_>, through: Slot) -> Slot {
         let too_long = self.log_bytes() > self.hard_bytes();
         let mut slot = through.min(self.decided()).min(self.applied);
+        let began = self.log.durable.began;
+        if began > Slot(0) && self.decided() == began {
+            // Nobody has led in this configuration yet. Those who missed its
+            // beginning may still need the entries before.
+            return self.trimmed();
+        }
         match &self.state {
             State::Follower => {}
             State::Campaign(_) => return self.trimmed(),
@@ -398,11 +455,14 @@ impl Replica {
     /// When [`Replica::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        match &self.state {
+        let own = match &self.state {
             State::Follower => self.election.deadline,
             State::Campaign(campaign) => Some(campaign.retry),
             State::Leader(leader) => leader.next_timeout(),
-        }
+        };
+        let leaving = self.leaving.as_ref().map(|l| l.retry);
+        let helping = self.helping.values().map(|t| t.retry);
+        own.into_iter().chain(leaving).chain(helping).min()
     }
 
     pub(crate) fn ignore(&mut self, reason: Ignored) {
@@ -413,38 +473,19 @@ impl Replica {
         self.out.send(to, Message::Nack { ballot, reason });
     }
 
-    /// Believes a decided slot (P5) and tells the driver.
-    pub(crate) fn believe(&mut self, ballot: Ballot, slot: Slot) {
-        if self.log.believe(ballot, slot) && self.holds_data {
+    /// Believes a decided slot (P5) and tells the driver. If it ends a configuration
+    /// the next one has begun here when this returns.
+    pub(crate) fn believe(&mut self, cx: &Cx<'_>, ballot: Ballot, slot: Slot) {
+        let epoch = self.configuration().epoch;
+        if !self.log.believe(ballot, slot) {
+            return;
+        }
+        if self.holds_data {
             let decided = self.decided();
             self.out.decided(decided);
         }
-    }
-
-    /// Refuses what belongs to another configuration, and says so to who asks.
-    fn wrong_epoch(&mut self, from: NodeId, message: &Message) -> bool {
-        let (ballot, asks) = match message {
-            Message::PreVote { ballot, .. }
-            | Message::Prepare { ballot, .. }
-            | Message::Accept { ballot, .. } => (*ballot, true),
-            Message::PreVoteReply { ballot }
-            | Message::Promise { ballot, .. }
-            | Message::Accepted { ballot, .. }
-            | Message::Decided { ballot, .. }
-            | Message::Nack { ballot, .. }
-            | Message::Contested { ballot }
-            | Message::Relinquish { ballot, .. }
-            | Message::TransferLeader { ballot, .. }
-            | Message::SnapshotChunk { ballot, .. }
-            | Message::SnapshotAck { ballot, .. } => (*ballot, false),
-        };
-        let epoch = self.configuration().epoch;
-        if ballot.epoch == epoch {
-            return false;
+        if self.configuration().epoch > epoch {
+            self.epoch_began(cx, ballot);
         }
-        if asks {
-            self.nack(from, ballot, NackReason::Configuration(epoch));
-        }
-        true
     }
 }

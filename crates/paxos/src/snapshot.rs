@@ -4,8 +4,9 @@
 //! is good under any ballot; what a receiver accepted above it stays (P4).
 
 use crate::acceptor::ABSURD;
+use crate::config::Began;
 use crate::effect::{Effect, SnapshotId};
-use crate::ids::{Ballot, NodeId, Slot};
+use crate::ids::{Ballot, NodeId, Slot, SupportEpoch};
 use crate::message::{Message, NackReason};
 use crate::progress::{Mode, Transfer};
 use crate::record::Record;
@@ -28,6 +29,8 @@ pub(crate) struct Incoming {
     next: u64,
     /// All chunks are staged; the driver installs.
     installing: bool,
+    /// The configuration in force after its slot, or one before.
+    began: Option<Box<Began>>,
 }
 
 /// The sender.
@@ -77,15 +80,15 @@ impl Replica {
         done: bool,
     ) {
         let retry_nanos = self.settings.retry_nanos;
-        let State::Leader(leader) = &mut self.state else {
-            return self.ignore(Ignored::Stale);
+        let founding = Ballot::founding(self.configuration().epoch);
+        let (ballot, transfer) = match &mut self.state {
+            State::Leader(leader) => {
+                let follower = leader.followers.get_mut(&to);
+                (leader.ballot, follower.and_then(|f| f.transfer.as_mut()))
+            }
+            _ => (founding, self.helping.get_mut(&to)),
         };
-        let ballot = leader.ballot;
-        let Some(transfer) = leader
-            .followers
-            .get_mut(&to)
-            .and_then(|f| f.transfer.as_mut())
-        else {
+        let Some(transfer) = transfer else {
             return self.ignore(Ignored::Stale);
         };
         if transfer.chunk != chunk || transfer.id.is_some_and(|known| known != id) {
@@ -97,6 +100,9 @@ impl Replica {
         }
         transfer.arm(cx.now, retry_nanos);
         let checksum = crc32fast::hash(&data);
+        let in_force = self.log.durable.began;
+        let tells = done && in_force > Slot(0) && in_force <= id.slot;
+        let began = tells.then(|| Box::new(self.in_force()));
         self.out.send(
             to,
             Message::SnapshotChunk {
@@ -106,6 +112,7 @@ impl Replica {
                 checksum,
                 data,
                 done,
+                began,
             },
         );
     }
@@ -120,27 +127,20 @@ impl Replica {
         installed: bool,
     ) {
         let retry_nanos = self.settings.retry_nanos;
-        let State::Leader(leader) = &mut self.state else {
-            return self.ignore(Ignored::Stale);
-        };
-        if leader.ballot != ballot {
-            return self.ignore(Ignored::Stale);
-        }
-        let Some(follower) = leader.followers.get_mut(&from) else {
-            return self.ignore(Ignored::Stranger);
-        };
-        let Some(transfer) = &mut follower.transfer else {
-            return self.ignore(Ignored::Stale);
-        };
-        if transfer.id != Some(id) {
-            return self.ignore(Ignored::Stale);
-        }
         if installed {
-            follower.transfer = None;
-            follower.probe();
-            self.out.effects.push(Effect::CloseSnapshot { to: from });
-            return;
+            return self.snapshot_is_installed(from, ballot, id);
         }
+        let transfer = match &mut self.state {
+            State::Leader(leader) if leader.ballot == ballot => {
+                let follower = leader.followers.get_mut(&from);
+                follower.and_then(|f| f.transfer.as_mut())
+            }
+            State::Leader(_) => None,
+            _ => self.helping.get_mut(&from).filter(|_| ballot.is_founding()),
+        };
+        let Some(transfer) = transfer.filter(|t| t.id == Some(id)) else {
+            return self.ignore(Ignored::Stale);
+        };
         // One chunk is on its way. The answer moves on by one, starts over (the
         // receiver restarted) or resumes (the sender did, with the same snapshot).
         if next == transfer.chunk {
@@ -160,6 +160,79 @@ impl Replica {
             to: from,
             id: Some(id),
             chunk: next,
+        });
+    }
+
+    fn snapshot_is_installed(&mut self, from: NodeId, ballot: Ballot, id: SnapshotId) {
+        match &mut self.state {
+            State::Leader(leader) if leader.ballot == ballot => {
+                let Some(follower) = leader.followers.get_mut(&from) else {
+                    return self.ignore(Ignored::Stranger);
+                };
+                if follower.transfer.take_if(|t| t.id == Some(id)).is_none() {
+                    return self.ignore(Ignored::Stale);
+                }
+                follower.probe();
+            }
+            State::Leader(_) => return self.ignore(Ignored::Stale),
+            _ if self.helping.remove(&from).is_some() => {}
+            _ => return self.ignore(Ignored::Stale),
+        }
+        self.out.effects.push(Effect::CloseSnapshot { to: from });
+    }
+
+    /// Without a leader in the configuration in force: the state that it begins with,
+    /// for a member that needs it to vote and is behind the log's first entry here.
+    pub(crate) fn help_by_snapshot(&mut self, cx: &Cx<'_>, to: NodeId) {
+        let whole = self.holds_data
+            && self.installing().is_none()
+            && self.applied >= self.log.durable.began;
+        if !whole || self.helping.contains_key(&to) {
+            return;
+        }
+        mark(Mark::SnapshotHelped);
+        let patience = self.settings.retry_nanos.saturating_mul(OPENING_WAITS);
+        let transfer = Transfer {
+            id: None,
+            floor: self.trimmed(),
+            chunk: 0,
+            retry: cx.now.plus(patience),
+            tries: MAX_TRIES,
+        };
+        self.helping.insert(to, transfer);
+        self.out.effects.push(Effect::ReadSnapshot {
+            to,
+            id: None,
+            chunk: 0,
+        });
+    }
+
+    /// A leader helps as leaders do.
+    pub(crate) fn stop_helping(&mut self) {
+        for to in std::mem::take(&mut self.helping).into_keys() {
+            self.out.effects.push(Effect::CloseSnapshot { to });
+        }
+    }
+
+    pub(crate) fn helping_timeout(&mut self, cx: &Cx<'_>) {
+        let retry_nanos = self.settings.retry_nanos;
+        let effects = &mut self.out.effects;
+        self.helping.retain(|to, transfer| {
+            if transfer.retry > cx.now {
+                return true;
+            }
+            transfer.tries += 1;
+            if transfer.tries > MAX_TRIES {
+                effects.push(Effect::CloseSnapshot { to: *to });
+                return false;
+            }
+            transfer.arm(cx.now, retry_nanos);
+            effects.push(Effect::ReadSnapshot {
+                to: *to,
+                id: transfer.id,
+                chunk: transfer.chunk,
+            });
+            true
         });
     }
 
@@ -249,15 +322,21 @@ impl Replica {
             checksum,
             data,
             done,
+            began,
         } = message
         else {
             return;
         };
-        if ballot.node != from {
+        let helps = ballot.is_founding();
+        if ballot.node != from && !helps {
             return self.ignore(Ignored::WrongNode);
         }
-        if ballot < self.ballot() {
+        if ballot < self.ballot() && !helps {
             return self.nack(from, ballot, NackReason::Promised(self.ballot()));
+        }
+        if helps && ballot.epoch <= self.configuration().epoch {
+            // Helped already; what is left is a leader's to send.
+            return self.acknowledge(from, ballot, id, chunk, true);
         }
         if id.slot.0 > ABSURD || chunk > ABSURD || ballot.round > ABSURD {
             return self.ignore(Ignored::Absurd);
@@ -298,6 +377,7 @@ impl Replica {
         if let Some(incoming) = &mut self.incoming {
             incoming.next = next + 1;
             incoming.installing = done;
+            incoming.began = began;
         }
         if !done {
             self.acknowledge(from, ballot, id, next + 1, false);
@@ -341,6 +421,7 @@ impl Replica {
                     ballot,
                     next: 0,
                     installing: false,
+                    began: None,
                 });
                 Some(0)
             }
@@ -380,6 +461,11 @@ impl Replica {
             }
             self.log.drop_through(id.slot);
             self.out.records.push(Record::Installed { slot: id.slot });
+            let began = incoming.as_ref().and_then(|i| i.began.as_deref());
+            if began.is_some_and(|began| self.configure(began)) {
+                self.heard = SupportEpoch::NONE;
+                self.wait_for_campaign(cx, self.settings.retry_nanos);
+            }
             if self.decided() > self.applied {
                 let decided = self.decided();
                 self.out.decided(decided);
@@ -392,6 +478,7 @@ impl Replica {
             self.acknowledge(from, ballot, id, next, true);
         }
         self.review_election(cx);
+        self.review_leaving(cx.now);
     }
 
     /// The slot of the snapshot that is being installed, if any.

@@ -52,7 +52,7 @@ impl Replica {
         match &self.state {
             State::Leader(_) => Some(self.me),
             State::Campaign(_) => None,
-            State::Follower => (accepted != Ballot::default()
+            State::Follower => (!accepted.is_founding()
                 && accepted == self.ballot()
                 && accepted.node != self.me
                 && !self.is_relinquished(accepted))

@@ -13,7 +13,7 @@ mod common;
 use common::{Body, EPOCH, Sim};
 use std::fmt::Write as _;
 use synod_paxos::{
-    Configuration, Cx, Message, NackReason, NodeId, Role, Settings, Slot, Timestamp, Urgency,
+    Configuration, Cx, Message, NackReason, NodeId, Role, Seal, Settings, Slot, Timestamp, Urgency,
 };
 
 const MS: u64 = 1_000_000;
@@ -26,6 +26,7 @@ struct Script {
     priorities: Vec<(NodeId, u16)>,
     witnesses: Vec<NodeId>,
     learners: Vec<NodeId>,
+    spares: Vec<NodeId>,
     quiet: bool,
 }
 
@@ -65,6 +66,7 @@ impl Script {
             priorities: Vec::new(),
             witnesses: Vec::new(),
             learners: Vec::new(),
+            spares: Vec::new(),
             quiet: false,
         }
     }
@@ -75,7 +77,8 @@ impl Script {
 
     /// The language:
     /// `set window|message|undecided BYTES` · `set election MS` · `priority nX P` · `witness nX` ·
-    /// `learner nX` (before) `cluster N`; `tick Tms` (timers fire, nothing is
+    /// `learner nX` · `spare nX` (before) `cluster N`; `members nX nA wnB lnC` (voters,
+    /// witnesses, learners of the next configuration); `tick Tms` (timers fire, nothing is
     /// delivered) · `run Tms` (timers, and everything delivered) · `deliver
     /// [nX->nY] [K]` · `drop nX->nY [K]` or `drop all` · `repeat nX->nY` ·
     /// `reorder nX->nY` · `stabilize` · `partition nX | nY nZ` · `cut nX->nY` ·
@@ -92,6 +95,7 @@ impl Script {
             ["priority", id, value] => self.priorities.push((node(id), value.parse().unwrap())),
             ["witness", id] => self.witnesses.push(node(id)),
             ["learner", id] => self.learners.push(node(id)),
+            ["spare", id] => self.spares.push(node(id)),
             ["cluster", count] => self.cluster(count.parse().unwrap()),
             ["tick", time] => self.advance(nanos(time), false),
             ["run", time] => self.advance(nanos(time), true),
@@ -141,7 +145,8 @@ impl Script {
             .retain(|n| !self.witnesses.contains(n) && !self.learners.contains(n));
         configuration.witnesses.clone_from(&self.witnesses);
         configuration.learners.clone_from(&self.learners);
-        let mut sim = Sim::new(configuration, &self.settings, 42);
+        configuration.voters.retain(|n| !self.spares.contains(n));
+        let mut sim = Sim::new(configuration, &self.spares, &self.settings, 42);
         for (id, priority) in &self.priorities {
             sim.nodes.get_mut(id).unwrap().settings.priority = *priority;
         }
@@ -293,6 +298,28 @@ impl Script {
                 Ok(round) => format!("asks in round {round}\n"),
                 Err(error) => format!("refused: {error}\n"),
             },
+            ["members", id, ref members @ ..] => {
+                let of = |prefix: &str| -> Vec<NodeId> {
+                    let mine = members.iter().filter_map(|m| m.strip_prefix(prefix));
+                    mine.filter(|m| m.starts_with(|c: char| c.is_ascii_digit()))
+                        .map(node)
+                        .collect()
+                };
+                let seal = Seal {
+                    limit: at,
+                    last: at,
+                    horizon: Timestamp(0),
+                };
+                let change = sim.with(node(id), |r, cx| {
+                    let now = r.configuration();
+                    let successor = now.successor(of("n"), of("wn"), of("ln"));
+                    r.reconfigure(cx, successor, seal)
+                });
+                match change.unwrap() {
+                    Ok(_) => String::new(),
+                    Err(error) => format!("refused: {error}\n"),
+                }
+            }
             ["relinquish", id] => {
                 sim.with(node(id), |r, cx| r.relinquish(cx, at));
                 String::new()
@@ -358,6 +385,9 @@ impl Script {
             }
             if !r.holds_data() {
                 write!(out, " no-data").unwrap();
+            }
+            if r.in_force().after > Slot(0) || r.configuration().epoch.0 == 0 {
+                write!(out, " in {}", r.configuration().epoch).unwrap();
             }
             if r.role() == Role::Leader {
                 let office = if r.in_office() { " in-office" } else { "" };

@@ -46,6 +46,7 @@ fn replica() -> Replica {
         Settings::default(),
         durable,
         Slot(2),
+        None,
         true,
         1,
         Mono(0),
@@ -140,6 +141,29 @@ fn messages(ballot: Ballot, a: u64, b: u64) -> Vec<Message> {
             last: Slot(a),
             support: SupportEpoch::NONE,
             round: Round(b),
+            data: a < b,
+        },
+        Message::Settled {
+            epoch: Epoch(u32::try_from(b).unwrap_or(u32::MAX)),
+            first: Slot(a),
+            entries: vec![Entry::Noop; 2],
+            end: Slot(b),
+        },
+        Message::Gone,
+        Message::Leaving {
+            epoch: Epoch(u32::try_from(a).unwrap_or(u32::MAX)),
+            after: Slot(b),
+        },
+        Message::Held {
+            began: Box::new(synod_paxos::Began {
+                configuration: Configuration {
+                    epoch: Epoch(u32::try_from(a).unwrap_or(u32::MAX)),
+                    ..Configuration::of_voters(vec![ballot.node, NodeId(b)])
+                },
+                after: Slot(b),
+                left: vec![NodeId(a)],
+            }),
+            holds: true,
         },
         Message::Contested { ballot },
         Message::Relinquish {
@@ -157,6 +181,7 @@ fn messages(ballot: Ballot, a: u64, b: u64) -> Vec<Message> {
             checksum: 7,
             data: Bytes::from_static(b"chunk"),
             done: true,
+            began: None,
         },
         Message::SnapshotAck {
             ballot,
@@ -172,7 +197,10 @@ fn messages(ballot: Ballot, a: u64, b: u64) -> Vec<Message> {
         NackReason::Trimmed(Slot(a)),
         NackReason::Gap(Slot(a)),
         NackReason::NeedsSnapshot,
-        NackReason::Configuration(Epoch(2)),
+        NackReason::Configuration {
+            epoch: Epoch(2),
+            holds: Slot(a),
+        },
     ] {
         all.push(Message::Nack { ballot, reason });
     }

@@ -12,7 +12,7 @@
 mod common;
 
 use common::Sim;
-use synod_paxos::{Configuration, Cx, NodeId, Role, Settings, Slot, Timestamp, Urgency};
+use synod_paxos::{Configuration, Cx, NodeId, Role, Seal, Settings, Slot, Timestamp, Urgency};
 use synod_probe::{Mutation, mutate};
 
 const MS: u64 = 1_000_000;
@@ -46,6 +46,8 @@ struct Weather {
     cut: u64,
     slow_disk: bool,
     deliveries: u64,
+    /// How often somebody wants other members.
+    changes: u64,
     /// What is aimed at leases, if anything.
     aim: Aim,
     /// Until when an aimed cut stands, and who it separates.
@@ -78,7 +80,14 @@ fn build(dice: &mut Dice, seed: u64) -> (Sim, Weather) {
         undecided_bytes: 4000,
         ..Settings::default()
     };
-    let mut sim = Sim::new(configuration, &settings, seed);
+    // In some runs the members change.
+    let changes = [0, 0, 2, 6][dice.below(4) as usize];
+    let spares: &[NodeId] = if changes > 0 {
+        &[NodeId(6), NodeId(7), NodeId(8)]
+    } else {
+        &[]
+    };
+    let mut sim = Sim::new(configuration, spares, &settings, seed);
     sim.instant_leases = false;
     sim.chunk = 64;
     let weather = Weather {
@@ -88,6 +97,7 @@ fn build(dice: &mut Dice, seed: u64) -> (Sim, Weather) {
         cut: [0, 3, 8][dice.below(3) as usize],
         slow_disk: dice.chance(700),
         deliveries: 2 + dice.below(8),
+        changes,
         aim: [Aim::Nothing, Aim::IsolateLeader, Aim::RestartBetween][dice.below(3) as usize],
         aimed_until: 0,
     };
@@ -179,15 +189,69 @@ fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
 }
 
 fn is_meant_to_hold_data(sim: &Sim, id: NodeId) -> bool {
-    !sim.configuration.witnesses.contains(&id)
+    let members = sim.oracle.latest();
+    members.is_member(id) && !members.witnesses.contains(&id)
 }
 
-/// G3 in small: data is only thrown away where enough others have it.
+/// G3 in small: data is only thrown away where enough others have it, and nobody
+/// is on the way from one configuration to the next.
 fn others_hold_data(sim: &Sim, id: NodeId) -> bool {
-    sim.nodes
+    let members = sim.oracle.latest();
+    let settled = sim
+        .nodes
         .values()
-        .filter(|n| n.id != id && sim.configuration.is_voter(n.id))
-        .all(|n| !n.disk.engine_lost)
+        .all(|n| !members.is_member(n.id) || n.disk.durable.configuration.epoch == members.epoch);
+    let others = sim
+        .nodes
+        .values()
+        .filter(|n| n.id != id && members.is_voter(n.id));
+    settled && others.clone().count() >= 2 && others.clone().all(|n| !n.disk.engine_lost)
+}
+
+/// Somebody wants one more, one fewer, one for another, or another role for one.
+fn change_members(sim: &mut Sim, dice: &mut Dice) {
+    let ids = sim.ids();
+    let Some(id) = ids
+        .iter()
+        .copied()
+        .find(|n| sim.up(*n).is_some_and(|r| r.replica.in_office()))
+    else {
+        return;
+    };
+    let now = sim.replica(id).configuration().clone();
+    let (mut voters, mut witnesses) = (now.voters.clone(), now.witnesses.clone());
+    let mut learners = now.learners.clone();
+    let other = dice.pick(&ids);
+    match dice.below(6) {
+        0 | 1 if !now.is_member(other) => learners.push(other),
+        2 if voters.len() > 1 => voters.retain(|n| *n != other),
+        3 if now.is_voter(other) => {
+            voters.retain(|n| *n != other);
+            witnesses.push(other);
+        }
+        _ if now.learners.contains(&other) || now.witnesses.contains(&other) => {
+            learners.retain(|n| *n != other);
+            witnesses.retain(|n| *n != other);
+            if dice.chance(700) && voters.len() > 2 {
+                // A swap is one step.
+                let gone = dice.pick(&voters);
+                voters.retain(|n| *n != gone);
+            }
+            voters.push(other);
+        }
+        _ => learners.retain(|n| *n != other),
+    }
+    let used = sim.oracle.used.values().max().copied().unwrap_or_default();
+    let seal = Seal {
+        limit: used,
+        last: used,
+        horizon: Timestamp(0),
+    };
+    let successor = now.successor(voters, witnesses, learners);
+    let asked = sim.with(id, |r, cx| r.reconfigure(cx, successor, seal));
+    if asked.is_some_and(|asked| asked.is_ok()) {
+        sim.oracle.mark("change asked");
+    }
 }
 
 fn work(sim: &mut Sim, dice: &mut Dice, counter: &mut u64) {
@@ -309,6 +373,7 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         cut: 0,
         slow_disk: false,
         deliveries: 200,
+        changes: 0,
         aim: Aim::Nothing,
         aimed_until: 0,
     };
@@ -325,8 +390,13 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
             }
         }
         let everybody = sim.ids().iter().all(|id| {
-            sim.replica(*id).decided() >= target
-                && (sim.replica(*id).holds_data() || !is_meant_to_hold_data(sim, *id))
+            let replica = sim.replica(*id);
+            if !sim.oracle.latest().is_member(*id) {
+                // Those who are not needed any more have gone.
+                return replica.last() == Slot(0);
+            }
+            replica.decided() >= target
+                && (replica.holds_data() || !is_meant_to_hold_data(sim, *id))
         });
         if everybody && sim.oracle.decided_through() >= target && round > 100 {
             return;
@@ -342,8 +412,9 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
 fn describe(sim: &Sim, id: NodeId) -> String {
     let r = sim.replica(id);
     format!(
-        "{id} {:?} promised={} accepted={} last={} decided={} applied={} trimmed={} data={} {:?} {:?}",
+        "{id} {:?} in {} promised={} accepted={} last={} decided={} applied={} trimmed={} data={} {:?} {:?}",
         r.role(),
+        r.configuration(),
         r.ballot(),
         r.accepted(),
         r.last(),
@@ -371,6 +442,9 @@ fn run(seed: u64, steps: u64, verbose: bool) -> Sim {
         disturb(&mut sim, &mut dice, &weather);
         aim_at_leases(&mut sim, &mut dice, &mut weather);
         work(&mut sim, &mut dice, &mut counter);
+        if dice.chance(weather.changes) {
+            change_members(&mut sim, &mut dice);
+        }
         traffic(&mut sim, &mut dice, &weather);
         disks(&mut sim, &mut dice);
         print_trace(&mut sim, verbose);
@@ -421,15 +495,21 @@ fn random_executions_keep_every_rule_and_recover() {
     println!("{marks:?}");
     for rare in [
         "aimed cut",
+        "change asked",
         "restart between",
         "confirmed",
         "contested",
+        "destroyed",
         "engine lost",
+        "held",
         "lease held",
         "promise in parts",
+        "reconfigured",
         "relinquish",
+        "settled",
         "snapshot installed",
         "sync in parts",
+        "term goes on",
         "timestamp used",
         "transfer",
     ] {

@@ -74,6 +74,7 @@ fn chunk(ballot: Ballot, id: SnapshotId, chunk: u64, done: bool) -> Message {
         checksum: 0,
         data: Bytes::new(),
         done,
+        began: None,
     }
 }
 
@@ -95,7 +96,17 @@ impl Bench {
         let disk = durable.clone();
         let (group, applied) = (GroupId(7), Slot(applied));
         let mut bench = Bench {
-            replica: Replica::new(group, ME, settings, durable, applied, true, 7, Mono(0)),
+            replica: Replica::new(
+                group,
+                ME,
+                settings,
+                durable,
+                applied,
+                None,
+                true,
+                7,
+                Mono(0),
+            ),
             leases,
             disk,
             now: 0,
@@ -510,6 +521,7 @@ fn leader_with_a_snapshot_on_its_way(settings: Settings) -> (Bench, Ballot) {
         last: Slot(last),
         support: SupportEpoch::NONE,
         round: Round(0),
+        data: true,
     };
     bench.hear(PEER, accepted(101));
     bench.with(|r, cx| r.handle_applied(cx, Slot(101)));
@@ -542,6 +554,7 @@ fn a_running_snapshot_pins_the_log_only_up_to_a_bound() {
             last: slot,
             support: SupportEpoch::NONE,
             round: Round(0),
+            data: true,
         };
         bench.hear(PEER, accepted);
         bench.with(|r, cx| r.handle_applied(cx, slot));

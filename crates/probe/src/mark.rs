@@ -276,6 +276,24 @@ marks! {
     StatusPending,
     /// A status query met nothing, and its no is final.
     StatusFinalNo,
+    // Changes of members.
+    /// A leader proposed a stop-sign.
+    StopSignProposed,
+    /// A new leader adopted a stop-sign, and took no office in that configuration.
+    StopSignAdopted,
+    /// A leader's term went on in the next configuration.
+    TermWentOn,
+    /// A leader's term was to go on in the next configuration, and did not.
+    TermLost,
+    /// A replica that missed the beginning of a configuration was helped to it.
+    EpochHelped,
+    /// A replica that missed the beginning of a configuration without leader was sent a snapshot.
+    SnapshotHelped,
+    /// A replica that is not part of its group any more was emptied.
+    ReplicaDestroyed,
+    /// A node made a replica because a leader sent it entries.
+    ReplicaMade,
+
     /// A status query looked for the attempt at its anchor key.
     StatusLookedUp,
     /// A status query found the outcome forgotten.
@@ -310,6 +328,15 @@ impl Mark {
                 | Mark::SnapshotResumed
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
+                // Nothing changes a simulated cluster's members yet.
+                | Mark::StopSignProposed
+                | Mark::StopSignAdopted
+                | Mark::TermWentOn
+                | Mark::TermLost
+                | Mark::EpochHelped
+                | Mark::SnapshotHelped
+                | Mark::ReplicaDestroyed
+                | Mark::ReplicaMade
         )
     }
 }

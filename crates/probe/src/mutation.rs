@@ -94,6 +94,18 @@ mutations! {
     /// A node whose disk stalls goes on asking for support.
     RenewOnStalledDisk("L6"),
 
+    // Reconfiguration.
+    /// A replica promises in a configuration before it holds the state that this begins with.
+    VoteWithoutState("G1"),
+    /// A leader that decided a stop-sign tells the others, and keeps its lease.
+    LeaseBeyondStop("G2"),
+    /// A replica outside the configuration goes as soon as one voter holds the state.
+    DestroyEarly("G3"),
+    /// Witnesses count where only voters that hold data should.
+    WitnessAsData("G3"),
+    /// A replica that went and is taken in again has forgotten in which configurations it voted.
+    ForgottenEpoch("P1"),
+
     // Clocks.
     /// Timestamps are assigned above the limit.
     IgnoreLimit("K1"),

@@ -36,6 +36,7 @@ fn chunk(bytes: usize) -> NodeMessage {
             id: SnapshotId {
                 slot: Slot(1),
                 nonce: 1,
+                began: None,
             },
             chunk: 0,
             checksum: 0,

@@ -94,6 +94,12 @@ pub enum Input {
         /// The replicated state it brought.
         state: Bytes,
     },
+    /// What this node held of the shard is deleted, durably (effect of
+    /// [`crate::SnapshotTask::Destroy`]).
+    Destroyed {
+        /// The shard.
+        group: GroupId,
+    },
     /// Whether the log's disk answers in time (L6).
     DiskHealth {
         /// False while it stalls.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::lease::LeaseRecord;
 use synod_paxos::{
-    GroupId, Message, Mono, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp,
+    Durable, GroupId, Message, Mono, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::ScanRange;
@@ -30,6 +30,13 @@ pub enum NodeRecord {
     },
     /// Of a node pair.
     Lease(LeaseRecord),
+    /// A replica's whole state: the first record of one that was made here.
+    Base {
+        /// The group.
+        group: GroupId,
+        /// The state.
+        durable: Box<Durable>,
+    },
 }
 
 /// A read for the engine.
@@ -80,6 +87,13 @@ pub enum SnapshotTask {
         group: GroupId,
         /// For whom it was.
         to: NodeId,
+    },
+    /// Delete the shard's data: this node is not part of it any more.
+    Destroy {
+        /// The shard.
+        group: GroupId,
+        /// Its keys.
+        span: Span,
     },
     /// Stage a chunk; with `done`, install all.
     Stage {
@@ -359,6 +373,17 @@ impl Outbox {
         self.output
             .snapshots
             .push(SnapshotTask::Close { group, to });
+    }
+
+    pub(crate) fn destroy(&mut self, group: GroupId, span: Span) {
+        let task = SnapshotTask::Destroy { group, span };
+        self.output.snapshots.push(task);
+    }
+
+    /// The first record of a replica that is made now.
+    pub(crate) fn base(&mut self, group: GroupId, durable: Durable) {
+        let durable = Box::new(durable);
+        self.records.push(NodeRecord::Base { group, durable });
     }
 
     pub(crate) fn stage_snapshot(

@@ -4,7 +4,10 @@
 //! machine to the other until both are quiet; what is left for the outside is
 //! put into the worker's [`crate::Output`].
 
+mod members;
 mod straight;
+
+pub use members::Members;
 
 use crate::outbox::Outbox;
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
@@ -47,6 +50,15 @@ fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
     }
 }
 
+/// What waits for the office.
+#[derive(Clone, Serialize)]
+enum Waiting {
+    /// A client's request.
+    Request(Caller, Request),
+    /// A message of another shard's leader.
+    Peer(synod_txn::PeerMessage),
+}
+
 /// A replica of one shard on this node.
 #[derive(Clone, Serialize)]
 pub struct Shard {
@@ -61,7 +73,12 @@ pub struct Shard {
     engine_applied: Slot,
     /// The term in which the group machine is in office.
     office: Option<Term>,
-    waiting: VecDeque<(Caller, Request)>,
+    waiting: VecDeque<Waiting>,
+    /// What the transaction machine wanted proposed while the members change: in
+    /// this order it goes on with, if the term does.
+    held: VecDeque<(Command, bool)>,
+    /// Confirming rounds it wanted meanwhile.
+    unconfirmed: Vec<u64>,
     rounds: BTreeMap<Round, Vec<u64>>,
     /// Between the last staged chunk and the installed snapshot nothing is applied.
     installing: bool,
@@ -118,11 +135,12 @@ impl Shard {
             paxos,
             durable,
             applied,
+            group.state().began.as_ref(),
             holds_data,
             seed,
             now,
         );
-        Ok(Shard {
+        let mut shard = Shard {
             descriptor,
             replica,
             group,
@@ -132,16 +150,20 @@ impl Shard {
             engine_applied,
             office: None,
             waiting: VecDeque::new(),
+            held: VecDeque::new(),
+            unconfirmed: Vec::new(),
             rounds: BTreeMap::new(),
             installing: false,
             clock_usable: true,
             handing_over: false,
-        })
+        };
+        shard.review_members();
+        Ok(shard)
     }
 
     fn txn_cx(&self, now: Now, leases: &NodeLease) -> TxnCx {
         let cx = paxos_cx(now, leases);
-        let leads = self.office.is_some();
+        let leads = self.office.is_some() && !self.changes_members();
         TxnCx {
             now: now.mono,
             clock: now.clock,
@@ -195,7 +217,11 @@ impl Shard {
     /// When this shard next wants a tick.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        match (self.replica.next_timeout(), self.group.next_timeout()) {
+        let group = self.group.next_timeout();
+        match (
+            self.replica.next_timeout(),
+            group.filter(|_| !self.changes_members()),
+        ) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -206,7 +232,7 @@ impl Shard {
         if self.replica.next_timeout().is_some_and(|t| t <= now.mono) {
             self.replica.handle_timeout(&cx);
         }
-        if self.group.next_timeout().is_some_and(|t| t <= now.mono) {
+        if self.group.next_timeout().is_some_and(|t| t <= now.mono) && !self.changes_members() {
             let cx = self.txn_cx(now, leases);
             self.group.handle_timeout(&cx);
         }
@@ -214,7 +240,7 @@ impl Shard {
 
     pub(crate) fn handle_lease_change(&mut self, now: Now, leases: &NodeLease) {
         self.replica.handle_lease_change(&paxos_cx(now, leases));
-        if self.office.is_some() {
+        if self.office.is_some() && !self.changes_members() {
             // A higher limit may free what was parked (K1).
             let cx = self.txn_cx(now, leases);
             self.group.handle_timeout(&cx);
@@ -224,7 +250,7 @@ impl Shard {
     /// Quarantine of the node's clock begins or ends (K2): a leader hands over.
     pub(crate) fn set_clock_usable(&mut self, now: Now, leases: &NodeLease, usable: bool) {
         self.clock_usable = usable;
-        if !usable && self.replica.term_ballot().is_some() {
+        if !usable && self.leads() {
             self.step_down(now, leases);
         }
     }
@@ -265,14 +291,12 @@ impl Shard {
             out.reply(caller, refusal);
             return;
         }
-        if self.office.is_some() {
+        if self.office.is_some() && !self.changes_members() {
             let cx = self.txn_cx(now, leases);
             self.group.handle_request(&cx, caller, request);
-        } else if self.replica.term_ballot().is_some()
-            && self.waiting.len() < MAX_WAITING_FOR_OFFICE
-        {
+        } else if self.leads() && self.waiting.len() < MAX_WAITING_FOR_OFFICE {
             mark(Mark::WaitedForOffice);
-            self.waiting.push_back((caller, request));
+            self.waiting.push_back(Waiting::Request(caller, request));
         } else {
             out.reply(caller, self.not_leader());
         }
@@ -285,10 +309,17 @@ impl Shard {
         leases: &NodeLease,
         message: synod_txn::PeerMessage,
     ) {
-        if self.office.is_some() {
-            let cx = self.txn_cx(now, leases);
-            self.group.handle_peer(&cx, message);
+        if self.office.is_none() {
+            return;
         }
+        if self.changes_members() {
+            if self.waiting.len() < MAX_WAITING_FOR_OFFICE {
+                self.waiting.push_back(Waiting::Peer(message));
+            }
+            return;
+        }
+        let cx = self.txn_cx(now, leases);
+        self.group.handle_peer(&cx, message);
     }
 
     fn not_leader(&self) -> Response {
@@ -399,6 +430,7 @@ impl Shard {
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
+            PaxosEffect::Destroy => out.destroy(group, self.descriptor.span.clone()),
             PaxosEffect::StageSnapshot {
                 id,
                 chunk,
@@ -413,7 +445,13 @@ impl Shard {
 
     fn carry_out_txn(&mut self, now: Now, leases: &NodeLease, effect: TxnEffect, out: &mut Outbox) {
         match effect {
-            TxnEffect::Propose { command, lazy } => self.propose(now, leases, &command, lazy),
+            TxnEffect::Propose { command, lazy } => {
+                if self.changes_members() || !self.held.is_empty() {
+                    self.held.push_back((command, lazy));
+                } else {
+                    self.propose(now, leases, &command, lazy);
+                }
+            }
             TxnEffect::Respond { to, response } => out.reply(to, response),
             TxnEffect::Peer { shard, message } => out.peer(shard, message),
             TxnEffect::Read {
@@ -426,6 +464,9 @@ impl Shard {
                 if batch.slot > self.engine_applied {
                     out.write(self.descriptor.id, batch);
                 }
+            }
+            TxnEffect::Confirm { token } if self.changes_members() => {
+                self.unconfirmed.push(token);
             }
             TxnEffect::Confirm { token } => {
                 let cx = paxos_cx(now, leases);
@@ -448,7 +489,7 @@ impl Shard {
         let proposed = synod_txn::command::encode(command)
             .map_err(|_| ())
             .and_then(|bytes| self.replica.propose(&cx, bytes, urgency).map_err(|_| ()));
-        if proposed.is_err() && self.replica.term_ballot().is_some() {
+        if proposed.is_err() && self.leads() {
             mark(Mark::ProposalRefused);
             // The machine above counts on its slot. It cannot have it, so this
             // term ends here rather than wait for an entry that never comes.
@@ -458,7 +499,7 @@ impl Shard {
 
     /// Applies what is decided, in order; takes office once its entry is applied.
     pub(crate) fn apply_decided(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
-        if self.installing || !self.replica.holds_data() {
+        if self.installing || !self.replica.holds_data() || self.replica.is_being_destroyed() {
             return;
         }
         let decided = self.replica.decided();
@@ -484,7 +525,8 @@ impl Shard {
                         }
                     },
                     Entry::TermStart(start) => self.group.apply_term_start(&cx, slot, *start),
-                    Entry::Noop | Entry::StopSign(_) => self.group.apply_noop(slot),
+                    Entry::StopSign(stop) => self.group.apply_stop_sign(slot, stop),
+                    Entry::Noop => self.group.apply_noop(slot),
                 }
                 self.applied = slot;
             }
@@ -498,7 +540,8 @@ impl Shard {
     /// The replicated state and its slot, for the engine; none while the engine
     /// holds something else (§8).
     pub(crate) fn checkpoint(&self) -> Option<(Slot, Bytes)> {
-        let whole = !self.installing && self.replica.holds_data();
+        let whole =
+            !self.installing && self.replica.holds_data() && !self.replica.is_being_destroyed();
         let mut slot = self.applied;
         if mutated(Mutation::ApplyTwiceAfterRestart) {
             slot = slot.prev();
@@ -507,14 +550,17 @@ impl Shard {
     }
 
     fn take_office(&mut self, now: Now, leases: &NodeLease) {
-        if self.office.is_some() || self.handing_over || !self.replica.in_office() {
+        if self.handing_over || !self.replica.in_office() {
             return;
+        }
+        if self.office.is_some() {
+            return self.go_on(now, leases);
         }
         if !self.clock_usable {
             mark(Mark::OfficeDeclined);
             return self.step_down(now, leases);
         }
-        let Some(ballot) = self.replica.term_ballot() else {
+        let Some(ballot) = self.replica.term() else {
             return;
         };
         let term = Term {
@@ -525,22 +571,24 @@ impl Shard {
         let cx = self.txn_cx(now, leases);
         self.group.take_office(&cx, term);
         // Last in the order of P6: the requests that queued meanwhile.
-        while let Some((caller, request)) = self.waiting.pop_front() {
-            self.group.handle_request(&cx, caller, request);
-        }
+        self.hand_in_waiting(now, leases);
     }
 
     fn leave_office(&mut self, out: &mut Outbox) {
         if self.office.take().is_some() {
             self.group.leave_office();
         }
+        self.held.clear();
+        self.unconfirmed.clear();
         self.rounds.clear();
         let answer = self.not_leader();
         for caller in self.group.take_orphans() {
             out.reply(caller, answer.clone());
         }
-        for (caller, _) in std::mem::take(&mut self.waiting) {
-            out.reply(caller, answer.clone());
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let Waiting::Request(caller, _) = waiting {
+                out.reply(caller, answer.clone());
+            }
         }
     }
 
@@ -569,6 +617,7 @@ impl Shard {
                 self.installing = false;
                 self.replica
                     .handle_snapshot_installed(&paxos_cx(now, leases), id);
+                self.review_members();
                 self.apply_decided(now, leases, out);
             }
             Err(error) => out.fatal(format!(

@@ -6,16 +6,18 @@
 use crate::clock::{ClockMonitor, ClockVerdict};
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
-use crate::shard::{Now, Shard};
+use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardMap, ShardReply, ShardRequest};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
-use synod_paxos::{Durable, GroupId, Mono, NodeId, Slot};
+use synod_paxos::{
+    ClusterVersion, Configuration, Durable, GroupId, Message, Mono, NodeId, ReconfigureError, Slot,
+};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
-use synod_txn::{Caller, Key, Outcome, PeerMessage, RestoreError};
+use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -26,6 +28,33 @@ const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
 
+/// What replicas are made with.
+#[derive(Clone, Serialize)]
+struct Making {
+    paxos: synod_paxos::Settings,
+    txn: GroupSettings,
+    version: ClusterVersion,
+    seed: u64,
+}
+
+impl Making {
+    fn shard(&self, me: NodeId, recovered: Recovered, now: Mono) -> Result<Shard, RestoreError> {
+        let mut paxos = self.paxos.clone();
+        paxos.priority = u16::from(recovered.descriptor.preferred_leader == me);
+        let id = recovered.descriptor.id;
+        let seed = self.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Shard::new(
+            recovered,
+            me,
+            paxos,
+            self.txn.clone(),
+            self.version,
+            seed,
+            now,
+        )
+    }
+}
+
 /// The worker. `Clone` and encodable, so that states can be compared and hashed.
 #[derive(Clone, Serialize)]
 pub struct Worker {
@@ -34,6 +63,7 @@ pub struct Worker {
     leases: NodeLease,
     clock: ClockMonitor,
     disk_healthy: bool,
+    making: Making,
     shards: BTreeMap<GroupId, Shard>,
     outbox: Outbox,
     /// Shards touched in this step.
@@ -66,28 +96,25 @@ impl Worker {
             setup.leases,
             now.mono,
         );
+        let making = Making {
+            paxos: setup.paxos,
+            txn: setup.txn,
+            version: setup.version,
+            seed: setup.seed,
+        };
         let mut shards = BTreeMap::new();
+        let mut map = setup.map;
         for recovered in setup.shards {
-            let mut paxos = setup.paxos.clone();
-            paxos.priority = u16::from(recovered.descriptor.preferred_leader == setup.me);
-            let id = recovered.descriptor.id;
-            let seed = setup.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let shard = Shard::new(
-                recovered,
-                setup.me,
-                paxos,
-                setup.txn.clone(),
-                setup.version,
-                seed,
-                now.mono,
-            )?;
-            shards.insert(id, shard);
+            let shard = making.shard(setup.me, recovered, now.mono)?;
+            note(&mut map, &shard);
+            shards.insert(shard.descriptor.id, shard);
         }
         Ok(Worker {
             me: setup.me,
             clock: ClockMonitor::new(now),
-            map: setup.map,
+            map,
             leases,
+            making,
             disk_healthy: true,
             dirty: shards.keys().copied().collect(),
             shards,
@@ -228,6 +255,9 @@ impl Worker {
                     s.handle_snapshot_installed(now, leases, id, &state, out);
                 });
             }
+            Input::Destroyed { group } => {
+                self.with(group, |s, leases, out| s.handle_destroyed(now, leases, out));
+            }
             Input::DiskHealth { healthy } => {
                 self.disk_healthy = healthy;
                 self.review_health(now);
@@ -254,6 +284,9 @@ impl Worker {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.flush(now, &self.leases, &mut self.outbox);
+                    if shard.review_members() {
+                        note(&mut self.map, shard);
+                    }
                     let at = shard.next_timeout();
                     set_timer(&mut self.timers, &mut self.timer_of, *group, at);
                 }
@@ -279,9 +312,14 @@ impl Worker {
 
     fn handle_node(&mut self, now: Now, from: NodeId, message: NodeMessage) {
         match message {
-            NodeMessage::Group { group, message } => self.with(group, |s, leases, _| {
-                s.handle_message(now, leases, from, message);
-            }),
+            NodeMessage::Group { group, message } => {
+                if !self.shards.contains_key(&group) && !self.make(now, from, group, &message) {
+                    return;
+                }
+                self.with(group, |s, leases, _| {
+                    s.handle_message(now, leases, from, message);
+                });
+            }
             NodeMessage::Lease(message) => {
                 if let Some(verdict) = self.clock.compare(now, from, &message) {
                     self.clock_verdict(now, verdict);
@@ -298,9 +336,71 @@ impl Worker {
         }
     }
 
+    /// A leader sends a shard's entries or state to a node without a replica of it:
+    /// this node is a member by now. It begins outside of the group, and becomes
+    /// part of it with the state that a configuration begins with (G1).
+    fn make(&mut self, now: Now, from: NodeId, group: GroupId, message: &Message) -> bool {
+        match message {
+            Message::Accept { .. } | Message::SnapshotChunk { .. } => {}
+            Message::Held { .. } => {
+                let message = Message::Gone;
+                self.outbox
+                    .send(from, NodeMessage::Group { group, message });
+                return false;
+            }
+            _ => return false,
+        }
+        let Some(descriptor) = self.map.shard(group).cloned() else {
+            return false;
+        };
+        let durable = Durable::new(Configuration::outside());
+        let recovered = Recovered {
+            descriptor,
+            durable: durable.clone(),
+            checkpoint: None,
+            engine_applied: Slot(0),
+        };
+        let Ok(mut shard) = self.making.shard(self.me, recovered, now.mono) else {
+            return false;
+        };
+        mark(Mark::ReplicaMade);
+        // What else this state consists of a node's driver knows only at a start.
+        shard.replica.lose_data();
+        self.outbox.base(group, durable);
+        self.shards.insert(group, shard);
+        true
+    }
+
+    /// Asks the shard's leader, if it is here, for other members; it then says so
+    /// by [`crate::ShardDescriptor`] once that has happened.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`]; nothing was proposed then.
+    pub fn reconfigure(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        members: Members,
+    ) -> Result<Slot, ReconfigureError> {
+        let Some(shard) = self.shards.get_mut(&group) else {
+            return Err(ReconfigureError::NotLeader { leader: None });
+        };
+        let named = [&members.voters, &members.witnesses, &members.learners];
+        if let Some(node) = named
+            .into_iter()
+            .flatten()
+            .find(|n| self.map.node(**n).is_none())
+        {
+            return Err(ReconfigureError::UnknownNode { node: *node });
+        }
+        let slot = shard.reconfigure(now, &self.leases, members)?;
+        self.dirty.insert(group);
+        Ok(slot)
+    }
+
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
-        if let Some(shard) = self.shards.get_mut(&id) {
+        if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
             shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
             // At once, so that the next request's admission sees what this one proposed.
             shard.pump(now, &self.leases, &mut self.outbox);
@@ -406,7 +506,7 @@ impl Worker {
 
     fn step_down_all(&mut self, now: Now) {
         for (id, shard) in &mut self.shards {
-            if shard.replica.term_ballot().is_some() {
+            if shard.leads() {
                 shard.step_down(now, &self.leases);
                 self.dirty.insert(*id);
             }
@@ -485,6 +585,16 @@ impl Worker {
             return Some(hint);
         }
         self.map.shard_of(anchor).map(|s| s.id)
+    }
+}
+
+/// The map names the members that a replica here knows of.
+fn note(map: &mut ShardMap, shard: &Shard) {
+    let id = shard.descriptor.id;
+    if let Some(known) = map.shards.iter_mut().find(|s| s.id == id)
+        && known.generation < shard.descriptor.generation
+    {
+        *known = shard.descriptor.clone();
     }
 }
 

@@ -10,11 +10,11 @@ use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use synod_paxos::{ClusterVersion, GroupId, Slot, Term, TermStart, Timestamp};
+use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStart, Timestamp};
 use synod_probe::{Mutation, mutated};
 
 /// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +180,8 @@ pub struct State {
     pub version: ClusterVersion,
     /// The shard's descriptor and its generation.
     pub descriptor: (u64, Bytes),
+    /// The configuration that the last stop-sign began; none in the group's first.
+    pub began: Option<Began>,
 }
 
 /// One version that an entry made.
@@ -273,15 +275,32 @@ impl State {
 
     /// Applies a new leader's first own entry: `last` rises above everything
     /// an earlier leader may have used, and nothing of an earlier term can
-    /// follow, so parts that wait for their Intent wait in vain.
+    /// follow, so parts that wait for their Intent wait in vain. Of a leader that goes
+    /// on in another configuration everything may follow.
     pub fn apply_term_start(&mut self, shard: GroupId, slot: Slot, start: TermStart) {
         self.applied = slot;
-        self.term = Term {
+        let term = Term {
             group: shard,
-            ballot: start.ballot,
+            ballot: start.term,
         };
         self.last = self.last.plus(TERM_INCREMENT).max(start.floor);
-        self.parts.clear();
+        if self.term != term {
+            self.term = term;
+            self.parts.clear();
+        }
+    }
+
+    /// Applies the end of a configuration (G2): `last` rises to the limit that it
+    /// names, so that whoever leads next uses nothing that was used before.
+    pub fn apply_stop_sign(&mut self, slot: Slot, stop: &StopSign) {
+        self.applied = slot;
+        self.last = self.last.max(stop.last).max(stop.limit);
+        self.horizon = self.horizon.max(stop.horizon);
+        self.began = Some(Began {
+            configuration: stop.successor.clone(),
+            after: slot,
+            left: stop.left.clone(),
+        });
     }
 
     fn raise(&mut self, timestamp: Timestamp) {

@@ -268,7 +268,11 @@ impl World {
         shard.term = Term { group: id, ballot };
         shard.slot = shard.slot.next();
         let floor = cx.limit;
-        let start = TermStart { ballot, floor };
+        let start = TermStart {
+            ballot,
+            term: ballot,
+            floor,
+        };
         shard.group.apply_term_start(&cx, shard.slot, start);
         shard.group.take_office(&cx, shard.term);
         for orphan in orphans {

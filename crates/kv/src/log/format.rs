@@ -6,7 +6,7 @@ use crc32fast::Hasher;
 use std::path::Path;
 
 /// The format written and read here.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 /// Where the first batch of a segment begins: the header has a sector of its own.
 pub(super) const FIRST_BATCH: u64 = 512;
 /// Bytes before a batch's payload.

@@ -396,7 +396,7 @@ fn the_bytes_are_those_of_the_format_page() {
     log.sync().unwrap();
     let mut bytes = vec![0; 600];
     disk.open(SEGMENT).unwrap().read_at(&mut bytes, 0).unwrap();
-    assert_eq!(&bytes[..16], b"SYNODLOG\x01\0\0\0\0\0\0\0");
+    assert_eq!(&bytes[..16], b"SYNODLOG\x02\0\0\0\0\0\0\0");
     assert_eq!(bytes[16..32], CLUSTER.to_le_bytes());
     assert_eq!(bytes[32..40], 1u64.to_le_bytes(), "segment");
     assert_eq!(bytes[40..48], 1u64.to_le_bytes(), "first batch");

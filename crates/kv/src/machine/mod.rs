@@ -254,6 +254,7 @@ fn record(record: NodeRecord) -> LogRecord {
     match record {
         NodeRecord::Group { group, record } => LogRecord::Group { group, record },
         NodeRecord::Lease(record) => LogRecord::Lease(record),
+        NodeRecord::Base { group, durable } => LogRecord::Base { group, durable },
     }
 }
 

@@ -154,11 +154,13 @@ pub fn assemble(
     now: Now,
 ) -> Result<Worker, RecoveryError> {
     let Assembly { me, bootstrap, .. } = assembly;
+    // The first members, and those that were made members later.
     let members = bootstrap
         .map
         .shards
         .iter()
-        .filter(|s| s.configuration.members().any(|n| n == me));
+        .filter(|s| s.configuration.is_member(me) || replayed.groups.contains_key(&s.id));
+    let members: Vec<_> = members.collect();
     let mut shards = Vec::new();
     for descriptor in members {
         let durable = replayed

@@ -11,7 +11,7 @@ use oracle::Oracle;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::lease::{LeaseEffect, LeaseMessage, LeaseRecord, LeaseSettings, NodeLease};
 use synod_paxos::{
-    Configuration, Cx, Durable, Effect, Entry, GroupId, Incarnation, Message, Mono, NodeId,
+    Began, Configuration, Cx, Durable, Effect, Entry, GroupId, Incarnation, Message, Mono, NodeId,
     PersistSeq, Record, Replica, Settings, Slot, SnapshotId, Timestamp, Urgency,
 };
 
@@ -94,6 +94,19 @@ pub struct Sim {
     pub oracle: Oracle,
 }
 
+/// The configuration that the state machine names.
+pub fn configured(engine: &[Entry]) -> Option<Began> {
+    let found = engine.iter().enumerate().rev().find_map(|(i, e)| match e {
+        Entry::StopSign(stop) => Some((i as u64 + 1, stop)),
+        _ => None,
+    });
+    found.map(|(slot, stop)| Began {
+        configuration: stop.successor.clone(),
+        after: Slot(slot),
+        left: stop.left.clone(),
+    })
+}
+
 impl Node {
     /// This node's monotonic clock at virtual time `now`.
     pub fn mono(&self, now: u64) -> Mono {
@@ -103,14 +116,25 @@ impl Node {
 }
 
 impl Sim {
-    pub fn new(configuration: Configuration, settings: &Settings, seed: u64) -> Sim {
+    pub fn new(
+        configuration: Configuration,
+        spares: &[NodeId],
+        settings: &Settings,
+        seed: u64,
+    ) -> Sim {
         let nodes = configuration
             .members()
+            .chain(spares.iter().copied())
             .map(|id| {
+                let first = if spares.contains(&id) {
+                    Configuration::outside()
+                } else {
+                    configuration.clone()
+                };
                 let node = Node {
                     id,
                     disk: Disk {
-                        durable: Durable::new(configuration.clone()),
+                        durable: Durable::new(first),
                         leases: Vec::new(),
                         incarnation: 0,
                         engine: Vec::new(),
@@ -159,7 +183,7 @@ impl Sim {
     /// Starts a node from its disk.
     pub fn start(&mut self, id: NodeId) {
         let wall = self.wall();
-        let members: Vec<NodeId> = self.configuration.members().collect();
+        let members: Vec<NodeId> = self.ids();
         let (leases, group) = (self.leases, GroupId(7));
         let seed = self.seed ^ (id.0 << 32);
         let node = self.nodes.get_mut(&id).unwrap();
@@ -175,6 +199,7 @@ impl Sim {
             node.settings.clone(),
             node.disk.durable.clone(),
             applied,
+            configured(&engine).as_ref(),
             !node.disk.engine_lost,
             seed + incarnation.0,
             now,
@@ -276,7 +301,8 @@ impl Sim {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        self.oracle.sent(from, to, &message);
+        self.oracle
+            .sent(&self.nodes[&from].disk.durable, from, to, &message);
         self.trace.push(format!("{from}→{to} {message}"));
         self.net.push_back(Packet {
             from,
@@ -334,6 +360,17 @@ impl Sim {
             Effect::Confirmed { round } => {
                 self.oracle.confirmed(id, round);
                 self.trace.push(format!("{id} confirmed {round}"));
+            }
+            Effect::Destroy => {
+                self.trace.push(format!("{id} destroys its data"));
+                self.oracle.destroyed(&self.nodes, id);
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.disk.engine.clear();
+                node.disk.engine_lost = false;
+                let run = node.run.as_mut().unwrap();
+                run.engine.clear();
+                run.staged = None;
+                self.with_quietly(id, |r, cx| r.handle_destroyed(cx));
             }
             effect @ Effect::Deposed { .. } => self.trace.push(format!("{id} {effect}")),
         }

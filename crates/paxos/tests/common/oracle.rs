@@ -3,13 +3,14 @@
 use super::Node;
 use std::collections::BTreeMap;
 use synod_paxos::{
-    Ballot, Configuration, Cx, Entry, Message, NodeId, Replica, Role, Round, Slot, Timestamp,
+    Ballot, Configuration, Cx, Durable, Entry, Message, NodeId, Replica, Role, Round, Slot,
+    Timestamp,
 };
 
 /// What the whole cluster has done so far.
 pub struct Oracle {
-    majority: usize,
-    electors: Vec<NodeId>,
+    /// Every configuration, by the slot after which it begins.
+    configurations: BTreeMap<Slot, Configuration>,
     /// The value of every decided slot, and who said so first.
     decided: BTreeMap<Slot, (Entry, NodeId)>,
     checked: BTreeMap<NodeId, Slot>,
@@ -30,8 +31,7 @@ pub struct Oracle {
 impl Oracle {
     pub fn new(configuration: &Configuration) -> Oracle {
         Oracle {
-            majority: configuration.majority(),
-            electors: configuration.electors().collect(),
+            configurations: BTreeMap::from([(Slot(0), configuration.clone())]),
             decided: BTreeMap::new(),
             checked: BTreeMap::new(),
             promised: BTreeMap::new(),
@@ -56,9 +56,23 @@ impl Oracle {
         self.decided.get(&slot).map(|(entry, _)| entry)
     }
 
+    /// The configuration that the last decided stop-sign names.
+    pub fn latest(&self) -> &Configuration {
+        let (_, latest) = self.configurations.last_key_value().expect("the first");
+        latest
+    }
+
     /// A message leaves a node: what it says must survive the node's crash.
-    pub fn sent(&mut self, from: NodeId, to: NodeId, message: &Message) {
+    pub fn sent(&mut self, disk: &Durable, from: NodeId, to: NodeId, message: &Message) {
         assert_ne!(from, to, "nobody sends to itself");
+        if let Message::Promise { ballot, .. } | Message::Accepted { ballot, .. } = message {
+            assert!(
+                disk.configuration.epoch >= ballot.epoch && disk.decided >= disk.began,
+                "G1: {from} takes part in {} and holds the state before {} only",
+                ballot.epoch,
+                disk.configuration.epoch
+            );
+        }
         match message {
             Message::Promise { ballot, more, .. } => {
                 let sent = self.sent_promise.entry(from).or_default();
@@ -71,6 +85,8 @@ impl Oracle {
                 let sent = self.sent_accepted.entry(from).or_default();
                 *sent = (*sent).max((*ballot, *last));
             }
+            Message::Settled { .. } => self.mark("settled"),
+            Message::Held { holds: true, .. } => self.mark("held"),
             Message::Relinquish { .. } => self.mark("relinquish"),
             Message::Contested { .. } => self.mark("contested"),
             Message::SnapshotAck {
@@ -105,6 +121,23 @@ impl Oracle {
         );
         self.checked.insert(me, Slot(0));
         self.promised.insert(me, replica.ballot());
+    }
+
+    /// G3: a node deletes its data. Of some configuration that it is not part of, a
+    /// majority's number of voters hold the state, durably.
+    pub fn destroyed(&mut self, nodes: &BTreeMap<NodeId, Node>, id: NodeId) {
+        self.mark("destroyed");
+        let holds = |node: &NodeId, after: Slot| {
+            let disk = &nodes[node].disk;
+            disk.durable.began >= after && disk.durable.decided >= after && !disk.engine_lost
+        };
+        let fit = self.configurations.iter().any(|(after, configuration)| {
+            let holders = configuration.voters.iter().filter(|n| holds(n, *after));
+            !configuration.is_member(id) && holders.count() >= configuration.majority()
+        });
+        assert!(fit, "G3: {id} goes although too few hold the state");
+        self.sent_accepted.remove(&id);
+        self.checked.insert(id, Slot(0));
     }
 
     /// A leader asks for a confirming round.
@@ -197,18 +230,48 @@ impl Oracle {
                 );
                 continue;
             }
-            let copies = self.electors.iter().filter(|n| {
+            let (_, configuration) = self.configurations.range(..slot).next_back().unwrap();
+            let copies = configuration.electors().filter(|n| {
                 let durable = &nodes[n].disk.durable;
                 durable.trimmed >= slot || durable.entry(slot) == Some(&entry)
             });
             let copies = copies.count();
             assert!(
-                copies >= self.majority,
+                copies >= configuration.majority(),
                 "P2: slot {slot} is durable on {copies} only"
             );
+            if let Entry::StopSign(stop) = &entry {
+                assert_eq!(stop.successor.epoch, configuration.epoch.next());
+                assert_eq!(stop.slot, slot);
+                let founding = Ballot::founding(stop.successor.epoch);
+                let below = self.floors.values().max().copied().unwrap_or_default();
+                let floor = below.max(stop.limit);
+                self.floors.insert(founding, floor);
+                for (lower, used) in self.used.range(..founding) {
+                    assert!(
+                        *used <= floor,
+                        "G2: {lower} used {used}, above {floor} which its stop-sign names"
+                    );
+                }
+                self.configurations.insert(slot, stop.successor.clone());
+                self.mark("reconfigured");
+            }
             if let Entry::TermStart(start) = &entry {
                 let below = self.floors.values().max().copied().unwrap_or_default();
                 let floor = below.max(start.floor);
+                if start.term != start.ballot {
+                    self.mark("term goes on");
+                    assert_eq!(start.term.node, start.ballot.node);
+                    let between = self.floors.range(start.term..start.ballot);
+                    assert!(
+                        between
+                            .clone()
+                            .all(|(b, _)| b.is_founding() || b.node == start.term.node),
+                        "P6: {} goes on as {} although others led between",
+                        start.term,
+                        start.ballot
+                    );
+                }
                 self.floors.insert(start.ballot, floor);
                 for (lower, used) in self.used.range(..start.ballot) {
                     assert!(
@@ -225,6 +288,10 @@ impl Oracle {
             && replica.holds_data()
         {
             let last = run.engine.len();
+            assert!(
+                super::configured(&run.engine)
+                    .is_none_or(|began| began.configuration.epoch <= replica.configuration().epoch)
+            );
             for (i, entry) in run.engine.iter().enumerate().skip(last.saturating_sub(3)) {
                 let slot = Slot(i as u64 + 1);
                 assert_eq!(
@@ -255,5 +322,18 @@ impl Oracle {
             .map(|n| n.id)
             .collect();
         assert!(holders.len() <= 1, "L1: {holders:?} hold the lease at once");
+        if let Some(holder) = holders.first() {
+            let epoch = |id: &NodeId| {
+                let run = nodes[id].run.as_ref();
+                run.map(|run| run.replica.configuration().epoch)
+            };
+            let ballot = nodes[holder].run.as_ref().unwrap().replica.term_ballot();
+            for other in nodes.keys().filter(|n| *n != holder) {
+                assert!(
+                    epoch(other) <= ballot.map(|b| b.epoch),
+                    "G2: {holder} holds the lease under {ballot:?} although {other} knows the next configuration"
+                );
+            }
+        }
     }
 }

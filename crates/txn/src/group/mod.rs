@@ -50,7 +50,7 @@ use office::{Office, Phase, Progress, Timer};
 use read::Waiting;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, Term, TermStart, Timestamp};
+use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, StopSign, Term, TermStart, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// What a step knows of the world around it.
@@ -174,6 +174,16 @@ impl Group {
     pub fn apply_term_start(&mut self, _cx: &Cx, slot: Slot, start: TermStart) {
         if slot > self.state.applied || mutated(Mutation::ApplyTwiceAfterRestart) {
             self.state.apply_term_start(self.shard, slot, start);
+            self.with_office(|_, office, state| office.last = office.last.max(state.last));
+        }
+    }
+
+    /// Applies the entry that ends a configuration (G2). In office, the term may go
+    /// on in the next one; until the driver knows, it hands in nothing.
+    pub fn apply_stop_sign(&mut self, slot: Slot, stop: &StopSign) {
+        if slot > self.state.applied || mutated(Mutation::ApplyTwiceAfterRestart) {
+            self.state.apply_stop_sign(slot, stop);
+            self.with_office(|_, office, state| office.last = office.last.max(state.last));
         }
     }
 

@@ -267,7 +267,11 @@ impl Shard {
         self.round += 1;
         let floor = Timestamp(self.cx(now).limit.0);
         let ballot = self.term().ballot;
-        self.log.push(Entry::Term(TermStart { ballot, floor }));
+        self.log.push(Entry::Term(TermStart {
+            ballot,
+            term: ballot,
+            floor,
+        }));
         let mut out = self.decide(now, usize::MAX);
         assert_eq!(
             self.leader.digest(),
@@ -293,7 +297,11 @@ impl Shard {
         self.round += 1;
         let floor = Timestamp(self.cx(now).limit.0);
         let ballot = self.term().ballot;
-        self.log.push(Entry::Term(TermStart { ballot, floor }));
+        self.log.push(Entry::Term(TermStart {
+            ballot,
+            term: ballot,
+            floor,
+        }));
         let cx = self.cx(now);
         let mut fresh = Group::new(self.id, self.settings.clone());
         self.engine = Engine::default();

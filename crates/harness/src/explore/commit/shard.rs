@@ -281,7 +281,11 @@ impl Shard {
         let round = self.leader.round + 1;
         let ballot = term(self.index, round).ballot;
         let floor = self.leader.cx(true).limit;
-        let start = Entry::Term(TermStart { ballot, floor });
+        let start = Entry::Term(TermStart {
+            ballot,
+            term: ballot,
+            floor,
+        });
         self.log.push(Logged::new(start));
         let group = GroupId(self.index as u64 + 1);
         let mut fresh = Leader {

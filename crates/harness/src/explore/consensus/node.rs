@@ -179,6 +179,7 @@ fn replica(id: NodeId, durable: Durable, parts: bool) -> Replica {
         settings(parts),
         durable,
         Slot(0),
+        None,
         true,
         id.0,
         Mono(0),

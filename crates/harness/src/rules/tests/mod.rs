@@ -208,6 +208,7 @@ fn accepted(ballot: Ballot) -> NodeMessage {
         last: Slot(1),
         support: SupportEpoch::NONE,
         round: Round(0),
+        data: true,
     })
 }
 

@@ -1,0 +1,214 @@
+//! How a replica that is not part of the group any more comes to its end: only once
+//! a majority's number of the group's data-holding voters hold the state (G3).
+
+use crate::config::Began;
+use crate::effect::Effect;
+use crate::ids::{Epoch, Mono, NodeId, Slot, SupportEpoch};
+use crate::message::Message;
+use crate::record::Record;
+use crate::replica::{Cx, Ignored, Replica, State};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use synod_probe::{Mutation, mutated};
+
+/// Unanswered questions double the wait up to this power of two.
+const MAX_BACKOFF: u32 = 6;
+
+/// The same for those left out that do not answer; about half a minute.
+const MAX_TELLING_BACKOFF: u32 = 8;
+
+/// What a replica outside the configuration knows.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Leaving {
+    /// The youngest configuration it knows to be in force; it is not part of it.
+    began: Began,
+    /// Voters of it that said that they hold the state it begins with.
+    held: BTreeSet<NodeId>,
+    pub(crate) retry: Mono,
+    tries: u32,
+    /// The driver deletes the data.
+    pub(crate) destroying: bool,
+}
+
+impl Leaving {
+    fn new(began: Began, retry: Mono) -> Leaving {
+        Leaving {
+            began,
+            held: BTreeSet::new(),
+            retry,
+            tries: 0,
+            destroying: false,
+        }
+    }
+}
+
+impl Replica {
+    /// Begins to leave, or stays after all; ends every input.
+    pub(crate) fn review_leaving(&mut self, now: Mono) {
+        let configuration = self.configuration();
+        let outside = !configuration.is_member(self.me) && configuration.epoch > Epoch(0);
+        match &self.leaving {
+            // Emptied ones have nothing to give up.
+            None if outside && self.last() > Slot(0) => {
+                // Others have hardly begun yet.
+                let soon = now.plus(self.settings.retry_nanos);
+                self.leaving = Some(Leaving::new(self.in_force(), soon));
+            }
+            Some(leaving)
+                if !outside
+                    && !leaving.destroying
+                    && configuration.epoch >= leaving.began.configuration.epoch =>
+            {
+                self.leaving = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the successor's voters once more.
+    pub(crate) fn leaving_timeout(&mut self, cx: &Cx<'_>) {
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        if leaving.retry > cx.now {
+            return;
+        }
+        leaving.retry = cx
+            .now
+            .plus(self.settings.retry_nanos << leaving.tries.min(MAX_BACKOFF));
+        leaving.tries += 1;
+        if leaving.destroying {
+            return;
+        }
+        let (epoch, after) = (leaving.began.configuration.epoch, leaving.began.after);
+        for node in leaving.began.configuration.electors() {
+            if node != self.me && !leaving.held.contains(&node) {
+                self.out.send(node, Message::Leaving { epoch, after });
+            }
+        }
+    }
+
+    /// A leader tells those left out, in case they still wait to hear from another.
+    pub(crate) fn tell_parting(&mut self, cx: &Cx<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let mut due = Vec::new();
+        for (node, (at, tries)) in &mut leader.parting {
+            if *at > cx.now {
+                continue;
+            }
+            // Who does not support this node misses its leader, and asks by itself.
+            if *tries == 0 || cx.leases.held_from(*node, cx.now).is_some() {
+                due.push(*node);
+            }
+            let wait = self.settings.retry_nanos << (*tries).min(MAX_TELLING_BACKOFF);
+            *at = cx.now.plus(wait);
+            *tries += 1;
+        }
+        for node in due {
+            self.tell_held(node);
+        }
+    }
+
+    pub(crate) fn handle_gone(&mut self, from: NodeId) {
+        if let State::Leader(leader) = &mut self.state
+            && leader.parting.remove(&from).is_some()
+        {
+            leader.gone.insert(from);
+        }
+    }
+
+    pub(crate) fn handle_leaving(&mut self, from: NodeId, epoch: Epoch) {
+        if let State::Leader(leader) = &mut self.state {
+            // It knows, and asks until it may go.
+            leader.parting.remove(&from);
+        }
+        let mine = self.configuration().epoch;
+        if mine < epoch || mine == Epoch(0) {
+            // It is not for this replica to say (G1).
+            return self.ignore(Ignored::WrongEpoch);
+        }
+        self.tell_held(from);
+    }
+
+    /// Tells the configuration in force, and whether this replica counts for it;
+    /// released once what it says is durable.
+    pub(crate) fn tell_held(&mut self, to: NodeId) {
+        let configuration = self.configuration();
+        let counts = if mutated(Mutation::WitnessAsData) {
+            configuration.is_elector(self.me)
+        } else {
+            configuration.is_voter(self.me) && self.holds_data
+        };
+        let began = Box::new(self.in_force());
+        let holds = counts && self.installing().is_none();
+        self.out.release(to, Message::Held { began, holds });
+    }
+
+    pub(crate) fn handle_held(&mut self, cx: &Cx<'_>, from: NodeId, began: Began, holds: bool) {
+        let epoch = began.configuration.epoch;
+        let known = self.configuration().epoch;
+        if epoch < known || began.configuration.is_member(self.me) {
+            return self.ignore(Ignored::Stale);
+        }
+        if self.last() == Slot(0) {
+            return self.out.release(from, Message::Gone);
+        }
+        match &self.leaving {
+            Some(leaving) if leaving.destroying => return self.ignore(Ignored::Repeated),
+            Some(leaving) if leaving.began.configuration.epoch > epoch => {
+                return self.ignore(Ignored::Stale);
+            }
+            Some(leaving) if leaving.began.configuration.epoch == epoch => {}
+            // A younger one: whoever held the state of an older may be gone.
+            _ => {
+                let soon = cx.now.plus(self.settings.retry_nanos);
+                self.leaving = Some(Leaving::new(began, soon));
+            }
+        }
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        let configuration = &leaving.began.configuration;
+        if holds && (configuration.is_voter(from) || mutated(Mutation::WitnessAsData)) {
+            leaving.held.insert(from);
+        }
+        let enough = if mutated(Mutation::DestroyEarly) {
+            1
+        } else {
+            configuration.majority()
+        };
+        if leaving.held.len() >= enough {
+            leaving.destroying = true;
+            self.yield_to_higher(cx);
+            self.out.effects.push(Effect::Destroy);
+        }
+    }
+
+    /// The state machine's data is gone, durably: this replica is empty. A later
+    /// configuration may take it in again, by a snapshot.
+    pub fn handle_destroyed(&mut self, _cx: &Cx<'_>) {
+        let Some(leaving) = self.leaving.take_if(|l| l.destroying) else {
+            return self.ignore(Ignored::Stale);
+        };
+        self.log.empty(leaving.began.clone());
+        self.out
+            .records
+            .push(Record::Emptied(Box::new(leaving.began)));
+        self.out.written_decided = Slot(0);
+        self.applied = Slot(0);
+        self.holds_data = false;
+        self.incoming = None;
+        self.heard = SupportEpoch::NONE;
+        self.election.deadline = None;
+        self.leaving = None;
+    }
+
+    /// Whether the driver deletes this replica's data: until that is done it hears
+    /// nothing.
+    #[must_use]
+    pub fn is_being_destroyed(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|l| l.destroying)
+    }
+}

@@ -1,0 +1,135 @@
+//! Changes of a shard's members (G1-G3, decision 11), as the shard lives through them.
+//!
+//! From proposing a stop-sign until its leadership in the next configuration is in
+//! office a leader's transaction machine is handed nothing: requests and messages
+//! wait, and what applying the last entries makes it want is held. If the term goes
+//! on all of that follows in order; if not it ends like any other term.
+
+use super::{Now, Shard, Waiting, paxos_cx};
+use crate::outbox::Outbox;
+use synod_paxos::lease::NodeLease;
+use synod_paxos::{NodeId, ReconfigureError, Seal, Slot};
+use synod_probe::{Mark, mark};
+use synod_txn::Group;
+use synod_txn::settings::TERM_INCREMENT;
+
+/// The members somebody wants a shard to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The configuration that this is to follow.
+    pub follows: synod_paxos::Epoch,
+    /// Vote and hold data.
+    pub voters: Vec<NodeId>,
+    /// Vote, and hold the log.
+    pub witnesses: Vec<NodeId>,
+    /// Hold data, and do not vote.
+    pub learners: Vec<NodeId>,
+}
+
+impl Shard {
+    /// Whether this replica leads, or carries its term into another configuration.
+    pub(crate) fn leads(&self) -> bool {
+        self.replica.term_ballot().is_some() || self.replica.changes_members()
+    }
+
+    /// Whether this node is part of the shard, as far as it knows.
+    pub(crate) fn is_member(&self) -> bool {
+        self.replica.configuration().is_member(self.replica.me())
+    }
+
+    /// Whether the term is between two configurations.
+    pub(super) fn changes_members(&self) -> bool {
+        self.office.is_some() && self.replica.changes_members()
+    }
+
+    /// Ends the configuration in force; see [`synod_paxos::Replica::reconfigure`].
+    pub(crate) fn reconfigure(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        members: Members,
+    ) -> Result<Slot, ReconfigureError> {
+        if self.office.is_none() && self.replica.term_ballot().is_some() {
+            return Err(ReconfigureError::NotInOffice);
+        }
+        let current = self.replica.configuration();
+        if members.follows != current.epoch {
+            return Err(ReconfigureError::OtherEpoch {
+                current: current.epoch,
+                named: members.follows,
+            });
+        }
+        let successor = current.successor(members.voters, members.witnesses, members.learners);
+        let last = self.group.last();
+        let seal = Seal {
+            // A leader may always go one increment above what is applied (K1).
+            limit: last.plus(TERM_INCREMENT),
+            last,
+            horizon: self.group.horizon(),
+        };
+        let slot = self
+            .replica
+            .reconfigure(&paxos_cx(now, leases), successor, seal)?;
+        mark(Mark::StopSignProposed);
+        Ok(slot)
+    }
+
+    /// The descriptor follows the configuration. Returns whether it changed.
+    pub(crate) fn review_members(&mut self) -> bool {
+        let known = self.descriptor.configuration.epoch;
+        let configuration = self.replica.configuration();
+        if configuration.epoch <= known {
+            return false;
+        }
+        let newer = u64::from(configuration.epoch.0 - known.0);
+        self.descriptor.generation += newer;
+        self.descriptor.configuration = configuration.clone();
+        true
+    }
+
+    /// The term goes on in another configuration, if it was between two.
+    pub(super) fn go_on(&mut self, now: Now, leases: &NodeLease) {
+        let idle = self.held.is_empty() && self.unconfirmed.is_empty() && self.waiting.is_empty();
+        if self.changes_members() || idle && self.rounds.is_empty() {
+            return;
+        }
+        while let Some((command, lazy)) = self.held.pop_front() {
+            self.propose(now, leases, &command, lazy);
+        }
+        let cx = paxos_cx(now, leases);
+        for token in std::mem::take(&mut self.unconfirmed) {
+            if let Ok(round) = self.replica.confirm(&cx) {
+                self.rounds.entry(round).or_default().push(token);
+            }
+        }
+        self.hand_in_waiting(now, leases);
+    }
+
+    /// What queued for the office, in order.
+    pub(super) fn hand_in_waiting(&mut self, now: Now, leases: &NodeLease) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            let cx = self.txn_cx(now, leases);
+            match waiting {
+                Waiting::Request(caller, request) => {
+                    self.group.handle_request(&cx, caller, request);
+                }
+                Waiting::Peer(message) => self.group.handle_peer(&cx, message),
+            }
+        }
+    }
+
+    /// This node's data of the shard is deleted: the replica is empty, until a later
+    /// configuration takes it in again.
+    pub(crate) fn handle_destroyed(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        mark(Mark::ReplicaDestroyed);
+        self.leave_office(out);
+        let mut group = Group::new(self.descriptor.id, self.settings.clone());
+        group.number_after(&self.group);
+        self.group = group;
+        self.applied = Slot(0);
+        self.engine_applied = Slot(0);
+        self.installing = false;
+        self.replica.handle_destroyed(&paxos_cx(now, leases));
+        self.review_members();
+    }
+}
