@@ -36,12 +36,12 @@ fn chunk(bytes: usize) -> NodeMessage {
             id: SnapshotId {
                 slot: Slot(1),
                 nonce: 1,
-                began: None,
             },
             chunk: 0,
             checksum: 0,
             data: Bytes::from(vec![1; bytes]),
             done: false,
+            began: None,
         },
     }
 }
