@@ -138,6 +138,18 @@ impl OneShards {
         older || self.newest.front().is_some_and(|(a, _)| *a < floor)
     }
 
+    /// How many are remembered; at most [`ONE_SHARD_MEMORY`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.newest.len() + self.older.len()
+    }
+
+    /// Whether none is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// When `attempt` committed here, if it is remembered.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {

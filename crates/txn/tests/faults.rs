@@ -333,38 +333,214 @@ fn a_commit_refused_as_from_the_future_stays_refused_when_its_time_has_come() {
     assert!(out.proposed.is_empty());
 }
 
+/// Asks whether shard 1 may be told no about an attempt for good.
+fn status(shard: &mut Shard, now: Mono, number: u64, attempt: AttemptId) -> Out {
+    let status = Request::Status {
+        attempt,
+        anchor: key("a1"),
+        term: shard.term(),
+    };
+    ask(shard, now, number, status)
+}
+
+fn release(shard: &mut Shard, now: Mono, number: u64, attempt: AttemptId) {
+    let session = None;
+    ask(shard, now, number, Request::Release { attempt, session });
+}
+
+fn aborted(out: &Out) -> bool {
+    matches!(
+        &out.responses[..],
+        [(
+            _,
+            Response::Outcome {
+                outcome: Outcome::Aborted(_),
+                ..
+            } | Response::Refused(Refusal::Aborted(_))
+        )]
+    )
+}
+
 #[test]
-fn what_was_forgotten_of_one_time_refuses_nobody_of_another() {
+fn who_takes_back_what_never_was_refuses_nobody() {
     let mut shard = start(GroupSettings {
         ended: 2,
         ..GroupSettings::default()
     });
     let millis = EPOCH / 1_000_000;
     let now = Mono(0);
-    // Clocks were far ahead for a while, and have fallen back.
-    for number in 1..=4 {
-        let release = Request::Release {
-            attempt: attempt(millis + 3_600_000, number),
-            session: None,
-        };
-        ask(&mut shard, now, number, release);
+    // One that was told no about its commit.
+    let told = attempt(millis, 1);
+    assert!(aborted(&status(&mut shard, now, 1, told)));
+    for number in 2..40 {
+        let when = millis + (number % 3) * 3_600_000;
+        release(&mut shard, now, number, attempt(when, number));
     }
-    let ahead = attempt(millis + 3_600_000, 5);
-    let read = locked_read(ahead, 1, &["a1"], LockMode::Shared);
-    let out = ask(&mut shard, now, 5, read);
-    assert_eq!(untimely(&out).map(|w| w.0), Some(millis + 3_600_001));
     let me = here(&shard, "a1");
+    let copy = commit_of(told, vec![me.clone()], 0, &[("a1", "x")]);
+    assert!(aborted(&commit(&mut shard, now, 50, copy)));
     let two = vec![me, other(&shard, key("b1"))];
-    // Neither those with right clocks, nor those that still are ahead for the
-    // sake of another shard, are refused.
-    for (number, millis) in [(6, millis), (7, millis + 3_600_002)] {
+    // Neither those with right clocks, nor those that are ahead for the sake of
+    // another shard, are refused.
+    for (number, millis) in [(60, millis), (61, millis + 3_600_000)] {
+        let read = locked_read(attempt(millis, number), 1, &["a2"], LockMode::Shared);
+        let out = ask(&mut shard, now, number, read);
+        assert!(out.responses.is_empty(), "it reads: {out:?}");
+        let number = number + 10;
         let request = commit_of(attempt(millis, number), two.clone(), 0, &[("a1", "x")]);
         let out = commit(&mut shard, now, number, request);
-        assert!(untimely(&out).is_none(), "{out:?}");
-        let read = locked_read(attempt(millis, number + 10), 1, &["a2"], LockMode::Shared);
-        let out = ask(&mut shard, now, number + 10, read);
-        assert!(untimely(&out).is_none(), "{out:?}");
+        assert!(
+            !out.proposed.is_empty() || out.responses.is_empty(),
+            "{out:?}"
+        );
     }
+    let out = put(&mut shard, now, attempt(millis, 80), &[("a3", "x")]);
+    assert!(committed(&out), "{out:?}");
+}
+
+#[test]
+fn noes_that_were_told_leave_floors_where_their_time_is() {
+    let mut shard = start(GroupSettings {
+        ended: 2,
+        ..GroupSettings::default()
+    });
+    let millis = EPOCH / 1_000_000;
+    let now = Mono(0);
+    for number in 1..=4 {
+        let out = status(&mut shard, now, number, attempt(millis + number, number));
+        assert!(aborted(&out), "{out:?}");
+    }
+    // A copy of the first one's commit: it may have been told no.
+    let me = here(&shard, "a1");
+    let copy = commit_of(attempt(millis + 1, 1), vec![me], 0, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 5, copy);
+    let forgotten = Refusal::NotLeader { hint: None };
+    assert_eq!(out.responses[0].1, Response::Refused(forgotten));
+    // Another time is nobody's matter.
+    let out = put(&mut shard, now, attempt(millis + 100, 6), &[("a1", "x")]);
+    assert!(committed(&out), "{out:?}");
+}
+
+#[test]
+fn what_lies_ahead_is_not_denied_before_its_time() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings {
+        ended: 1,
+        ..GroupSettings::default()
+    });
+    let early = attempt(EPOCH / 1_000_000 + 20_000, 1);
+    let out = status(&mut shard, now, 1, early);
+    assert_eq!(out.responses[0].1, Response::Pending);
+    let me = here(&shard, "a1");
+    let request = commit_of(early, vec![me], 0, &[("a1", "x")]);
+    // Nothing was said, so it may come.
+    let mut out = commit(&mut shard, now, 2, request);
+    out.responses.extend(shard.decide(now, 100).responses);
+    assert!(committed(&out), "{out:?}");
+    // Once its time has come a no is final.
+    let other = attempt(EPOCH / 1_000_000 + 20_000, 2);
+    now = now.plus(30 * SECOND);
+    assert!(aborted(&status(&mut shard, now, 3, other)));
+    let me = here(&shard, "a1");
+    let copy = commit_of(other, vec![me], 0, &[("a1", "x")]);
+    assert!(aborted(&commit(&mut shard, now, 4, copy)));
+}
+
+#[test]
+fn a_memory_full_of_what_is_far_ahead_says_nothing_more_about_it() {
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let far = EPOCH / 1_000_000 + 3_600_000;
+    let mut refused = 0;
+    for number in 0..5_000 {
+        let me = here(&shard, "a1");
+        let request = commit_of(attempt(far, number), vec![me], 0, &[("a1", "x")]);
+        let out = commit(&mut shard, now, number, request);
+        match &out.responses[..] {
+            [(_, Response::Refused(Refusal::AttemptTime { .. }))] => refused += 1,
+            [(_, Response::Refused(Refusal::Overloaded { .. }))] => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refused, 4096);
+    let out = put(&mut shard, now, now_attempt(9), &[("a1", "x")]);
+    assert!(committed(&out), "{out:?}");
+}
+
+/// A demand for an end makes a record, which stays until its id's time is over.
+#[test]
+fn a_demand_for_an_end_far_ahead_makes_no_record() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let far = attempt(EPOCH / 1_000_000 + 2 * 86_400_000, 1);
+    let participants = vec![here(&shard, "a1"), other(&shard, key("b1"))];
+    let demand = PeerMessage {
+        attempt: far,
+        anchor: key("a1"),
+        from: key("b1"),
+        body: PeerBody::AskOrAbort {
+            participants: participants.clone(),
+        },
+    };
+    let cx = shard.cx(now);
+    shard.leader.handle_peer(&cx, demand);
+    let out = shard.drain();
+    assert!(out.proposed.is_empty(), "{out:?}");
+    let told: Vec<_> = out.peers.iter().map(|(_, m)| &m.body).collect();
+    assert_eq!(told, [&PeerBody::Forgotten], "the intent ends");
+    // Nor is its commit ever let in, though its time comes.
+    now = now.plus(2 * 86_400 * SECOND);
+    let request = commit_of(far, participants, 0, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 1, request);
+    let no = Refusal::Aborted(AbortReason::Deadline);
+    assert_eq!(out.responses[0].1, Response::Refused(no), "{out:?}");
+}
+
+/// Applies so many one-shard commits of others, whose ids lie at `millis`.
+fn fill(shard: &mut Shard, now: Mono, millis: u64, count: u64) {
+    let cx = shard.cx(now);
+    let term = shard.term();
+    for _ in 0..count {
+        let slot = shard.leader.applied().next();
+        let command = Command::OneShard {
+            attempt: attempt(millis, slot.0),
+            timestamp: shard.leader.last().plus(1),
+            term,
+            writes: Vec::new(),
+        };
+        shard.leader.apply(&cx, slot, command);
+    }
+    shard.drain();
+}
+
+#[test]
+fn a_client_whose_clock_is_ahead_leaves_no_floor_ahead_however_much_it_commits() {
+    const HALF: u64 = 1 << 16;
+    let now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let millis = EPOCH / 1_000_000;
+    let may = |shard: &mut Shard, ahead: u64, number: u64| {
+        let me = here(shard, "a1");
+        let name = format!("k{number}");
+        let request = commit_of(
+            attempt(millis + ahead, number),
+            vec![me],
+            0,
+            &[(&name, "x")],
+        );
+        let out = commit(shard, now, number, request);
+        assert_eq!(out.proposed.is_empty(), untimely(&out).is_some(), "{out:?}");
+        !out.proposed.is_empty()
+    };
+    // As far ahead as clocks may be, while half of the memory is free: and so many
+    // may be proposed as have room there.
+    fill(&mut shard, now, millis + 29_000, HALF - 1);
+    assert!(may(&mut shard, 29_000, 1 << 40));
+    assert!(!may(&mut shard, 29_000, 2 << 40));
+    assert!(may(&mut shard, 900, 3 << 40));
+    // Others go on for long: what is dropped is of their time.
+    fill(&mut shard, now, millis, 3 * HALF);
+    assert_eq!(shard.leader.state().unknown_below(), millis + 1);
 }
 
 #[test]

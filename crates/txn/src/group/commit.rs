@@ -4,8 +4,10 @@
 //! is answered from state if it was met before; else it takes its write locks,
 //! and in the step that has the last of them it takes timestamp and slot (K3).
 
-use super::office::{Active, Coordination, No, Phase, Progress, Proposed, Queued, Timer};
+use super::memory::No;
+use super::office::{Active, Coordination, Phase, Progress, Proposed, Queued, Timer};
 use super::read::Waiting;
+use super::times::of_nanos;
 use super::{Cx, Group, checks};
 use crate::command::{Command, Intent};
 use crate::locks::{Stage, Verdict, Wants};
@@ -133,7 +135,7 @@ impl Group {
             self.respond(from, Response::Voting);
             return true;
         }
-        let ended = office.nos.get(attempt).or_else(|| {
+        let ended = office.noes.get(attempt).or_else(|| {
             let no = No {
                 reason: AbortReason::SessionEnded,
                 session: None,
@@ -178,7 +180,7 @@ impl Group {
             }
         } else if never {
             return Err(Unfit::Untimely);
-        } else if below || office.nos.may_have_forgotten(attempt) {
+        } else if below || office.noes.may_have_forgotten(attempt) {
             // The attempt may have been met and forgotten, even if a session is
             // open: a late read may have opened it afterwards.
             return Err(Unfit::Forgotten);
@@ -217,18 +219,36 @@ impl Group {
     ) {
         let attempt = request.attempt;
         self.drop_active(attempt, reason);
-        self.remember_no(attempt, reason);
+        // It names a session that has ended, or a term: no copy is ever let in.
+        let term = request.participants[request.here as usize].term;
+        if request.session.is_none() && Some(term) == self.term() {
+            self.remember_no(attempt, reason);
+        } else {
+            self.note_no(attempt, reason);
+        }
         self.refuse(from, refusal);
         self.vote_down(request, reason);
     }
 
+    /// Remembers a no that is told: it leaves a floor when it is forgotten (T4, T7).
     pub(super) fn remember_no(&mut self, attempt: AttemptId, reason: AbortReason) {
         let bound = self.settings.ended;
+        if let Some(office) = self.office.as_deref_mut() {
+            let (session, now_millis) = (None, of_nanos(office.last));
+            let no = office.noes.get(attempt);
+            let no = no.unwrap_or(No { reason, session });
+            office.noes.tell(attempt, no, bound, now_millis);
+        }
+    }
+
+    /// Notes a no that nobody was told, or that holds without being remembered.
+    pub(super) fn note_no(&mut self, attempt: AttemptId, reason: AbortReason) {
+        let bound = self.settings.ended;
         if let Some(office) = self.office.as_deref_mut()
-            && office.nos.get(attempt).is_none()
+            && office.noes.get(attempt).is_none()
         {
             let session = None;
-            office.nos.insert(attempt, No { reason, session }, bound);
+            office.noes.note(attempt, No { reason, session }, bound);
         }
     }
 

@@ -268,7 +268,7 @@ impl Group {
     }
 
     /// Has an abort decided for an attempt that was never staged here and,
-    /// after the no this leader gave or remembers, never will be (T5).
+    /// once that is, never will be (T5); meanwhile a Commit meets the work begun.
     pub(super) fn abort_unstaged(
         &mut self,
         attempt: AttemptId,
@@ -279,7 +279,7 @@ impl Group {
         if self.state.knows(attempt) {
             return;
         }
-        self.remember_no(attempt, reason);
+        self.note_no(attempt, reason);
         let started = self.with_office(|_, office, _| {
             if office.coordinations.contains_key(&attempt) {
                 return false;
@@ -500,7 +500,7 @@ impl Group {
         if !one_shard {
             mark(Mark::WoundUnstaged);
             self.drop_active(attempt, AbortReason::Wounded);
-            self.remember_no(attempt, AbortReason::Wounded);
+            self.note_no(attempt, AbortReason::Wounded);
         }
     }
 

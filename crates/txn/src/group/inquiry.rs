@@ -1,8 +1,8 @@
 //! What became of an attempt? Asked by clients and by participants.
 
-use super::Group;
 use super::office::Progress;
 use super::read::Waiting;
+use super::{Cx, Group};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::peer::PeerBody;
 use crate::request::{Refusal, Response};
@@ -17,6 +17,7 @@ impl Group {
     /// A client's question, after it lost its answer (U4).
     pub(super) fn handle_status(
         &mut self,
+        cx: &Cx,
         from: Caller,
         attempt: AttemptId,
         anchor: Key,
@@ -42,19 +43,29 @@ impl Group {
             Some(_) => return self.respond(from, Response::Pending),
         }
         let forgotten = attempt.millis() < self.state.unknown_below();
-        let no = office.nos.get(attempt).filter(|_| !forgotten);
+        let no = office.noes.get(attempt).filter(|_| !forgotten);
         if let Some(no) = no {
             mark(Mark::StatusNo);
+            if named == current {
+                self.remember_no(attempt, no.reason);
+            }
             return self.answer_outcome(from, Outcome::Aborted(no.reason), 0);
         }
-        let dropped = named == current && office.nos.may_have_forgotten(attempt);
+        let dropped = named == current && office.noes.may_have_forgotten(attempt);
         // Floors only rise: below the one it began with, this term let nobody in.
         let never = named == current && attempt.millis() < office.start.forget_floor;
         if (forgotten || dropped) && !never {
             mark(Mark::StatusLookedUp);
             return self.look_up(from, attempt, anchor);
         }
-        // Neither intent nor record nor outcome: no, and for good (T4).
+        if named == current && self.is_early(cx, attempt) {
+            // Its Commit may come, and is answered; what is asked for is not denied
+            // before its time, or floors would lie ahead of everybody's.
+            mark(Mark::StatusPending);
+            return self.respond(from, Response::Pending);
+        }
+        // Neither intent nor record nor outcome: no, and for good (T4). Of an earlier
+        // term that holds by itself.
         mark(Mark::StatusFinalNo);
         let reason = if named == current {
             AbortReason::NeverStaged
@@ -62,7 +73,9 @@ impl Group {
             AbortReason::TermEnded
         };
         self.drop_active(attempt, reason);
-        self.remember_no(attempt, reason);
+        if named == current {
+            self.remember_no(attempt, reason);
+        }
         self.answer_outcome(from, Outcome::Aborted(reason), 0);
     }
 
@@ -170,6 +183,7 @@ impl Group {
     /// A participant with an unresolved intent wants it ended (T5).
     pub(super) fn handle_ask_or_abort(
         &mut self,
+        cx: &Cx,
         attempt: AttemptId,
         anchor: Key,
         from: Key,
@@ -184,10 +198,10 @@ impl Group {
         let known = office.coordinations.contains_key(&attempt)
             || self.state.records.contains_key(&attempt);
         if known || proposed {
-            mark(if known {
-                Mark::AskMetRecord
-            } else {
+            mark(if proposed {
                 Mark::AskMetProposed
+            } else {
+                Mark::AskMetRecord
             });
             return self.handle_ask(attempt, anchor, from);
         }
@@ -220,6 +234,16 @@ impl Group {
             // here too, so the outcome itself cannot be told.
             mark(Mark::AskBelowFloor);
             return self.tell_anchor(GroupId(0), from, anchor, attempt, PeerBody::Forgotten);
+        }
+        if self.is_ahead(cx, attempt, false) {
+            // No record is made by an id that no Commit may have: it would stay until
+            // its time. Once the no is remembered, none ever will be in this term, and
+            // none by this Commit in a later one (T4).
+            self.drop_active(attempt, AbortReason::Deadline);
+            if self.may_deny(cx, attempt) {
+                self.tell_anchor(GroupId(0), from, anchor, attempt, PeerBody::Forgotten);
+            }
+            return;
         }
         mark(Mark::AskMetNothing);
         self.drop_active(attempt, AbortReason::NeverStaged);

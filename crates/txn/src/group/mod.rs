@@ -11,6 +11,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `office` | what only a leader knows |
+//! | `memory` | what it remembers of attempts it said no about |
 //! | `read` | lock-free and locked reads, merged from overlay and engine |
 //! | `session` | sessions, clients, wounds, validation |
 //! | `commit` | a Commit from its arrival to its entry |
@@ -29,6 +30,7 @@ mod checks;
 mod commit;
 mod coordinator;
 mod inquiry;
+mod memory;
 mod office;
 mod participant;
 mod read;
@@ -265,7 +267,7 @@ impl Group {
                 attempt,
                 anchor,
                 term,
-            } => self.handle_status(from, attempt, anchor, term),
+            } => self.handle_status(cx, from, attempt, anchor, term),
             Request::Locate => self.respond(
                 from,
                 Response::Located {
@@ -298,7 +300,7 @@ impl Group {
             PeerBody::Ack => self.handle_ack(attempt, &from),
             PeerBody::Ask => self.handle_ask(attempt, anchor, from),
             PeerBody::AskOrAbort { participants } => {
-                self.handle_ask_or_abort(attempt, anchor, from, participants);
+                self.handle_ask_or_abort(cx, attempt, anchor, from, participants);
             }
             PeerBody::Poll { term } => self.handle_poll(cx, attempt, anchor, from, term),
             PeerBody::Wound { by } => self.handle_wound(attempt, anchor, from, by),

@@ -1,6 +1,7 @@
 //! What only a leader in office knows. It lives for one term and is rebuilt
 //! from the replicated state when the next one begins (P6).
 
+use super::memory::{Memory, Noes};
 use crate::CommitRequest;
 use crate::locks::{Age, Locks};
 use crate::peer::Vote;
@@ -10,7 +11,6 @@ use crate::types::{
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{Mono, Term, Timestamp};
-use synod_probe::{Mutation, mutated};
 
 /// One timer per subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,102 +117,6 @@ pub(super) struct Active {
     pub(super) touched: Mono,
     /// Its reads that wait or are at the engine.
     pub(super) requests: BTreeSet<u64>,
-}
-
-/// A no that was said for good (T4).
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct No {
-    pub(super) reason: AbortReason,
-    /// The session that ended with it. A Commit that names it is new, however
-    /// old its attempt is: had it been met before, the session had ended then.
-    pub(super) session: Option<SessionId>,
-}
-
-/// Below what some attempts were forgotten (T7): floors, one for each stretch of
-/// the ids' time. So one id from the far future, or from before all clocks fell
-/// back, leaves everybody else's time as it was.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Floors {
-    /// Of all stretches that were dropped, the lowest first.
-    base: u64,
-    /// By the number of the stretch.
-    raised: BTreeMap<u64, u64>,
-}
-
-impl Floors {
-    /// Length of a stretch, as a power of two of milliseconds.
-    const STRETCH: u32 = 6;
-    /// Stretches kept apart, at most: over eight minutes'.
-    const STRETCHES: usize = 8192;
-
-    fn raise(&mut self, forgotten: AttemptId) {
-        let above = forgotten.millis() + 1;
-        let floor = self.raised.entry(forgotten.millis() >> Self::STRETCH);
-        let floor = floor.or_default();
-        *floor = (*floor).max(above);
-        if self.raised.len() > Self::STRETCHES
-            && let Some((_, lowest)) = self.raised.pop_first()
-        {
-            self.base = self.base.max(lowest);
-        }
-    }
-
-    /// The floor where this attempt lies; milliseconds.
-    pub(super) fn at(&self, attempt: AttemptId) -> u64 {
-        let raised = self.raised.get(&(attempt.millis() >> Self::STRETCH));
-        self.base.max(raised.copied().unwrap_or(0))
-    }
-}
-
-/// Attempts that ended in this term, and the floors below which some were
-/// forgotten (T7). The oldest go first.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Memory<T> {
-    ended: BTreeMap<AttemptId, T>,
-    order: VecDeque<AttemptId>,
-    floors: Floors,
-}
-
-impl<T: Copy> Memory<T> {
-    fn new() -> Memory<T> {
-        Memory {
-            ended: BTreeMap::new(),
-            order: VecDeque::new(),
-            floors: Floors::default(),
-        }
-    }
-
-    pub(super) fn insert(&mut self, attempt: AttemptId, ended: T, bound: usize) {
-        if self.ended.insert(attempt, ended).is_none() {
-            self.order.push_back(attempt);
-        }
-        while self.order.len() > bound {
-            if let Some(old) = self.order.pop_front() {
-                self.ended.remove(&old);
-                if !mutated(Mutation::ForgetIdFloor) {
-                    self.floors.raise(old);
-                }
-            }
-        }
-    }
-
-    pub(super) fn get(&self, attempt: AttemptId) -> Option<T> {
-        self.ended.get(&attempt).copied()
-    }
-
-    pub(super) fn contains(&self, attempt: AttemptId) -> bool {
-        self.ended.contains_key(&attempt)
-    }
-
-    /// The floor where this attempt lies; milliseconds.
-    pub(super) fn floor_at(&self, attempt: AttemptId) -> u64 {
-        self.floors.at(attempt)
-    }
-
-    /// Whether the attempt, if it is not known, may have been forgotten.
-    pub(super) fn may_have_forgotten(&self, attempt: AttemptId) -> bool {
-        attempt.millis() < self.floors.at(attempt)
-    }
 }
 
 /// Votes that came before the Commit, bounded; the oldest go first.
@@ -358,7 +262,7 @@ pub(super) struct Office {
     pub(super) sessions: u64,
     pub(super) clients: BTreeMap<ClientId, Seen>,
     /// Attempts this leader said no about (T4).
-    pub(super) nos: Memory<No>,
+    pub(super) noes: Noes,
     /// Attempts without writes that were valid.
     pub(super) validated: Memory<()>,
     pub(super) early: EarlyVotes,
@@ -392,8 +296,8 @@ impl Office {
             active: BTreeMap::new(),
             sessions: 0,
             clients: BTreeMap::new(),
-            nos: Memory::new(),
-            validated: Memory::new(),
+            noes: Noes::default(),
+            validated: Memory::default(),
             early: EarlyVotes::default(),
             open: BTreeMap::new(),
             coordinations: BTreeMap::new(),

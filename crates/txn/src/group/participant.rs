@@ -239,7 +239,8 @@ impl Group {
         match outcome {
             Outcome::Aborted(reason) => {
                 // A Commit that comes later is refused: in this term by memory,
-                // after it by its term (T4). No entry is needed.
+                // after it by its term (T4). No entry is needed. Were it forgotten, the
+                // Commit's intent would be aborted again.
                 if self.has_one_shard(attempt) {
                     self.counters.contradictions += 1;
                     return;
@@ -247,7 +248,7 @@ impl Group {
                 mark(Mark::ResolveUnknown);
                 self.drop_active(attempt, reason);
                 self.with_office(|_, office, _| office.acks.remove(&attempt));
-                self.remember_no(attempt, reason);
+                self.note_no(attempt, reason);
                 if recorded {
                     self.ack(attempt, anchor, from);
                 }
@@ -503,7 +504,7 @@ impl Group {
         let said = self
             .office
             .as_deref()
-            .and_then(|o| o.nos.get(attempt))
+            .and_then(|o| o.noes.get(attempt))
             .map_or(AbortReason::TermEnded, |no| no.reason);
         Some(Vote::No(said))
     }

@@ -1,8 +1,10 @@
 //! Sessions: an attempt's stay in this shard during one term. Losing any of
 //! its locks ends it, and what names an ended session is refused.
 
-use super::office::{Active, No, Phase, Progress, Timer};
+use super::memory::No;
+use super::office::{Active, Phase, Progress, Timer};
 use super::read::Waiting;
+use super::times::of_nanos;
 use super::{Cx, Group};
 use crate::effect::Effect;
 use crate::locks::{Age, Stage};
@@ -23,9 +25,11 @@ impl Group {
         client: ClientId,
         named: Option<(Term, SessionId)>,
     ) -> Result<SessionId, Refusal> {
-        let floor = self.session_floor(attempt);
+        // A read that comes after its attempt has ended and was forgotten may open
+        // a session once more: no Commit names that one, and it ends for silence.
+        let floor = self.session_floor();
         let untimely = (attempt.millis() < floor || self.is_ahead(cx, attempt, false))
-            .then(|| self.refuse_time(cx, attempt, false));
+            .then(|| self.refuse_time(cx, false));
         let settings = &self.settings;
         let state = &self.state;
         let Some(office) = self.office.as_deref_mut() else {
@@ -52,7 +56,7 @@ impl Group {
             }
             return Ok(session);
         }
-        if let Some(no) = office.nos.get(attempt) {
+        if let Some(no) = office.noes.get(attempt) {
             return Err(Refusal::Aborted(no.reason));
         }
         if named.is_some()
@@ -196,7 +200,16 @@ impl Group {
             reason,
             session: active.session,
         };
-        office.nos.insert(attempt, no, self.settings.ended);
+        // Who commits is told so, and a copy of a Commit that names no session
+        // could be let in once more.
+        let told = matches!(&active.progress, Progress::Queued(q) if q.request.session.is_none());
+        let bound = self.settings.ended;
+        if told {
+            let now_millis = of_nanos(office.last);
+            office.noes.tell(attempt, no, bound, now_millis);
+        } else {
+            office.noes.note(attempt, no, bound);
+        }
         for id in &active.requests {
             office.locks.cancel(*id);
             if let Some(caller) = self.waiting.remove(id).and_then(|w| w.caller()) {
@@ -370,7 +383,7 @@ impl Group {
             _ if office.validated.contains(attempt) => Err(None),
             _ => Err(Some(
                 office
-                    .nos
+                    .noes
                     .get(attempt)
                     .map_or(AbortReason::SessionEnded, |no| no.reason),
             )),
@@ -415,7 +428,7 @@ impl Group {
                 || office.validated.contains(attempt)
         });
         if !beyond {
-            self.remember_no(attempt, AbortReason::RolledBack);
+            self.note_no(attempt, AbortReason::RolledBack);
         }
         self.respond(from, Response::Released);
     }

@@ -8,7 +8,7 @@
 use super::office::Start;
 use super::{Cx, Group};
 use crate::request::{CommitRequest, Refusal};
-use crate::settings::{AHEAD_SLACK_MILLIS, FUTURE_SLACK_MILLIS};
+use crate::settings::{AHEAD_SLACK_MILLIS, FUTURE_SLACK_MILLIS, ONE_SHARD_MEMORY};
 use crate::types::{AbortReason, AttemptId, Caller};
 use synod_paxos::Timestamp;
 use synod_probe::{Mutation, mutated};
@@ -78,13 +78,8 @@ impl Group {
     }
 
     /// The refusal of an id that lies below its floor or too far ahead.
-    pub(super) fn refuse_time(&self, cx: &Cx, attempt: AttemptId, one_shard: bool) -> Refusal {
-        let mut least_millis = if self.is_ahead(cx, attempt, one_shard) {
-            // Its own stretch of time is no matter to the next attempt.
-            self.state.forget_floor
-        } else {
-            self.session_floor(attempt)
-        };
+    pub(super) fn refuse_time(&self, cx: &Cx, one_shard: bool) -> Refusal {
+        let mut least_millis = self.state.forget_floor;
         if one_shard {
             least_millis = least_millis.max(self.state.unknown_below());
         }
@@ -96,15 +91,11 @@ impl Group {
     }
 
     /// The floor for opening a session; milliseconds.
-    pub(super) fn session_floor(&self, attempt: AttemptId) -> u64 {
-        let kept = self.office.as_deref().map_or(0, |office| {
-            let ended = office.nos.floor_at(attempt);
-            ended.max(office.validated.floor_at(attempt))
-        });
+    pub(super) fn session_floor(&self) -> u64 {
         if mutated(Mutation::IgnoreForgetFloor) {
-            return kept;
+            return 0;
         }
-        kept.max(self.state.forget_floor)
+        self.state.forget_floor
     }
 
     /// Whether the attempt lies further ahead than is let in. What commits in
@@ -118,13 +109,44 @@ impl Group {
 
     fn most_millis(&self, cx: &Cx, one_shard: bool) -> u64 {
         // The limit counts too: a majority granted it.
-        let now = self.id_time(cx).max(cx.limit).0 / NANOS_PER_MILLI;
+        let now = of_nanos(self.id_time(cx).max(cx.limit));
         if !one_shard {
             return now.saturating_add(AHEAD_SLACK_MILLIS);
         }
         let floor = self.state.unknown_below();
-        now.saturating_add(FUTURE_SLACK_MILLIS)
+        now.saturating_add(self.one_shard_slack())
             .max(floor.saturating_add(ABOVE_FLOOR_MILLIS))
+    }
+
+    /// How far ahead of the time what commits in one shard may lie. While half of
+    /// the memory for it is free, as far as clocks may be off. After that hardly:
+    /// then at most half of what is remembered lies ahead, and as the lowest id is
+    /// dropped first, no floor ever does (T7), however much a client commits whose
+    /// clock is ahead.
+    fn one_shard_slack(&self) -> u64 {
+        let proposed = self.office.as_deref().map_or(0, |o| o.proposed);
+        if self.state.one_shard.len() + proposed < ONE_SHARD_MEMORY / 2 {
+            FUTURE_SLACK_MILLIS
+        } else {
+            ABOVE_FLOOR_MILLIS
+        }
+    }
+
+    /// Whether the attempt lies further ahead than what is told soon may: a no
+    /// about it would be remembered, and then leave a floor, before its time.
+    pub(super) fn is_early(&self, cx: &Cx, attempt: AttemptId) -> bool {
+        let now = self.id_time(cx).max(cx.limit);
+        attempt.millis() > of_nanos(now).saturating_add(ABOVE_FLOOR_MILLIS)
+    }
+
+    /// Whether a no for an attempt that lies too far ahead may be told. It is
+    /// remembered then until its time has come: the memory for that has an end.
+    pub(super) fn may_deny(&mut self, cx: &Cx, attempt: AttemptId) -> bool {
+        let (most, now) = (self.most_millis(cx, true), of_nanos(self.last()));
+        let bound = self.settings.ended;
+        self.office
+            .as_deref_mut()
+            .is_some_and(|o| o.noes.tell_untimely(attempt, most, bound, now))
     }
 
     /// Whether no copy of this Commit can have been let in: it names this term,
@@ -146,16 +168,20 @@ impl Group {
     }
 
     /// Says no to a Commit for its time. It is final: one below the floors that
-    /// the term began with is let in as little later, and one from the future
-    /// is remembered. Nothing becomes an entry for it: a record that is named by
+    /// the term began with is let in as little later, one that rests on a session
+    /// has lost it, and any other one from the future is remembered; where it cannot
+    /// be, nothing is said. Nothing becomes an entry for it: a record that is named by
     /// the far future would never be forgotten.
     pub(super) fn refuse_untimely(&mut self, cx: &Cx, from: Caller, request: &CommitRequest) {
         let attempt = request.attempt;
         let reason = AbortReason::Deadline;
         let one_shard = request.participants.len() == 1;
-        let refusal = self.refuse_time(cx, attempt, one_shard);
+        let refusal = self.refuse_time(cx, one_shard);
         self.drop_active(attempt, reason);
-        self.remember_no(attempt, reason);
+        let known = self.was_never_let_in(request) || request.session.is_some();
+        if !known && !self.may_deny(cx, attempt) {
+            return self.overloaded(from);
+        }
         self.refuse(from, refusal);
         if request.here != request.coordinator {
             self.vote_down(request, reason);
@@ -165,4 +191,9 @@ impl Group {
 
 fn of_millis(millis: u64) -> Timestamp {
     Timestamp(millis.saturating_mul(NANOS_PER_MILLI))
+}
+
+/// The millisecond of a timestamp.
+pub(super) const fn of_nanos(timestamp: Timestamp) -> u64 {
+    timestamp.0 / NANOS_PER_MILLI
 }
