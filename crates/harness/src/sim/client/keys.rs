@@ -62,7 +62,13 @@ pub(super) struct Keyspace {
     pub(super) loaded: Key,
 }
 
+/// Digits of the numbers of registers, accounts, links and counters, at least.
+const LEAST_DIGITS: usize = 3;
+
 /// Appends `number` with leading zeros.
+///
+/// # Panics
+/// When it has more digits than `width`: two keys would be one.
 fn digits(to: &mut Vec<u8>, number: u64, width: usize) {
     let from = to.len();
     let mut rest = number;
@@ -70,7 +76,14 @@ fn digits(to: &mut Vec<u8>, number: u64, width: usize) {
         to.push(b'0' + (rest % 10) as u8);
         rest /= 10;
     }
+    assert!(rest == 0, "{number} does not fit into {width} digits");
     to[from..].reverse();
+}
+
+/// Digits for the numbers below `count`.
+fn width(count: u32) -> usize {
+    let digits = count.saturating_sub(1).checked_ilog10().unwrap_or(0) + 1;
+    LEAST_DIGITS.max(digits as usize)
 }
 
 /// The number at `range` of a key.
@@ -116,13 +129,16 @@ impl Keyspace {
     pub(super) fn new(map: &ShardMap, config: &ClientConfig) -> Keyspace {
         let shards = stems(map);
         assert!(!shards.is_empty(), "the map has no shard for users' keys");
-        let key = |letter: u8, index: u32| {
+        let key = |letter: u8, index: u32, width: usize| {
             let mut key = shards[index as usize % shards.len()].low.to_vec();
             key.push(letter);
-            digits(&mut key, u64::from(index), 3);
+            digits(&mut key, u64::from(index), width);
             Bytes::from(key)
         };
-        let keys = |letter, count| (0..count).map(|index| key(letter, index)).collect();
+        let keys = |letter, count| {
+            let width = width(count);
+            (0..count).map(|index| key(letter, index, width)).collect()
+        };
         let lists = (0..config.lists.clamp(1, SLOTS as u32) as usize).map(|slot| {
             let shard = slot % shards.len();
             let high = (slot / shards.len()) % 2 == 1 && shards[shard].high.is_some();
@@ -134,7 +150,7 @@ impl Keyspace {
             accounts: keys(b'b', config.accounts.max(3)),
             links: keys(b'o', config.links.max(4)),
             counters: keys(b'c', config.counters.max(1)),
-            loaded: key(b'i', 0),
+            loaded: key(b'i', 0, LEAST_DIGITS),
             shards,
         }
     }
@@ -282,6 +298,13 @@ impl Keyspace {
             Span::of_prefix(&prefix)
         };
         self.shards.iter().map(span).collect()
+    }
+
+    /// The span of all accounts in one shard, the shards counted from 0; none
+    /// after the last.
+    pub(super) fn account_span(&self, shard: usize) -> Option<Span> {
+        let stems = self.shards.get(shard)?;
+        Some(Span::of_prefix(&[&stems.low[..], b"b"].concat()))
     }
 
     /// Client and number of a marker.

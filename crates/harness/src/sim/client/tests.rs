@@ -3,6 +3,7 @@
 use super::config::{ClientConfig, Workload};
 use super::keys::Keyspace;
 use super::{Herd, SimClient, Want};
+use std::collections::BTreeSet;
 use synod_paxos::{Ballot, Configuration, GroupId, NodeId, Term, Timestamp};
 use synod_shard::wire::RESERVED_PREFIX;
 use synod_shard::{ShardDescriptor, ShardMap, ShardReply};
@@ -63,6 +64,25 @@ fn every_workload_has_keys_in_every_shard_and_none_of_the_clusters() {
                 "{bounds:?}: {shards:?}"
             );
         }
+    }
+}
+
+#[test]
+fn however_many_there_are_each_has_a_key_of_its_own() {
+    for count in [3, 999, 1_000, 1_001, 12_345] {
+        let map = map(&[b"", b"k"]);
+        let mut config = ClientConfig::from_seed(1, 0, 4, 0);
+        config.registers = count;
+        config.accounts = count;
+        let keys = Keyspace::new(&map, &config);
+        for some in [&keys.registers, &keys.accounts] {
+            let all: BTreeSet<_> = some.iter().collect();
+            assert_eq!(all.len(), count as usize);
+        }
+        let spans: Vec<Span> = (0..).map_while(|shard| keys.account_span(shard)).collect();
+        let within = |key| spans.iter().filter(|span| span.contains(key)).count();
+        assert!(keys.accounts.iter().all(|key| within(key) == 1));
+        assert!(keys.registers.iter().all(|key| within(key) == 0));
     }
 }
 

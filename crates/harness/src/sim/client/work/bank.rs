@@ -4,7 +4,7 @@
 use super::{Call, Cx, End, Histories, Memory, Script, encode, mode, number, put, unique};
 use crate::history::BankOp;
 use synod_txn::Value;
-use synod_txn::client::Transaction;
+use synod_txn::client::{Page, Transaction};
 use synod_txn::request::LockMode;
 
 struct Transfer {
@@ -23,14 +23,20 @@ struct Transfer {
 /// Reads all balances.
 #[derive(Default)]
 pub(super) struct ReadAll {
-    asked: bool,
+    /// By scans, which pass by accounts that were deleted meanwhile; else by keys.
+    scans: bool,
+    /// Calls made.
+    asked: usize,
     balances: Vec<i64>,
 }
 
 pub(super) fn begin(cx: &mut Cx<'_>) -> Box<dyn Script> {
     let accounts = cx.workload.keys.accounts.len() as u64;
     if cx.random.chance(150) {
-        return Box::new(ReadAll::default());
+        return Box::new(ReadAll {
+            scans: cx.random.chance(700),
+            ..ReadAll::default()
+        });
     }
     let from = if cx.random.chance(300) {
         cx.random.range(0, 2)
@@ -112,20 +118,43 @@ impl Script for ReadAll {
     }
 
     fn restart(&mut self) {
-        *self = ReadAll::default();
+        self.asked = 0;
+        self.balances.clear();
     }
 
     fn next(&mut self, _machine: &mut Transaction, cx: &mut Cx<'_>) -> Call {
-        if self.asked {
-            return Call::Commit;
+        let keys = &cx.workload.keys;
+        self.asked += 1;
+        if self.scans {
+            // What has no row is empty.
+            self.balances.resize(keys.accounts.len(), 0);
+            return match keys.account_span(self.asked - 1) {
+                Some(span) => Call::Scan {
+                    span,
+                    reverse: cx.random.chance(400),
+                    limit: if cx.random.chance(200) { 3 } else { 1_000 },
+                },
+                None => Call::Commit,
+            };
         }
-        self.asked = true;
-        Call::Get(cx.workload.keys.accounts.clone(), LockMode::Shared)
+        if self.asked == 1 {
+            return Call::Get(keys.accounts.clone(), LockMode::Shared);
+        }
+        Call::Commit
     }
 
     fn values(&mut self, values: Vec<Option<Value>>, _cx: &mut Cx<'_>) {
         let balances = values.iter().map(|v| number(v.as_ref()) as i64);
         self.balances = balances.collect();
+    }
+
+    fn page(&mut self, page: Page, cx: &mut Cx<'_>) {
+        for (key, value) in &page.rows {
+            let accounts = &cx.workload.keys.accounts;
+            if let Some(account) = accounts.iter().position(|account| account == key) {
+                self.balances[account] = number(Some(value)) as i64;
+            }
+        }
     }
 
     fn end(self: Box<Self>, end: End, _memory: &mut Memory, histories: &mut Histories) {
