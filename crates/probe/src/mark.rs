@@ -140,8 +140,6 @@ marks! {
     QuarantineAgreed,
     /// A quarantine ended because its time was over.
     QuarantineExpired,
-    /// A leader-elect in quarantine declined the office.
-    OfficeDeclined,
     /// A request waited for a leader-elect to take office.
     WaitedForOffice,
     /// A proposal was refused after its slot was counted on, and the term ended.
@@ -318,9 +316,7 @@ impl Mark {
     pub const fn is_rarest(self) -> bool {
         matches!(
             self,
-            Mark::AskMetProposed
-                | Mark::EngineAheadOfLog
-                | Mark::OfficeDeclined
+            Mark::EngineAheadOfLog
                 | Mark::ProposalRefused
                 | Mark::ReadsOvertaken
                 | Mark::ScanHidRow

@@ -556,8 +556,9 @@ impl Shard {
         if self.office.is_some() {
             return self.go_on(now, leases);
         }
+        // A node in quarantine does not campaign, and gives up what it leads; should a
+        // campaign begun before it still be won, the office is declined.
         if !self.clock_usable {
-            mark(Mark::OfficeDeclined);
             return self.step_down(now, leases);
         }
         let Some(ballot) = self.replica.term() else {
