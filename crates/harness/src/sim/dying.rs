@@ -27,12 +27,12 @@ impl Dying {
         }
     }
 
-    pub(super) fn dies_after(&mut self, calls: u32) {
-        *self.left.get_mut() = calls;
+    pub(super) fn dies_after(&self, calls: u32) {
+        self.left.store(calls, Ordering::Relaxed);
     }
 
-    pub(super) fn lives(&mut self) {
-        *self.left.get_mut() = NEVER;
+    pub(super) fn lives(&self) {
+        self.left.store(NEVER, Ordering::Relaxed);
     }
 
     /// Whether a change was asked for that it did not live to make.

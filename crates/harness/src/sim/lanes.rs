@@ -7,7 +7,7 @@ use super::random::Random;
 use std::collections::VecDeque;
 use std::time::Duration;
 use synod_kv::Staging;
-use synod_kv::engine::{Engine, MemoryEngine};
+use synod_kv::engine::{Engine, MemoryEngine, Recent};
 use synod_kv::lane::{EngineEvent, EngineLane, EngineWork};
 use synod_kv::log::{Log, LogError, LogRecord, MemoryDisk, TicketedLog};
 use synod_kv::machine::{Channel, Lanes};
@@ -17,6 +17,8 @@ use synod_txn::Caller;
 
 /// Submissions merged into one sync, at most; as in the log's thread.
 const MAX_GROUP: usize = 4 << 10;
+/// Memory for versions read lately: so little that it is full most of the time.
+const RECENT_BYTES: usize = 16 << 10;
 
 /// What leaves the node in one turn.
 #[derive(Default)]
@@ -41,9 +43,8 @@ pub(super) struct SimLanes {
     /// The highest ticket that the sync under way covers, and since when.
     syncing: Option<(u64, Mono)>,
     trims: u64,
-    engine: MemoryEngine,
-    /// The engine as its lane sees it: it may die in mid-work.
-    dying: Dying,
+    /// What was read lately, in front of an engine that may die in mid-work.
+    engine: Recent<Dying>,
     engine_lane: EngineLane,
     engine_queue: VecDeque<EngineWork>,
     /// What the engine's lane reported while the loop was reading.
@@ -56,8 +57,9 @@ impl SimLanes {
         log: Log<MemoryDisk>,
         engine: MemoryEngine,
         now: Now,
-        random: Random,
+        mut random: Random,
     ) -> SimLanes {
+        let engine = Recent::new(Dying::new(engine), RECENT_BYTES, random.next());
         SimLanes {
             now,
             out: Out::default(),
@@ -66,7 +68,6 @@ impl SimLanes {
             log_queue: VecDeque::new(),
             syncing: None,
             trims: 0,
-            dying: Dying::new(engine.clone()),
             engine,
             engine_lane: EngineLane::new(Staging::Memory),
             engine_queue: VecDeque::new(),
@@ -93,21 +94,21 @@ impl SimLanes {
     }
 
     pub(super) fn is_burnt(&self) -> bool {
-        self.fuse == Some(0) || self.dying.is_dead()
+        self.fuse == Some(0) || self.is_engine_dead()
     }
 
     pub(super) fn is_engine_dead(&self) -> bool {
-        self.dying.is_dead()
+        self.engine.engine().is_dead()
     }
 
     /// The engine dies after so many more changes, and the node with it.
     pub(super) fn set_engine_fuse(&mut self, calls: u32) {
-        self.dying.dies_after(calls);
+        self.engine.engine().dies_after(calls);
     }
 
     /// It does not, after all.
     pub(super) fn mend_engine(&mut self) {
-        self.dying.lives();
+        self.engine.engine().lives();
     }
 
     /// Begins the next sync if there is something to sync and none under way:
@@ -160,8 +161,8 @@ impl SimLanes {
                 break;
             }
         }
-        let events = self.engine_lane.work(&self.dying, work);
-        if !self.dying.is_dead() {
+        let events = self.engine_lane.work(&self.engine, work);
+        if !self.is_engine_dead() {
             self.engine_events.extend(events);
         }
     }
@@ -200,7 +201,7 @@ impl Lanes for SimLanes {
 
     fn engine(&mut self) -> &dyn Engine {
         // The engine's lane goes on while the loop reads.
-        while !self.engine_queue.is_empty() && !self.dying.is_dead() && self.random.chance(250) {
+        while !self.engine_queue.is_empty() && !self.is_engine_dead() && self.random.chance(250) {
             self.engine_work();
         }
         &self.engine

@@ -66,7 +66,7 @@ impl Theme {
             Theme::Forgetful => 1_500 * MS,
             Theme::Doubt => 350 * MS,
             Theme::Trickle => 300 * MS,
-            Theme::Strays => 1_200 * MS,
+            Theme::Strays => 1_500 * MS,
             Theme::Storage => 350 * MS,
             Theme::Snapshots => 900 * MS,
         }
@@ -117,6 +117,10 @@ impl Theme {
                 c.far = r.range(4, 25) * MS;
                 c.lease = c.lease.max(8 * c.far);
                 c.hot = true;
+                // So little that what waited for one lock is refused its slots together.
+                if r.chance(200) {
+                    c.undecided_bytes = r.range(100, 500) as usize;
+                }
             }
             Theme::Trickle => {
                 c.window_bytes = r.range(100, 800) as usize;
@@ -129,15 +133,18 @@ impl Theme {
             }
             Theme::Strays => {
                 c.reordering = true;
-                c.duplication = r.range(100, 400);
-                c.late = r.range(800, 1_600) * MS;
+                c.duplication = r.range(300, 900);
+                // The second copies come when the next leader has just begun: nodes
+                // that all restart abstain for a lease, and then elect one.
+                c.far = c.far.min(8 * MS);
+                c.lease = r.range(120, 200) * MS;
+                c.election = r.range(20, 50) * MS + 2 * c.far;
+                c.late = c.lease + r.range(300, 700) * MS;
                 c.clients = c.clients.clamp(30, 80);
                 (c.sites, c.racks, c.nodes_per_rack, c.replicas) = (3, 1, 1, 3);
-                c.lease = (r.range(150, 250) * MS).max(8 * c.far);
-                c.election = r.range(20, 60) * MS + 2 * c.far;
-                if r.chance(600) {
-                    c.sync = r.range(20, 80) * MS;
-                }
+                // Slow enough that something comes between a leader's own sync and
+                // its followers'.
+                c.sync = r.range(20, 120) * MS;
             }
             Theme::Storage => {
                 c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
@@ -216,35 +223,7 @@ impl Theme {
                     },
                 },
             ),
-            // A leader loses what it had not synced, while the only one who had it
-            // is away: the next log is shorter. It leads again, and what the one
-            // who is away said then comes before what the others say now.
-            Theme::Strays => {
-                let stall = r.range(80, 200) * MS;
-                for other in (0..c.nodes()).filter(|other| *other != node) {
-                    let lasts = stall + 20 * MS;
-                    add(t, Fault::DiskStall { node: other, lasts });
-                }
-                let t = t + stall;
-                let crash = Fault::CrashLeader {
-                    shard,
-                    how: Down::Power,
-                    down: r.range(5, 60) * MS,
-                };
-                add(t, crash);
-                let away = Fault::Crash {
-                    node,
-                    how: Down::Process,
-                    down: r.range(900, 1_500) * MS,
-                };
-                add(t, away);
-                let slow = Fault::SlowLeader {
-                    shard,
-                    extra: r.range(300, 700) * MS,
-                    lasts: r.range(300, 800) * MS,
-                };
-                add(t + r.range(300, 700) * MS, slow);
-            }
+            Theme::Strays => strays(c, t, node, r, &mut add),
             Theme::Storage => storage(c, t, node, r, &mut add),
             Theme::Snapshots => {
                 let down = r.range(500, 1_500) * MS;
@@ -308,6 +287,34 @@ fn doubt(
         ),
         _ => add(t, Fault::Transfer { shard, to: node }),
     }
+}
+
+/// Leaders lose what they had not synced, and so does who else could lead; the only
+/// one who has it stays away. The next log is shorter, under the same leader perhaps,
+/// and what the one who is away said of the old one comes, late, while the new one
+/// grows past it.
+fn strays(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnMut(u64, Fault)) {
+    let stall = r.range(60, 200) * MS;
+    let others = || (0..c.nodes()).filter(|other| *other != node);
+    for other in others() {
+        let lasts = stall + 20 * MS;
+        add(t, Fault::DiskStall { node: other, lasts });
+    }
+    let t = t + stall;
+    for other in others() {
+        let crash = Fault::Crash {
+            node: other,
+            how: Down::Power,
+            down: r.range(2, 20) * MS,
+        };
+        add(t, crash);
+    }
+    let away = Fault::Crash {
+        node,
+        how: Down::Process,
+        down: c.lease + r.range(300, 900) * MS,
+    };
+    add(t, away);
 }
 
 fn storage(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnMut(u64, Fault)) {
