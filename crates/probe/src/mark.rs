@@ -324,15 +324,6 @@ impl Mark {
                 | Mark::SnapshotResumed
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
-                // Nothing changes a simulated cluster's members yet.
-                | Mark::StopSignProposed
-                | Mark::StopSignAdopted
-                | Mark::TermWentOn
-                | Mark::TermLost
-                | Mark::EpochHelped
-                | Mark::SnapshotHelped
-                | Mark::ReplicaDestroyed
-                | Mark::ReplicaMade
         )
     }
 }

@@ -12,7 +12,7 @@ pub mod worker;
 
 pub use input::{Input, Setup};
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
-pub use shard::{Now, Recovered, Shard};
+pub use shard::{Members, Now, Recovered, Shard};
 pub use wire::{
     Bootstrap, META_SHARD, NodeDescriptor, NodeMessage, RESERVED_PREFIX, ShardDescriptor, ShardMap,
     ShardReply, ShardRequest,

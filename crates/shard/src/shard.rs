@@ -77,6 +77,8 @@ pub struct Shard {
     /// What the transaction machine wanted proposed while the members change: in
     /// this order it goes on with, if the term does.
     held: VecDeque<(Command, bool)>,
+    /// From proposing a stop-sign until the term goes on after it.
+    suspended: bool,
     /// Confirming rounds it wanted meanwhile.
     unconfirmed: Vec<u64>,
     rounds: BTreeMap<Round, Vec<u64>>,
@@ -151,6 +153,7 @@ impl Shard {
             office: None,
             waiting: VecDeque::new(),
             held: VecDeque::new(),
+            suspended: false,
             unconfirmed: Vec::new(),
             rounds: BTreeMap::new(),
             installing: false,
@@ -580,6 +583,7 @@ impl Shard {
             self.group.leave_office();
         }
         self.held.clear();
+        self.suspended = false;
         self.unconfirmed.clear();
         self.rounds.clear();
         let answer = self.not_leader();

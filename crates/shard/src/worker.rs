@@ -393,6 +393,8 @@ impl Worker {
         {
             return Err(ReconfigureError::UnknownNode { node: *node });
         }
+        // What has its timestamp takes its slot before the stop-sign (K3).
+        shard.pump(now, &self.leases, &mut self.outbox);
         let slot = shard.reconfigure(now, &self.leases, members)?;
         self.dirty.insert(group);
         Ok(slot)

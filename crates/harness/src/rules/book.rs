@@ -5,7 +5,7 @@ use super::hash::{self, Map};
 use super::ledger::Fresh;
 use super::look::Look;
 use std::collections::{BTreeMap, VecDeque};
-use synod_paxos::{Ballot, Entry, GroupId, NodeId, Replica, Slot, Timestamp};
+use synod_paxos::{Ballot, Configuration, Entry, Epoch, GroupId, NodeId, Replica, Slot, Timestamp};
 use synod_shard::{Shard, ShardMap, ShardRequest, Worker};
 use synod_txn::settings::TERM_INCREMENT;
 use synod_txn::{AttemptId, Caller, Command, Key, Outcome, Request};
@@ -36,8 +36,16 @@ pub struct Seen {
     pub holds_data: bool,
     /// The ballot it leads under.
     pub leads: Option<Ballot>,
+    /// The first ballot of the term it leads in.
+    pub term: Option<Ballot>,
     /// The ballot its transactions are in office under.
     pub office: Option<Ballot>,
+    /// Whether its term is between two configurations.
+    pub changing: bool,
+    /// The configuration it knows to be in force.
+    pub epoch: Epoch,
+    /// Outside the configuration, and nothing is left.
+    pub emptied: bool,
     /// The replicated `last` (K3).
     pub replicated: Timestamp,
     /// The same, with what the office has assigned.
@@ -56,9 +64,42 @@ impl Seen {
             applied: shard.applied(),
             holds_data: replica.holds_data(),
             leads: replica.term_ballot(),
+            term: replica.term(),
+            changing: replica.changes_members(),
+            epoch: replica.configuration().epoch,
+            emptied: is_emptied(replica),
             office: group.term().filter(|_| shard.in_office()).map(|t| t.ballot),
             replicated: group.state().last,
             used: group.last(),
+        }
+    }
+}
+
+/// Whether a replica is outside its group, with nothing left.
+pub(super) fn is_emptied(replica: &Replica) -> bool {
+    replica.last() == Slot(0) && !replica.configuration().is_member(replica.me())
+}
+
+/// Who votes in a configuration, and where it begins.
+#[derive(Clone, Debug)]
+pub struct Electorate {
+    /// Those that vote.
+    pub electors: Vec<NodeId>,
+    /// Those of them that hold data.
+    pub voters: Vec<NodeId>,
+    /// How many electors are a majority.
+    pub majority: usize,
+    /// The slot of the stop-sign before it.
+    pub after: Slot,
+}
+
+impl Electorate {
+    fn of(configuration: &Configuration, after: Slot) -> Electorate {
+        Electorate {
+            electors: configuration.electors().collect(),
+            voters: configuration.voters.clone(),
+            majority: configuration.majority(),
+            after,
         }
     }
 }
@@ -130,10 +171,8 @@ struct Value {
 /// A group, as all nodes together know it.
 #[derive(Debug)]
 pub struct GroupBook {
-    /// The electors.
-    pub electors: Vec<NodeId>,
-    /// How many are a majority.
-    pub majority: usize,
+    /// Who votes, by configuration.
+    electorates: BTreeMap<Epoch, Electorate>,
     /// Decided values from slot `base + 1` on.
     values: VecDeque<Value>,
     base: u64,
@@ -152,6 +191,17 @@ impl GroupBook {
     #[must_use]
     pub fn frontier(&self) -> Slot {
         Slot(self.base + self.values.len() as u64)
+    }
+
+    /// Who votes in a configuration.
+    #[must_use]
+    pub fn electorate(&self, epoch: Epoch) -> Option<&Electorate> {
+        self.electorates.get(&epoch)
+    }
+
+    /// Every configuration there was, as far as known.
+    pub fn electorates(&self) -> impl Iterator<Item = &Electorate> {
+        self.electorates.values()
     }
 
     fn value(&self, slot: Slot) -> Option<&Value> {
@@ -194,8 +244,11 @@ impl GroupBook {
 
     fn raise(&mut self, entry: &Entry, command: Option<&Command>) {
         if let Entry::TermStart(start) = entry {
-            self.term = start.ballot;
+            self.term = start.term;
             self.last = self.last.plus(TERM_INCREMENT).max(start.floor);
+        }
+        if let Entry::StopSign(stop) = entry {
+            self.last = self.last.max(stop.last).max(stop.limit);
         }
         let timestamp = match command {
             Some(Command::OneShard { timestamp, .. } | Command::Close { timestamp }) => *timestamp,
@@ -234,8 +287,10 @@ pub struct Book {
 impl Book {
     pub(super) fn new(map: &ShardMap, nodes: usize) -> Book {
         let group = |shard: &synod_shard::ShardDescriptor| GroupBook {
-            electors: shard.configuration.electors().collect(),
-            majority: shard.configuration.majority(),
+            electorates: BTreeMap::from([(
+                shard.configuration.epoch,
+                Electorate::of(&shard.configuration, Slot(0)),
+            )]),
             values: VecDeque::new(),
             base: 0,
             starts: BTreeMap::new(),
@@ -340,11 +395,12 @@ impl Book {
         for (index, shard) in look.worker.shards().enumerate() {
             let group = shard.descriptor().id;
             let after = Seen::of(shard);
+            // Both are in the order of the groups; replicas are made, and never go.
             let before = match seen.get_mut(index) {
-                Some((_, known)) if *known == after => continue,
-                Some((_, known)) => std::mem::replace(known, after),
-                None => {
-                    seen.push((group, after));
+                Some((id, known)) if *id == group && *known == after => continue,
+                Some((id, known)) if *id == group => std::mem::replace(known, after),
+                _ => {
+                    seen.insert(index, (group, after));
                     Seen::default()
                 }
             };
@@ -370,6 +426,11 @@ fn follow(
     fresh: &mut Vec<Fresh>,
 ) {
     let after = change.after;
+    if after.epoch > Epoch(0) && !book.electorates.contains_key(&after.epoch) {
+        let began = replica.in_force();
+        let electorate = Electorate::of(&began.configuration, began.after);
+        book.electorates.insert(after.epoch, electorate);
+    }
     if let Some(ballot) = change.elected() {
         let start = |slot: &Slot| matches!(replica.entry(*slot), Some(Entry::TermStart(s)) if s.ballot == ballot);
         let slots = (after.trimmed.0 + 1..=after.last.0).rev().map(Slot);
@@ -383,7 +444,8 @@ fn follow(
             book.told.pop_first();
         }
     }
-    if let Some(ballot) = after.leads {
+    // What a leader decides last it tells in the step that ends its leadership.
+    for ballot in [change.before.leads, after.leads].into_iter().flatten() {
         let told = book.told.entry(ballot).or_default();
         *told = after.decided.max(*told);
     }

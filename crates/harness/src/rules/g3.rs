@@ -7,7 +7,7 @@ use super::hash::Map;
 use super::look::Stored;
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
 use std::collections::{BTreeSet, VecDeque};
-use synod_paxos::{GroupId, Slot, Timestamp};
+use synod_paxos::{GroupId, NodeId, Slot, Timestamp};
 use synod_shard::wire::show_key;
 use synod_txn::Key;
 
@@ -29,6 +29,33 @@ fn is_garbage(engine: &dyn Stored, key: &Key, timestamp: Timestamp, horizon: Tim
         && engine
             .newest(key, horizon)
             .is_none_or(|left| left > timestamp)
+}
+
+/// A replica's data is deleted: of some configuration that its node is no part of,
+/// a majority's number of data-holding voters hold the state.
+fn may_go(cx: &Context<'_>, group: GroupId) -> Verdict {
+    let Some(book) = cx.book.group(group) else {
+        return Ok(());
+    };
+    let holds = |voter: &NodeId, after: Slot| {
+        let index = cx.everyone.nodes.iter().position(|peer| peer.id == *voter);
+        let seen = index.and_then(|node| {
+            let running = cx.book.seen(node, group);
+            running.or_else(|| cx.book.before_crash(node, group))
+        });
+        seen.is_some_and(|seen| seen.holds_data && seen.decided >= after)
+    };
+    let enough = book.electorates().any(|known| {
+        let holders = known.voters.iter().filter(|v| holds(v, known.after));
+        !known.electors.contains(&cx.look.id) && holders.count() >= known.majority
+    });
+    if enough {
+        return Ok(());
+    }
+    Err(format!(
+        "{} deleted its data of {group} although too few voters hold the state",
+        cx.look.id
+    ))
 }
 
 impl Rule for G3 {
@@ -56,6 +83,13 @@ impl Rule for G3 {
 
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
+            if change.after.emptied && !change.before.emptied && change.before.last > Slot(0) {
+                may_go(cx, change.group)?;
+            }
+            if change.before.decided == Slot(0) && !change.after.holds_data {
+                // Made a moment ago.
+                self.without.insert((cx.look.node, change.group));
+            }
             if change.before.holds_data != change.after.holds_data {
                 let replica = (cx.look.node, change.group);
                 if change.after.holds_data {

@@ -82,8 +82,12 @@ impl Rule for K1 {
                 continue;
             };
             let own = after.replicated.plus(TERM_INCREMENT);
-            if highest > own && highest > self.granted(cx, &book.electors, book.majority) {
-                let limit = self.granted(cx, &book.electors, book.majority);
+            let epoch = after.leads.map(|ballot| ballot.epoch).unwrap_or_default();
+            let Some(known) = book.electorate(epoch) else {
+                continue;
+            };
+            if highest > own && highest > self.granted(cx, &known.electors, known.majority) {
+                let limit = self.granted(cx, &known.electors, known.majority);
                 return Err(format!(
                     "{} assigned {highest} in {}; a majority granted {limit}, and `last` is {}",
                     cx.look.id, change.group, after.replicated

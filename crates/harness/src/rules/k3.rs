@@ -36,7 +36,7 @@ impl Rule for K3 {
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
             let (before, after) = (change.before, change.after);
-            let fell = after.replicated < before.replicated;
+            let fell = after.replicated < before.replicated && !after.emptied;
             let same_office = after.office.is_some() && after.office == before.office;
             if fell || same_office && after.used < before.used {
                 return Err(format!(

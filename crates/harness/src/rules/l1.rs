@@ -27,12 +27,13 @@ fn lease(peer: &Peer<'_>, worker: &Worker, group: GroupId) -> Option<Mono> {
 /// Whether a majority stands behind this holder. An elector that is down, or
 /// abstains since it came back, lets nobody else in either.
 fn is_backed(everyone: &Everyone<'_>, book: &Book, group: GroupId, holder: &Peer<'_>) -> bool {
-    let Some(known) = book.group(group) else {
-        return true;
-    };
     let ballot = holder
         .worker
         .and_then(|w| w.shard(group)?.replica().term_ballot());
+    let epoch = ballot.map(|ballot| ballot.epoch).unwrap_or_default();
+    let Some(known) = book.group(group).and_then(|g| g.electorate(epoch)) else {
+        return true;
+    };
     let behind = known.electors.iter().filter(|elector| {
         let Some(peer) = everyone.peer(**elector) else {
             return false;

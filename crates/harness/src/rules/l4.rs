@@ -80,7 +80,10 @@ impl L4 {
         };
         let mut limits: Vec<Timestamp> = reports.values().copied().collect();
         limits.sort_unstable();
-        let others = book.majority.saturating_sub(1);
+        let Some(known) = book.electorate(ballot.epoch) else {
+            return Ok(());
+        };
+        let others = known.majority.saturating_sub(1);
         let Some(lowest) = others.checked_sub(1).and_then(|i| limits.get(i)) else {
             return Ok(());
         };

@@ -45,6 +45,10 @@ impl L6 {
             let led = replica.term_ballot().zip(known).filter(|(_, known)| {
                 let leases = cx.look.worker.leases();
                 let held = |e: &&NodeId| leases.held_from(**e, now).is_some();
+                let epoch = replica.configuration().epoch;
+                let Some(known) = known.electorate(epoch) else {
+                    return false;
+                };
                 known.electors.iter().filter(held).count() < known.majority
             });
             let Some((ballot, _)) = led else {

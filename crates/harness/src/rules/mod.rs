@@ -21,6 +21,8 @@
 
 mod book;
 mod events;
+mod g1;
+mod g2;
 mod g3;
 mod hash;
 mod k1;
@@ -59,7 +61,7 @@ mod t9;
 mod tests;
 mod u1;
 
-pub use book::{Book, Change, GroupBook, News, Question, Seen, What};
+pub use book::{Book, Change, Electorate, GroupBook, News, Question, Seen, What};
 pub use ledger::{Attempt, Event, Fresh, How, Ledger};
 pub use look::{Everyone, Look, Peer, Step, Stored};
 
@@ -271,6 +273,8 @@ impl Rules {
             Box::new(r1::R1::default()),
             Box::new(r5::R5),
             Box::new(u1::U1),
+            Box::new(g1::G1::default()),
+            Box::new(g2::G2),
             Box::new(g3::G3::default()),
         ];
         Rules::of(setting, rules)

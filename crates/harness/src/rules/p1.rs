@@ -5,6 +5,7 @@
 //! every Promise, Prepare, Accept and Accepted that left it, and the log up to
 //! the last slot of every Accepted.
 
+use super::book::is_emptied;
 use super::{Context, Rule, Verdict};
 use std::collections::BTreeMap;
 use synod_paxos::{Ballot, GroupId, Message, Slot};
@@ -82,6 +83,12 @@ impl Rule for P1 {
                     before.promised, after.promised
                 ));
             }
+            if after.emptied && !before.emptied {
+                // G3 lets it go; what it promised stays.
+                let said = self.said.entry((cx.look.node, group)).or_default();
+                said.accepted = <_>::default();
+                continue;
+            }
             if after.accepted < before.accepted || after.accepted > after.promised {
                 return Err(format!(
                     "{node} of {group} accepted under {} after {}, with {} promised",
@@ -116,7 +123,7 @@ impl Rule for P1 {
                 ));
             }
             let holds = (replica.accepted(), replica.last());
-            if holds < said.accepted {
+            if holds < said.accepted && !is_emptied(replica) {
                 return Err(format!(
                     "{} of {group} came back with its log accepted under {} up to slot {}; it \
                      had sent Accepted {} up to slot {}",

@@ -4,6 +4,7 @@
 //! for it make a majority with itself. Where they need the leader, the leader
 //! must still hold the slot after a crash.
 
+use super::book::is_emptied;
 use super::{Book, Change, Context, Everyone, Ledger, Rule, Verdict, hash};
 use std::collections::BTreeMap;
 use synod_paxos::{Ballot, GroupId, Message, NodeId, Replica, Slot};
@@ -31,20 +32,23 @@ impl P2 {
         if slot < start {
             return Ok(());
         }
-        let holders = book.electors.iter().filter(|node| **node != me);
+        let Some(known) = book.electorate(ballot.epoch) else {
+            return Ok(());
+        };
+        let holders = known.electors.iter().filter(|node| **node != me);
         let others = holders
             .filter(|node| {
                 let said = self.accepted.get(&(group, **node)).copied();
                 said.unwrap_or_default() >= (ballot, slot)
             })
             .count();
-        if others + 1 < book.majority {
+        if others + 1 < known.majority {
             return Err(format!(
                 "{me} takes slot {slot} of {group} for decided under {ballot}; only {others} \
                  others have accepted it"
             ));
         }
-        if others < book.majority && book.electors.contains(&me) {
+        if others < known.majority && known.electors.contains(&me) {
             let owed = self.owed.entry((group, me)).or_default();
             *owed = (ballot, slot).max(*owed);
         }
@@ -86,6 +90,9 @@ impl Rule for P2 {
             let Some(shard) = cx.look.worker.shard(change.group) else {
                 continue;
             };
+            if after.emptied {
+                continue;
+            }
             let from = before.decided.next();
             compare(cx.book, cx.look.id, change.group, shard.replica(), from)?;
             if let Some(ballot) = after.leads {
@@ -120,7 +127,7 @@ impl Rule for P2 {
             compare(cx.book, cx.look.id, group, replica, Slot(0))?;
             let holds = (replica.accepted(), replica.last());
             let owed = self.owed.get(&(group, cx.look.id)).copied();
-            if owed.is_some_and(|owed| holds < owed) {
+            if owed.is_some_and(|owed| holds < owed) && !is_emptied(replica) {
                 return Err(format!(
                     "{} counted itself for {owed:?} of {group} and came back with {holds:?}: \
                      what it decided is not on a majority's disks",

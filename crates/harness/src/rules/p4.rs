@@ -28,6 +28,9 @@ impl Rule for P4 {
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
             let (before, after) = (change.before, change.after);
+            if after.emptied {
+                continue;
+            }
             if after.accepted != before.accepted {
                 whole(cx, change.group, after.accepted, after.last)?;
             } else if after.last < before.last {
@@ -66,8 +69,13 @@ fn invented(cx: &Context<'_>, shard: &Shard) -> Verdict {
     };
     let had = (before.accepted, before.last);
     let has = (replica.accepted(), replica.last());
-    let snapshot = has.0 == had.0 && replica.last() <= shard.applied();
-    if (has <= had || snapshot) && replica.ballot() <= before.promised {
+    let installed = replica.last() <= shard.applied();
+    // The engine may name a configuration that the log did not know yet.
+    let begins = has.0.is_founding() && has.0.epoch > had.0.epoch;
+    let snapshot = installed && (has.0 == had.0 || begins);
+    let promised =
+        replica.ballot() <= before.promised || snapshot && begins && replica.ballot() == has.0;
+    if (has <= had || snapshot) && promised {
         return Ok(());
     }
     Err(format!(

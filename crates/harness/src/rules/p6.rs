@@ -69,7 +69,15 @@ impl Rule for P6 {
         for change in &cx.news.changes {
             let after = change.after;
             let Some(office) = after.office else { continue };
-            if after.leads != Some(office) || !may_serve(cx, change.group, office, &after) {
+            // A term between two configurations is in office and says nothing new; in
+            // the next one it may serve under its new ballot.
+            let goes_on = after.changing
+                || after.term == Some(office)
+                    && after
+                        .leads
+                        .is_some_and(|b| may_serve(cx, change.group, b, &after));
+            let begun = after.leads == Some(office) && may_serve(cx, change.group, office, &after);
+            if !begun && !goes_on {
                 return Err(format!(
                     "{id} is in office for {} under {office}, with {:?} led, decided through \
                      slot {} and applied through {}",

@@ -25,12 +25,28 @@ pub(super) fn unrest(everyone: &Everyone<'_>, map: &ShardMap) -> String {
             );
         }
         let last = leader.replica().last();
-        if let Some(behind) = replicas.iter().find(|s| s.replica().last() != last) {
+        if let Some(stays) = replicas.iter().find(|s| !is_member(s) && !is_gone(s)) {
+            let id = stays.replica().me();
+            return format!("{group} still has a replica on {id}, which is no member");
+        }
+        let mut members = replicas.iter().filter(|s| is_member(s));
+        if let Some(behind) = members.find(|s| s.replica().last() != last) {
             let at = behind.replica().last();
             return format!("{group} has a replica at slot {at} of {last}");
         }
     }
     String::new()
+}
+
+/// Whether a replica is part of its group, as far as it knows.
+fn is_member(shard: &Shard) -> bool {
+    let replica = shard.replica();
+    replica.configuration().is_member(replica.me())
+}
+
+/// Whether nothing is left of it.
+fn is_gone(shard: &Shard) -> bool {
+    shard.replica().last() == synod_paxos::Slot(0)
 }
 
 fn replicas<'a>(everyone: &Everyone<'a>, group: GroupId) -> Vec<&'a Shard> {

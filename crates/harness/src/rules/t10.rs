@@ -42,7 +42,10 @@ impl Rule for T10 {
                 continue;
             };
             let owner = cx.setting.map.shard_of(&message.anchor);
-            let member = owner.is_some_and(|s| s.configuration.members().any(|n| n == to));
+            // Of now, or of once: who was one passes it on.
+            let book = owner.and_then(|s| cx.book.group(s.id));
+            let mut known = book.into_iter().flat_map(|b| b.electorates());
+            let member = known.any(|e| e.electors.contains(&to));
             if owner.is_none_or(|s| s.id != *shard) || !member {
                 return Err(format!(
                     "{} sent \"{message}\" to {to} for {shard}, which does not own {}",

@@ -105,6 +105,9 @@ pub enum Fault {
         extra: u64,
         lasts: u64,
     },
+    /// An operator wants other members of a shard, which of the possible changes
+    /// `pick` says: a learner more or fewer, or a learner in a voter's place.
+    Members { shard: usize, pick: u64 },
     /// A node goes down in the middle of a piece of engine work, after so many
     /// more changes of the engine.
     EngineDies {
@@ -164,13 +167,14 @@ kinds!(
     StepDown,
     Stop,
     SlowLeader,
-    EngineDies
+    EngineDies,
+    Members
 );
 
 impl Kind {
     /// The kinds that come alone. The others are parts of gambits.
     pub(super) fn alone() -> impl Iterator<Item = Kind> {
-        let gambits = [Kind::SlowLeader, Kind::EngineDies];
+        let gambits = [Kind::SlowLeader, Kind::EngineDies, Kind::Members];
         let all = Kind::ALL.iter().copied();
         all.filter(move |kind| !gambits.contains(kind))
     }
@@ -246,7 +250,7 @@ impl Fault {
             | Fault::StepDown { node }
             | Fault::DiskFails { node, .. }
             | Fault::ClockRate { node, .. } => named(&[*node], &[]),
-            Fault::ClockJumpAll { .. } => Names::default(),
+            Fault::ClockJumpAll { .. } | Fault::Members { .. } => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }
             | Fault::PauseClient {

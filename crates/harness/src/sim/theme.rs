@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 /// Runs in a thousand that have a theme, and of those, that have two.
 const THEMED: u64 = 600;
 const TWO: u64 = 250;
+/// Runs in a thousand whose shards change their members, besides.
+const MEMBERS: u64 = 150;
 /// Runs in a thousand without any whose clocks' rates are beyond the bound.
 const BEYOND: u64 = 60;
 
@@ -43,6 +45,8 @@ pub enum Theme {
     Storage,
     /// Nodes away for long, and engines that die while they install a snapshot.
     Snapshots,
+    /// Shards change their members all the time, two that share transactions at once.
+    Members,
 }
 
 impl Theme {
@@ -56,6 +60,7 @@ impl Theme {
         Theme::Strays,
         Theme::Storage,
         Theme::Snapshots,
+        Theme::Members,
     ];
 
     /// Mean time between two of its gambits; nanoseconds.
@@ -69,6 +74,7 @@ impl Theme {
             Theme::Strays => 1_500 * MS,
             Theme::Storage => 350 * MS,
             Theme::Snapshots => 900 * MS,
+            Theme::Members => 250 * MS,
         }
     }
 
@@ -163,6 +169,16 @@ impl Theme {
                 c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
                 c.trim_bytes = r.range(4, 16) << 10;
             }
+            Theme::Members => {
+                // Somewhere to go.
+                (c.sites, c.racks) = (3, 1);
+                c.nodes_per_rack = c.nodes_per_rack.max(2);
+                c.replicas = 3;
+                if r.chance(500) {
+                    c.trim_bytes = r.range(4, 16) << 10;
+                    c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
+                }
+            }
         }
     }
 
@@ -225,6 +241,7 @@ impl Theme {
             ),
             Theme::Strays => strays(c, t, node, r, &mut add),
             Theme::Storage => storage(c, t, node, r, &mut add),
+            Theme::Members => members(c, t, (shard, node), r, &mut add),
             Theme::Snapshots => {
                 let down = r.range(500, 1_500) * MS;
                 add(t, Fault::Crash { node, how, down });
@@ -317,6 +334,65 @@ fn strays(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnMu
     add(t, away);
 }
 
+/// A change, often of two shards that share transactions at the same moment, and
+/// often with something that goes wrong in the middle of it.
+fn members(
+    c: &SimConfig,
+    t: u64,
+    (shard, node): (usize, usize),
+    r: &mut Random,
+    add: &mut dyn FnMut(u64, Fault),
+) {
+    let pick = r.range(0, 1 << 30);
+    add(t, Fault::Members { shard, pick });
+    if r.chance(400) {
+        let shard = (shard + 1) % (c.shards + 1);
+        let pick = r.range(0, 1 << 30);
+        add(t + r.range(0, 3) * MS, Fault::Members { shard, pick });
+    }
+    let at = t + r.range(0, 4 * c.far / MS + 10) * MS;
+    let lasts = r.range(50, 1_500) * MS;
+    match r.range(0, 8) {
+        0 => add(
+            at,
+            Fault::CrashLeader {
+                shard,
+                how: Down::Power,
+                down: lasts,
+            },
+        ),
+        1 => add(
+            at,
+            Fault::CutLeader {
+                shard,
+                hears: r.chance(500),
+                heard: r.chance(300),
+                with: r.range(0, 2) as usize,
+                lasts,
+            },
+        ),
+        2 => add(
+            at,
+            Fault::Crash {
+                node,
+                how: Down::Process,
+                down: lasts,
+            },
+        ),
+        3 => add(at, Fault::Transfer { shard, to: node }),
+        4 => add(
+            at,
+            Fault::CrashAtEffect {
+                node,
+                how: Down::Power,
+                effects: r.range(0, 10) as u32,
+                down: lasts,
+            },
+        ),
+        _ => {}
+    }
+}
+
 fn storage(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnMut(u64, Fault)) {
     let power = |down| Fault::Crash {
         node,
@@ -367,6 +443,16 @@ fn storage(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnM
 
 /// Draws a run's themes, and bends it.
 pub(super) fn draw(config: &mut SimConfig) {
+    draw_most(config);
+    // By itself, so that other seeds stay as they are.
+    let mut random = Random::new(config.seed ^ 0x3e3b_e257);
+    if config.beyond.is_empty() && random.chance(MEMBERS) {
+        config.themes.push(Theme::Members);
+        Theme::Members.bend(config, &mut random);
+    }
+}
+
+fn draw_most(config: &mut SimConfig) {
     let mut random = Random::new(config.seed ^ 0x7e3e_0b17);
     let r = &mut random;
     if !r.chance(THEMED) {
@@ -377,10 +463,11 @@ pub(super) fn draw(config: &mut SimConfig) {
         }
         return;
     }
-    let first = *r.pick(Theme::ALL);
+    let others = &Theme::ALL[..Theme::ALL.len() - 1];
+    let first = *r.pick(others);
     config.themes.push(first);
     if r.chance(TWO) {
-        let second = *r.pick(Theme::ALL);
+        let second = *r.pick(others);
         if second != first {
             config.themes.push(second);
         }

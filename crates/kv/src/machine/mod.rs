@@ -18,8 +18,10 @@ use crate::log::LogRecord;
 use applies::Applies;
 use bytes::Bytes;
 use std::time::Duration;
-use synod_paxos::{GroupId, NodeId, Slot};
-use synod_shard::{EngineRead, Input, NodeMessage, NodeRecord, Now, Output, ShardReply, Worker};
+use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
+use synod_shard::{
+    EngineRead, Input, Members, NodeMessage, NodeRecord, Now, Output, ShardReply, Worker,
+};
 use synod_txn::Caller;
 use synod_txn::effect::EngineRows;
 use upkeep::Upkeep;
@@ -141,6 +143,22 @@ impl Machine {
             for input in inputs {
                 worker.handle(now, input);
             }
+        }
+    }
+
+    /// Asks for other members of a shard; see [`Worker::reconfigure`].
+    ///
+    /// # Errors
+    /// Why not; nothing was proposed then.
+    pub fn reconfigure(
+        &mut self,
+        lanes: &mut impl Lanes,
+        group: GroupId,
+        members: Members,
+    ) -> Result<Slot, ReconfigureError> {
+        match &mut self.worker {
+            Some(worker) => worker.reconfigure(lanes.now(), group, members),
+            None => Err(ReconfigureError::NotLeader { leader: None }),
         }
     }
 

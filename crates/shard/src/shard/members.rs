@@ -70,6 +70,8 @@ impl Shard {
         let slot = self
             .replica
             .reconfigure(&paxos_cx(now, leases), successor, seal)?;
+        self.suspended = true;
+        self.group.suspend();
         mark(Mark::StopSignProposed);
         Ok(slot)
     }
@@ -89,10 +91,13 @@ impl Shard {
 
     /// The term goes on in another configuration, if it was between two.
     pub(super) fn go_on(&mut self, now: Now, leases: &NodeLease) {
-        let idle = self.held.is_empty() && self.unconfirmed.is_empty() && self.waiting.is_empty();
-        if self.changes_members() || idle && self.rounds.is_empty() {
+        if !self.suspended || self.changes_members() {
             return;
         }
+        self.suspended = false;
+        // What was asked under the old ballot is asked again.
+        self.unconfirmed
+            .extend(std::mem::take(&mut self.rounds).into_values().flatten());
         while let Some((command, lazy)) = self.held.pop_front() {
             self.propose(now, leases, &command, lazy);
         }
@@ -102,6 +107,8 @@ impl Shard {
                 self.rounds.entry(round).or_default().push(token);
             }
         }
+        let cx = self.txn_cx(now, leases);
+        self.group.resume(&cx);
         self.hand_in_waiting(now, leases);
     }
 

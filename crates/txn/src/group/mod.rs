@@ -93,6 +93,8 @@ pub struct Group {
     waiting: BTreeMap<u64, Waiting>,
     next_request: u64,
     orphans: Vec<Caller>,
+    /// Its members change: no timestamp is assigned meanwhile.
+    suspended: bool,
     effects: Vec<Effect>,
     counters: Counters,
 }
@@ -110,6 +112,7 @@ impl Group {
             waiting: BTreeMap::new(),
             next_request: 1,
             orphans: Vec::new(),
+            suspended: false,
             effects: Vec::new(),
             counters: Counters::default(),
         }
@@ -210,8 +213,22 @@ impl Group {
         self.settle(cx);
     }
 
+    /// The shard's members are about to change. Until [`Group::resume`], or the end of
+    /// the term, no timestamp is assigned: `last` rises with the stop-sign, and whatever
+    /// comes after it must lie above (K3). Other proposals may still come.
+    pub fn suspend(&mut self) {
+        self.suspended = true;
+    }
+
+    /// The term goes on in another configuration.
+    pub fn resume(&mut self, cx: &Cx) {
+        self.suspended = false;
+        self.settle(cx);
+    }
+
     /// Drops everything that only a leader has. Its callers are left to [`Group::take_orphans`].
     pub fn leave_office(&mut self) {
+        self.suspended = false;
         let Some(office) = self.office.take() else {
             return;
         };
@@ -356,6 +373,9 @@ impl Group {
     fn timestamp_bound(&self, cx: &Cx) -> Timestamp {
         if mutated(Mutation::IgnoreLimit) {
             return Timestamp(u64::MAX);
+        }
+        if self.suspended {
+            return Timestamp(0);
         }
         cx.limit.max(self.state.last.plus(TERM_INCREMENT))
     }

@@ -434,7 +434,10 @@ impl Delivery {
         };
         let mut flight = self.flights.swap_remove(index);
         let ShardReply::Response(response) = reply else {
-            // The node does not have the shard; the map never changes here.
+            // The node does not have the shard, and may know who has.
+            if let ShardReply::WrongNode(Some(descriptor)) = reply {
+                self.table.learn_members(flight.shard, &descriptor);
+            }
             if flight.owner != Owner::Probe {
                 self.launch(t, flight, 0, random);
             }

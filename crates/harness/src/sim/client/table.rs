@@ -1,7 +1,7 @@
 //! What a client knows of the cluster, and the order in which it tries replicas.
 
 use synod_paxos::{GroupId, NodeId, Term};
-use synod_shard::ShardMap;
+use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::{Route, Routes};
 
 /// A shard, as far as the client knows.
@@ -41,6 +41,15 @@ impl Table {
 
     pub(super) fn term(&self, shard: GroupId) -> Option<Term> {
         self.routes.of_shard(shard).and_then(|route| route.term)
+    }
+
+    /// A node without the shard told who has it.
+    pub(super) fn learn_members(&mut self, shard: usize, descriptor: &ShardDescriptor) {
+        let shard = &mut self.shards[shard];
+        if shard.id == descriptor.id && shard.generation < descriptor.generation {
+            shard.generation = descriptor.generation;
+            shard.replicas.clone_from(&descriptor.configuration.voters);
+        }
     }
 
     /// A node answered for a shard, in this term if it said so.

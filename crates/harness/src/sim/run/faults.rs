@@ -100,6 +100,7 @@ impl Sim {
                 }
             }
             Fault::Transfer { shard, to } => self.transfer(*shard, *to),
+            Fault::Members { shard, pick } => self.change_members(*shard, *pick),
             Fault::StepDown { node } => self.input(*node, Input::StepDown),
             Fault::Stop { node, down } => {
                 self.input(*node, Input::StepDown);
@@ -126,6 +127,53 @@ impl Sim {
             let to = self.nodes[to].id;
             self.input(node, Input::Transfer { group, to });
         }
+    }
+
+    /// As many voters as before, so that what disks may lose stays within the promises.
+    fn change_members(&mut self, shard: usize, pick: u64) {
+        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        let Some(node) = self.leader_of(shard) else {
+            return;
+        };
+        let Some(shard) = self.nodes[node].worker().and_then(|w| w.shard(group)) else {
+            return;
+        };
+        let now = shard.replica().configuration().clone();
+        let outside = self
+            .nodes
+            .iter()
+            .map(|n| n.id)
+            .filter(|n| !now.is_member(*n));
+        let outside: Vec<_> = outside.collect();
+        let (mut voters, mut learners) = (now.voters.clone(), now.learners.clone());
+        let nth = |of: usize, salt: u64| (pick / salt % of.max(1) as u64) as usize;
+        if learners.is_empty() || pick.is_multiple_of(8) && !outside.is_empty() {
+            let Some(new) = outside.get(nth(outside.len(), 8)) else {
+                return;
+            };
+            learners.push(*new);
+        } else if pick % 8 == 1 {
+            learners.remove(nth(learners.len(), 8));
+        } else {
+            let new = learners.remove(nth(learners.len(), 8));
+            let old = std::mem::replace(&mut voters[nth(now.voters.len(), 64)], new);
+            if pick % 8 == 2 {
+                // The two change places.
+                learners.push(old);
+            }
+        }
+        let members = synod_shard::Members {
+            follows: now.epoch,
+            voters,
+            witnesses: now.witnesses.clone(),
+            learners,
+        };
+        let id = self.nodes[node].id;
+        let asked = format!("{members:?}");
+        let answer = self.reconfigure(node, group, members);
+        self.trace.line(self.t, || {
+            format!("{id} asked for {asked} of {group}: {answer:?}")
+        });
     }
 
     /// The node that is in office for a shard; the first, if several think so.

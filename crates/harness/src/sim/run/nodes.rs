@@ -5,8 +5,8 @@ use crate::sim::config::MS;
 use crate::sim::node::{Absence, Inbound, NotStarted};
 use synod_kv::log::LogError;
 use synod_kv::machine::Lanes as _;
-use synod_paxos::NodeId;
-use synod_shard::{Input, NodeMessage};
+use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
+use synod_shard::{Input, Members, NodeMessage};
 
 /// The loop does not spin: from one turn by the clock to the next at least this long.
 const LEAST_WAIT: u64 = 50_000;
@@ -101,6 +101,23 @@ impl Sim {
 
     pub(super) fn input(&mut self, node: usize, input: Input) {
         self.arrive(node, [Inbound::Input(input)]);
+    }
+
+    /// Asks a node for other members of a shard; none if it cannot be asked now.
+    pub(super) fn reconfigure(
+        &mut self,
+        node: usize,
+        group: GroupId,
+        members: Members,
+    ) -> Option<Result<Slot, ReconfigureError>> {
+        let n = &mut self.nodes[node];
+        let process = n.process.as_mut().filter(|_| n.paused_until <= self.t)?;
+        process.lanes.set_now(&n.clock, self.t);
+        let answer = process
+            .machine
+            .reconfigure(&mut process.lanes, group, members);
+        self.plan_turn(node, self.t);
+        Some(answer)
     }
 
     /// One turn of a node's loop.

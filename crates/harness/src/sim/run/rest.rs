@@ -27,18 +27,17 @@ impl Sim {
     /// Who plays which part in a shard, in words.
     fn parts(&self, shard: &ShardDescriptor) -> String {
         let parts = self.nodes.iter().filter_map(|n| {
-            if !shard.configuration.members().any(|m| m == n.id) {
-                return None;
-            }
             let Some(shard) = n.worker().and_then(|w| w.shard(shard.id)) else {
-                return Some(format!("{} {:?}", n.id, n.absence));
+                let known = shard.configuration.is_member(n.id);
+                return known.then(|| format!("{} {:?}", n.id, n.absence));
             };
             let replica = shard.replica();
             Some(format!(
-                "{} {:?}{} accepted {} promised {} decided {} applied {} last {}{}",
+                "{} {:?}{} in {} accepted {} promised {} decided {} applied {} last {}{}",
                 n.id,
                 replica.role(),
                 if shard.in_office() { " in office" } else { "" },
+                replica.configuration(),
                 replica.accepted(),
                 replica.ballot(),
                 replica.decided(),
@@ -104,7 +103,17 @@ impl Sim {
         // The news that the very last entries are decided is sent once while a
         // shard is idle, so only the log itself must be level.
         let last = leader.replica().last();
-        if let Some(behind) = replicas.iter().find(|s| s.replica().last() != last) {
+        let is_member = |s: &&&Shard| s.replica().configuration().is_member(s.replica().me());
+        let mut outside = replicas.iter().filter(|s| !is_member(s));
+        if let Some(stays) = outside.find(|s| s.replica().last() > synod_paxos::Slot(0)) {
+            let id = stays.replica().me();
+            return format!(
+                "{} still has a replica on {id}, which is no member",
+                shard.id
+            );
+        }
+        let mut members = replicas.iter().filter(is_member);
+        if let Some(behind) = members.find(|s| s.replica().last() != last) {
             let at = behind.replica().last();
             return format!(
                 "{} has a replica at slot {at} of {last} on {}",
