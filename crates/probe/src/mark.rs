@@ -324,6 +324,8 @@ impl Mark {
                 | Mark::SnapshotResumed
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
+                | Mark::SnapshotHelped
+                | Mark::StopSignAdopted
         )
     }
 }
