@@ -319,9 +319,7 @@ impl Mark {
             Mark::EngineAheadOfLog
                 | Mark::ProposalRefused
                 | Mark::ReadsOvertaken
-                | Mark::ScanHidRow
                 | Mark::SnapshotGivenUp
-                | Mark::SnapshotResumed
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
                 | Mark::SnapshotHelped
