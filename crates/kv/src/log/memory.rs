@@ -35,6 +35,8 @@ struct State {
     syncs: u64,
     /// File, start and end of the last write.
     last_write: Option<(u64, usize, usize)>,
+    /// The last one that was synced: if what follows is lost, it is the last.
+    synced_write: Option<(u64, usize, usize)>,
 }
 
 /// The disk; clones share it.
@@ -151,15 +153,15 @@ impl MemoryDisk {
         files.map(|(name, id)| (name.clone(), size(id))).collect()
     }
 
-    /// Whether a byte belongs to the last write. Damage there looks like a
-    /// write that a power cut interrupted.
+    /// Whether a byte belongs to the last write, or to the last one before that
+    /// was synced: nothing later on the disk may prove that it was. Damage there
+    /// looks like a write that a power cut interrupted.
     #[must_use]
     pub fn is_last_write(&self, name: &str, offset: usize) -> bool {
         let state = lock(&self.state);
         let id = state.names.get(name);
-        state
-            .last_write
-            .is_some_and(|(file, start, end)| Some(&file) == id && (start..end).contains(&offset))
+        let mut last = [state.last_write, state.synced_write].into_iter().flatten();
+        last.any(|(file, start, end)| Some(&file) == id && (start..end).contains(&offset))
     }
 
     /// Flips the bits of `mask` in one byte on the platter. Does nothing if there
@@ -307,6 +309,7 @@ impl DiskFile for MemoryFile {
         let mut state = self.state()?;
         state.step()?;
         state.syncs += 1;
+        state.synced_write = state.last_write;
         let file = state.file(self.id)?;
         let Contents {
             seen,
