@@ -61,7 +61,8 @@ impl Rule for P4 {
 }
 
 /// Memory runs ahead of the disk, never behind it: what a restart finds, the life
-/// before it had, but for a snapshot that the engine had installed by then.
+/// before it had, but for a snapshot that the engine had installed by then, and for
+/// what a replica held that had just been emptied.
 fn invented(cx: &Context<'_>, shard: &Shard) -> Verdict {
     let (replica, group) = (shard.replica(), shard.descriptor().id);
     let Some(before) = cx.book.before_crash(cx.look.node, group) else {
@@ -75,7 +76,9 @@ fn invented(cx: &Context<'_>, shard: &Shard) -> Verdict {
     let snapshot = installed && (has.0 == had.0 || begins);
     let promised =
         replica.ballot() <= before.promised || snapshot && begins && replica.ballot() == has.0;
-    if (has <= had || snapshot) && promised {
+    // Its end may not have been on the disk yet: then it is to come once more.
+    let unended = before.emptied;
+    if (has <= had || snapshot || unended) && promised {
         return Ok(());
     }
     Err(format!(
