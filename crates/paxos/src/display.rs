@@ -225,7 +225,7 @@ impl Display for Message {
                 let entries = Entries(*first, entries);
                 write!(f, "Settled {epoch} {entries} end={end}")
             }
-            Message::Leaving { epoch, after } => write!(f, "Leaving {epoch} after {after}"),
+            Message::Began { epoch, after } => write!(f, "Began {epoch} after {after}"),
             Message::Gone => write!(f, "Gone"),
             Message::Held { began, holds } => {
                 let holds = if *holds { " holds" } else { "" };

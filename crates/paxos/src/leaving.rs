@@ -3,8 +3,9 @@
 
 use crate::config::Began;
 use crate::effect::Effect;
-use crate::ids::{Epoch, Mono, NodeId, Slot, SupportEpoch};
+use crate::ids::{Ballot, Epoch, Mono, NodeId, Slot, SupportEpoch};
 use crate::message::Message;
+use crate::reconfigure::ABSURD_EPOCH;
 use crate::record::Record;
 use crate::replica::{Cx, Ignored, Replica, State};
 use serde::Serialize;
@@ -83,7 +84,7 @@ impl Replica {
         let (epoch, after) = (leaving.began.configuration.epoch, leaving.began.after);
         for node in leaving.began.configuration.electors() {
             if node != self.me && !leaving.held.contains(&node) {
-                self.out.send(node, Message::Leaving { epoch, after });
+                self.out.send(node, Message::Began { epoch, after });
             }
         }
     }
@@ -119,14 +120,21 @@ impl Replica {
         }
     }
 
-    pub(crate) fn handle_leaving(&mut self, from: NodeId, epoch: Epoch) {
+    pub(crate) fn handle_began(&mut self, from: NodeId, epoch: Epoch) {
         if let State::Leader(leader) = &mut self.state {
             // It knows, and asks until it may go.
             leader.parting.remove(&from);
         }
         let mine = self.configuration().epoch;
-        if mine < epoch || mine == Epoch(0) {
-            // It is not for this replica to say (G1).
+        if epoch.0 >= ABSURD_EPOCH {
+            return self.ignore(Ignored::Absurd);
+        }
+        if mine < epoch {
+            // It is not for this replica to say (G1). If the sender was its leader it
+            // would wait for it for as long as it supports the sender's node.
+            return self.lacks_configuration(from, Ballot::founding(epoch));
+        }
+        if mine == Epoch(0) {
             return self.ignore(Ignored::WrongEpoch);
         }
         self.tell_held(from);

@@ -170,9 +170,11 @@ pub enum Message {
         /// The slot of the stop-sign.
         end: Slot,
     },
-    /// A replica outside the configuration → its voters: do you hold the state? I
-    /// would like to go (G3).
-    Leaving {
+    /// Who cannot lead in the configuration and hears from no leader there → its
+    /// electors: it began. One that is in an older configuration still says so, and
+    /// is helped; the others say whether they hold the state, and one outside may
+    /// go once enough do (G3).
+    Began {
         /// The configuration.
         epoch: Epoch,
         /// The slot of the stop-sign before it.
@@ -210,7 +212,7 @@ impl Message {
             | Message::SnapshotChunk { ballot, .. }
             | Message::SnapshotAck { ballot, .. } => Some(*ballot),
             Message::Settled { .. }
-            | Message::Leaving { .. }
+            | Message::Began { .. }
             | Message::Held { .. }
             | Message::Gone => None,
         }

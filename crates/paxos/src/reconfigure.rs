@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Epochs from outside lie below this.
-const ABSURD_EPOCH: u32 = 1 << 30;
+pub(crate) const ABSURD_EPOCH: u32 = 1 << 30;
 
 /// What a stop-sign carries over for the state machine above. From the call on, the
 /// caller uses no timestamp above `limit`.
@@ -229,10 +229,7 @@ impl Replica {
                 return true;
             }
             if asks {
-                let founding = Ballot::founding(ballot.epoch);
-                let holds = self.log.durable.wanted_after(founding);
-                let reason = NackReason::Configuration { epoch, holds };
-                self.nack(from, ballot, reason);
+                self.lacks_configuration(from, ballot);
             }
         } else if let Message::PreVote { decided, .. }
         | Message::Prepare { decided, .. }
@@ -242,6 +239,32 @@ impl Replica {
         }
         self.ignore(Ignored::WrongEpoch);
         false
+    }
+
+    /// Perhaps nobody else knows that this configuration began, and all others wait
+    /// for the leader of the last one, whose node may be this one.
+    pub(crate) fn tell_began(&mut self) {
+        let durable = &self.log.durable;
+        let (epoch, after) = (durable.configuration.epoch, durable.began);
+        if after == Slot(0) || !durable.configuration.is_member(self.me) {
+            // A group's first configuration; or `Leaving` asks, until all is gone.
+            return;
+        }
+        mark(Mark::BeganTold);
+        for node in durable.configuration.electors() {
+            if node != self.me {
+                self.out.send(node, Message::Began { epoch, after });
+            }
+        }
+    }
+
+    /// Says what this replica holds of the state that the ballot's configuration
+    /// begins with.
+    pub(crate) fn lacks_configuration(&mut self, to: NodeId, ballot: Ballot) {
+        let epoch = self.configuration().epoch;
+        let founding = Ballot::founding(ballot.epoch);
+        let holds = self.log.durable.wanted_after(founding);
+        self.nack(to, ballot, NackReason::Configuration { epoch, holds });
     }
 
     /// Brings a member that missed the beginning of the configuration in force to

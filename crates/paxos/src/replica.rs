@@ -344,7 +344,7 @@ impl Replica {
                 entries,
                 end,
             } => self.handle_settled(cx, from, epoch, first, entries, end),
-            Message::Leaving { epoch, .. } => self.handle_leaving(from, epoch),
+            Message::Began { epoch, .. } => self.handle_began(from, epoch),
             Message::Gone => self.handle_gone(from),
             Message::Held { began, holds } => self.handle_held(cx, from, *began, holds),
         }

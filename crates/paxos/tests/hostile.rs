@@ -150,7 +150,7 @@ fn messages(ballot: Ballot, a: u64, b: u64) -> Vec<Message> {
             end: Slot(b),
         },
         Message::Gone,
-        Message::Leaving {
+        Message::Began {
             epoch: Epoch(u32::try_from(a).unwrap_or(u32::MAX)),
             after: Slot(b),
         },

@@ -285,6 +285,8 @@ marks! {
     TermLost,
     /// A replica that missed the beginning of a configuration was helped to it.
     EpochHelped,
+    /// A member that may not lead told the electors that a configuration began.
+    BeganTold,
     /// A replica that missed the beginning of a configuration without leader was sent a snapshot.
     SnapshotHelped,
     /// A replica that is not part of its group any more was emptied.
@@ -324,6 +326,7 @@ impl Mark {
                 | Mark::WoundInherited
                 | Mark::SnapshotHelped
                 | Mark::StopSignAdopted
+                | Mark::BeganTold
         )
     }
 }
