@@ -59,6 +59,8 @@ pub struct Closed {
     /// The other side refused us (certificate, role, cluster …): it has looked
     /// at nothing we sent, and trying again changes nothing.
     pub refused: bool,
+    /// The other side said that it shuts down.
+    pub left: bool,
 }
 
 impl Closed {
@@ -74,8 +76,7 @@ impl Closed {
             }
             ConnectionError::ConnectionClosed(frame) => {
                 let reason = String::from_utf8_lossy(&frame.reason);
-                let refused = is_tls(frame.error_code)
-                    || frame.error_code == TransportErrorCode::CONNECTION_REFUSED;
+                let refused = is_tls(frame.error_code);
                 (alert_text(frame.error_code, &reason, true), refused)
             }
             ConnectionError::ApplicationClosed(frame) => {
@@ -92,7 +93,13 @@ impl Closed {
             ConnectionError::LocallyClosed => ("closed on this side".to_owned(), false),
             ConnectionError::CidsExhausted => ("out of connection ids".to_owned(), false),
         };
-        Closed { reason, refused }
+        let left = matches!(error, ConnectionError::ApplicationClosed(frame)
+            if frame.error_code == CloseCode::Shutdown.var());
+        Closed {
+            reason,
+            refused,
+            left,
+        }
     }
 }
 

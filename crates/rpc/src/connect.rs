@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// Answers whoever still waits when the task ends, also with its runtime.
@@ -28,15 +28,23 @@ impl Drop for Ending {
     }
 }
 
+/// A node that shut down is tried again this often, and for so long, without
+/// anybody asking for it.
+const RETURN_PAUSE: Duration = Duration::from_millis(200);
+const RETURN_WAIT: Duration = Duration::from_secs(60);
+
 /// Connects when there is a call, serves, and connects again.
 pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
     let _ending = Ending(link.clone());
     let address = link.address;
     let mut backoff = BACKOFF.0;
+    // Since when the node has been gone that said good-bye.
+    let mut left: Option<Instant> = None;
     while link.work().await {
         match dial(&shared, address).await {
             Ok(connection) => {
                 let began = Instant::now();
+                left = None;
                 if !link.connected(&connection) {
                     connection.close(CloseCode::Shutdown.var(), b"the client is done");
                     return;
@@ -47,6 +55,9 @@ pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
                         address,
                         reason: closed.reason,
                     });
+                } else if closed.left {
+                    link.leave(&closed.reason);
+                    left = Some(Instant::now());
                 } else {
                     link.disconnected(&closed.reason);
                     if began.elapsed() > BACKOFF.1 {
@@ -58,9 +69,18 @@ pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
             }
             Err(error) => link.fail_all(&error),
         }
-        // Calls made meanwhile wait for the next attempt.
-        sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF.1);
+        match left {
+            Some(since) if since.elapsed() < RETURN_WAIT => sleep(RETURN_PAUSE).await,
+            Some(_) => {
+                link.give_up();
+                left = None;
+            }
+            None => {
+                // Calls made meanwhile wait for the next attempt.
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF.1);
+            }
+        }
     }
 }
 
@@ -75,7 +95,9 @@ async fn dial(shared: &Shared, address: SocketAddr) -> Result<quinn::Connection,
         .await
         .map_err(|_| failed("no answer; is the node running, and the address right?".to_owned()))?
         .map_err(|e| {
-            let Closed { reason, refused } = Closed::of(&e);
+            let Closed {
+                reason, refused, ..
+            } = Closed::of(&e);
             if refused {
                 CallError::Refused { address, reason }
             } else {

@@ -43,7 +43,8 @@ pub struct EndpointOptions {
     pub incarnation: Incarnation,
     /// QUIC settings.
     pub transport: TransportOptions,
-    /// Connections accepted at once, clients' and nodes'; over it, new ones are refused.
+    /// Connections accepted at once, clients' and nodes'; over it, new ones are
+    /// refused but for those from the addresses of peers.
     pub max_connections: usize,
     /// Unanswered requests on one stream; over it, a request is answered `Overloaded`.
     pub max_outstanding: usize,
@@ -51,8 +52,11 @@ pub struct EndpointOptions {
     pub peer_bytes: usize,
     /// Bytes of answers waiting for one client; over it, its connection is closed.
     pub reply_bytes: usize,
-    /// Bytes of frames waiting for the loop; over it, reading pauses.
+    /// Bytes of frames from peers waiting for the loop; over it, reading pauses.
     pub event_bytes: usize,
+    /// The same of frames from clients. A request waits for all that are before it,
+    /// so this bounds how long.
+    pub client_event_bytes: usize,
 }
 
 impl EndpointOptions {
@@ -68,6 +72,7 @@ impl EndpointOptions {
             peer_bytes: 64 << 20,
             reply_bytes: 64 << 20,
             event_bytes: 64 << 20,
+            client_event_bytes: 4 << 20,
         }
     }
 }
@@ -158,7 +163,7 @@ impl Endpoint {
         let shared = Arc::new(Shared {
             quinn,
             cluster: tls.cluster(),
-            events: EventQueue::new(options.event_bytes),
+            events: EventQueue::new(options.event_bytes, options.client_event_bytes),
             counts: Counts::default(),
             open: AtomicUsize::new(0),
             connector: Mutex::new(client_config(tls, &options.transport)?),
@@ -315,6 +320,11 @@ impl Shared {
         lock(&self.names)
             .get(&node)
             .is_none_or(|known| known == name)
+    }
+
+    /// Whether a node known here is reached at this address, and so speaks from it.
+    pub(crate) fn is_peer_address(&self, address: SocketAddr) -> bool {
+        lock(&self.peers).values().any(|p| p.is_at(address))
     }
 
     /// A peer was heard under this incarnation: its link may have to be remade.

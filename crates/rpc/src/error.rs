@@ -147,7 +147,7 @@ pub enum CallError {
     /// The request fits no frame. Nothing was sent; the same one cannot succeed.
     #[error(
         "the request is larger than {} bytes; send less at once",
-        crate::frame::MAX_FRAME_BYTES
+        crate::frame::MAX_REQUEST_BYTES
     )]
     TooLarge,
     /// The node does not want to talk to us (certificate, cluster, role): it has

@@ -17,6 +17,10 @@ pub const HEADER_BYTES: usize = 4;
 /// entry with its keys fits with room to spare.
 pub const MAX_FRAME_BYTES: usize = (12 << 20) + (64 << 10);
 
+/// Bytes of the body of a frame from a client, at most: all writes of the largest
+/// transaction (64 MiB) may concern one shard, with the names of its participants.
+pub const MAX_REQUEST_BYTES: usize = (64 << 20) + (4 << 20);
+
 /// A node frame is closed and the next one begun once it has grown to this.
 const FULL_FRAME_BYTES: usize = 1 << 20;
 
@@ -24,7 +28,7 @@ const FULL_FRAME_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Its body would be, or claims to be, too long.
-    #[error("a frame of more than {MAX_FRAME_BYTES} bytes: send less in one message")]
+    #[error("a frame is larger than one may be there: send less in one message")]
     TooLarge,
     /// Its body is not what was expected there.
     #[error("a frame of {bytes} bytes cannot be decoded: {reason}")]
@@ -64,9 +68,14 @@ impl Flavor for Bounded<'_> {
 
 /// Appends `value` to `out`, whose frame's body began at `body`. On an error
 /// `out` is as it was.
-fn append<T: Serialize>(value: &T, out: &mut BytesMut, body: usize) -> Result<(), FrameError> {
+fn append<T: Serialize>(
+    value: &T,
+    out: &mut BytesMut,
+    body: usize,
+    limit: usize,
+) -> Result<(), FrameError> {
     let before = out.len();
-    let end = body + MAX_FRAME_BYTES;
+    let end = body + limit;
     postcard::serialize_with_flavor(value, Bounded { out, end }).map_err(|error| {
         out.truncate(before);
         match error {
@@ -82,7 +91,7 @@ fn append<T: Serialize>(value: &T, out: &mut BytesMut, body: usize) -> Result<()
 /// Writes the length of the frame that began at `start` and ends with `out`.
 fn seal(out: &mut BytesMut, start: usize) {
     let body = out.len() - start - HEADER_BYTES;
-    debug_assert!(body <= MAX_FRAME_BYTES);
+    debug_assert!(body <= MAX_REQUEST_BYTES);
     out[start..start + HEADER_BYTES].copy_from_slice(&(body as u32).to_le_bytes());
 }
 
@@ -91,9 +100,25 @@ fn seal(out: &mut BytesMut, start: usize) {
 /// # Errors
 /// [`FrameError::TooLarge`] if the frame would be too long.
 pub fn encode<T: Serialize>(value: &T, out: &mut BytesMut) -> Result<(), FrameError> {
+    encode_within(value, out, MAX_FRAME_BYTES)
+}
+
+/// As [`encode`], for what a client sends.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_request<T: Serialize>(value: &T, out: &mut BytesMut) -> Result<(), FrameError> {
+    encode_within(value, out, MAX_REQUEST_BYTES)
+}
+
+fn encode_within<T: Serialize>(
+    value: &T,
+    out: &mut BytesMut,
+    limit: usize,
+) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    match append(value, out, start + HEADER_BYTES) {
+    match append(value, out, start + HEADER_BYTES, limit) {
         Ok(()) => {
             seal(out, start);
             Ok(())
@@ -118,7 +143,7 @@ pub fn encode_all<T: Serialize>(values: &[T], out: &mut BytesMut) -> (u64, u64) 
             at
         });
         let before = out.len();
-        let mut result = append(value, out, frame + HEADER_BYTES);
+        let mut result = append(value, out, frame + HEADER_BYTES, MAX_FRAME_BYTES);
         if result.is_err() && before > frame + HEADER_BYTES {
             // It did not fit beside its neighbours: a frame of its own.
             seal(out, frame);
@@ -126,7 +151,7 @@ pub fn encode_all<T: Serialize>(values: &[T], out: &mut BytesMut) -> (u64, u64) 
             let at = out.len();
             out.extend_from_slice(&[0; HEADER_BYTES]);
             start = Some(at);
-            result = append(value, out, at + HEADER_BYTES);
+            result = append(value, out, at + HEADER_BYTES, MAX_FRAME_BYTES);
         }
         left_out += u64::from(result.is_err());
         if let Some(at) = start
@@ -193,12 +218,31 @@ fn undecodable(body: &[u8], error: &postcard::Error) -> FrameError {
 }
 
 /// Cuts a stream's bytes into frames, however they arrive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
+    limit: usize,
+}
+
+impl Default for FrameReader {
+    fn default() -> FrameReader {
+        FrameReader {
+            buffer: BytesMut::new(),
+            limit: MAX_FRAME_BYTES,
+        }
+    }
 }
 
 impl FrameReader {
+    /// One for what a client sends.
+    #[must_use]
+    pub fn of_requests() -> FrameReader {
+        FrameReader {
+            limit: MAX_REQUEST_BYTES,
+            ..FrameReader::default()
+        }
+    }
+
     /// Takes bytes in stream order.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -213,7 +257,7 @@ impl FrameReader {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*header) as usize;
-        if length > MAX_FRAME_BYTES {
+        if length > self.limit {
             return Err(FrameError::TooLarge);
         }
         if self.buffer.len() < HEADER_BYTES + length {

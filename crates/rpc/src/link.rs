@@ -36,6 +36,9 @@ struct State {
     connection: Option<quinn::Connection>,
     /// Datagrams received when last looked, and since when there are no more.
     heard: Option<(u64, Instant)>,
+    /// The node has shut down in order and was not reached since: calls fail at
+    /// once, so that whoever makes them turns to another node.
+    left: bool,
     closed: bool,
 }
 
@@ -92,6 +95,12 @@ impl Link {
         let mut state = lock(&self.state);
         if state.closed {
             return Err(CallError::Closed);
+        }
+        if state.left {
+            return Err(CallError::Connect {
+                address,
+                reason: "the node has shut down".to_owned(),
+            });
         }
         if state.pending.len() >= shared.options.max_outstanding
             || state.out.len() >= shared.options.queue_bytes
@@ -266,7 +275,7 @@ impl Link {
                 if state.closed {
                     return false;
                 }
-                if !state.pending.is_empty() {
+                if !state.pending.is_empty() || state.left {
                     return true;
                 }
             }
@@ -287,12 +296,30 @@ impl Link {
         self.fail_sent(reason);
     }
 
+    /// The node has shut down: what the connection may have carried is lost, the
+    /// other calls were never sent.
+    pub(crate) fn leave(&self, reason: &str) {
+        self.disconnected(reason);
+        let error = CallError::Connect {
+            address: self.address,
+            reason: reason.to_owned(),
+        };
+        self.fail_all(&error);
+        lock(&self.state).left = true;
+    }
+
+    /// The node has been gone for long: it is tried again when it is asked for.
+    pub(crate) fn give_up(&self) {
+        lock(&self.state).left = false;
+    }
+
     /// Takes over a new connection; false if the link was closed meanwhile.
     pub(crate) fn connected(&self, connection: &quinn::Connection) -> bool {
         let mut state = lock(&self.state);
         if !state.closed {
             state.connection = Some(connection.clone());
             state.heard = None;
+            state.left = false;
         }
         !state.closed
     }
@@ -302,7 +329,7 @@ impl State {
     /// Appends a frame.
     fn queue(&mut self, frame: &ClientFrame) -> Result<(), CallError> {
         let before = self.out.len();
-        frame::encode(frame, &mut self.out).map_err(|_| CallError::TooLarge)?;
+        frame::encode_request(frame, &mut self.out).map_err(|_| CallError::TooLarge)?;
         self.queued += (self.out.len() - before) as u64;
         Ok(())
     }

@@ -186,6 +186,10 @@ impl Peer {
         self.kick.notify_one();
     }
 
+    pub(crate) fn is_at(&self, address: SocketAddr) -> bool {
+        lock(&self.state).address == Some(address)
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.kick.notify_one();

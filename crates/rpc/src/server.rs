@@ -3,7 +3,7 @@
 use crate::cert::{CertRole, Subject};
 use crate::close::{CloseCode, Closed};
 use crate::endpoint::{Inbound, Shared, count, lock};
-use crate::events::Event;
+use crate::events::{Event, Kind};
 use crate::frame::{self, FrameError, FrameReader, HEADER_BYTES};
 use crate::hello::{PREFIX_BYTES, Speaker, StreamHello, StreamKind};
 use crate::replies::ReplyQueue;
@@ -21,6 +21,9 @@ use tokio::time::timeout;
 /// A stream's hello must come within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Connections beyond the bound that only the addresses of peers are given.
+const KEPT_FOR_PEERS: usize = 1024;
+
 /// Why something is refused.
 pub(crate) type Refused = (CloseCode, String);
 
@@ -36,7 +39,14 @@ impl Drop for Open<'_> {
 /// Accepts connections until the endpoint closes.
 pub(crate) async fn accept(shared: Arc<Shared>) {
     while let Some(incoming) = shared.quinn.accept().await {
-        if shared.open.load(Ordering::Relaxed) >= shared.options.max_connections {
+        // A house full of clients must not keep the peers out.
+        let open = shared.open.load(Ordering::Relaxed);
+        let more = if shared.is_peer_address(incoming.remote_address()) {
+            KEPT_FOR_PEERS
+        } else {
+            0
+        };
+        if open >= shared.options.max_connections + more {
             count(&shared.counts.refused, 1);
             incoming.refuse();
             continue;
@@ -128,6 +138,13 @@ impl Accepted {
     /// A client's stream: requests in, answers out.
     async fn request_stream(self, mut send: SendStream, mut recv: RecvStream) {
         let outcome = match self.hello(&mut recv).await {
+            Ok(StreamKind::Requests) if self.subject.role != CertRole::User => Err((
+                CloseCode::WrongRole,
+                format!(
+                    "{} is no user and may not ask as one; issue a certificate with `synod cert user`",
+                    self.subject
+                ),
+            )),
             Ok(StreamKind::Requests) => {
                 let id = self.shared.stream_id();
                 let queue = Arc::new(ReplyQueue::new(self.connection.clone()));
@@ -216,7 +233,8 @@ impl Accepted {
             return Err((
                 CloseCode::WrongNode,
                 format!(
-                    "this is node {own}, not {}: its address has changed",
+                    "this is node {own}, not {}: that one has moved, or lost its directory (a wiped \
+                     directory makes a new node, which is not a member)",
                     speaker.to
                 ),
             ));
@@ -280,7 +298,7 @@ impl Accepted {
     async fn messages(&self, speaker: Speaker, recv: &mut RecvStream) -> Result<(), Refused> {
         let mut reader = StreamReader::default();
         let mut events = Vec::new();
-        while let Some(bytes) = reader.fill(&self.shared, recv).await {
+        while let Some(bytes) = reader.fill(&self.shared, Kind::Peers, recv).await {
             let outcome = loop {
                 let body = match reader.next(&self.shared) {
                     Ok(Some(body)) => body,
@@ -311,9 +329,12 @@ impl Accepted {
         queue: &ReplyQueue,
         recv: &mut RecvStream,
     ) -> Result<(), Refused> {
-        let mut reader = StreamReader::default();
+        let mut reader = StreamReader {
+            frames: FrameReader::of_requests(),
+            ..StreamReader::default()
+        };
         let mut events = Vec::new();
-        while let Some(bytes) = reader.fill(&self.shared, recv).await {
+        while let Some(bytes) = reader.fill(&self.shared, Kind::Clients, recv).await {
             let outcome = loop {
                 let frame = match reader.next(&self.shared) {
                     Ok(Some(body)) => frame::decode::<ClientFrame>(&body).map_err(bad_frame),
@@ -324,7 +345,6 @@ impl Accepted {
                     Ok(Some(frame)) => events.push(Event::Client {
                         connection: id,
                         user: self.user.clone(),
-                        role: self.subject.role,
                         frame,
                     }),
                     Ok(None) => {}
@@ -352,8 +372,8 @@ struct StreamReader {
 
 impl StreamReader {
     /// Waits for room, then for bytes; none once the stream ended.
-    async fn fill(&mut self, shared: &Shared, recv: &mut RecvStream) -> Option<usize> {
-        shared.events.room().await;
+    async fn fill(&mut self, shared: &Shared, kind: Kind, recv: &mut RecvStream) -> Option<usize> {
+        shared.events.room(kind).await;
         let read = recv.read_chunks(&mut self.chunks).await.ok()??;
         let mut bytes = 0;
         for chunk in &mut self.chunks[..read] {
