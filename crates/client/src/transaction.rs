@@ -13,7 +13,7 @@ use synod_txn::client::{
     Begin, Committed, Done, IdWindow, MAX_GET_KEYS, Reply, Transaction as Machine, TransactionError,
 };
 use synod_txn::request::LockMode;
-use synod_txn::{AttemptId, Key, Priority, Value};
+use synod_txn::{AttemptId, Key, MAX_KEY_BYTES, Priority, Value};
 
 /// Rows that [`Transaction::scan`] collects at most.
 const MAX_COLLECTED_ROWS: usize = 1_000_000;
@@ -60,6 +60,12 @@ pub(crate) fn user_key(key: impl AsRef<[u8]>) -> Result<Key, Error> {
         return Err(Error::Invalid(
             "keys that begin with the bytes ff ff are reserved for the cluster".to_owned(),
         ));
+    }
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::Invalid(format!(
+            "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}",
+            key.len()
+        )));
     }
     Ok(Bytes::copy_from_slice(key))
 }

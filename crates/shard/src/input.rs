@@ -105,6 +105,11 @@ pub enum Input {
         /// False while it stalls.
         healthy: bool,
     },
+    /// Whether so little room is left on the node's disk that only deletes are let in.
+    DiskSpace {
+        /// True below the reserve.
+        full: bool,
+    },
     /// An operator wants the shard led by another node.
     Transfer {
         /// The shard.
@@ -112,7 +117,8 @@ pub enum Input {
         /// The new leader.
         to: NodeId,
     },
-    /// Hand over all leaderships (before an orderly stop).
+    /// Hand over all leaderships (before an orderly stop), each to a follower
+    /// that is ready. Repeating it catches what came to lead meanwhile.
     StepDown,
     /// Only time has passed.
     Tick,

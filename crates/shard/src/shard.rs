@@ -4,6 +4,7 @@
 //! machine to the other until both are quiet; what is left for the outside is
 //! put into the worker's [`crate::Output`].
 
+mod backlog;
 mod members;
 mod straight;
 
@@ -11,11 +12,12 @@ pub use members::Members;
 
 use crate::outbox::Outbox;
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
+use backlog::Backlog;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::lease::NodeLease;
-use synod_paxos::replica::{Cx as PaxosCx, Replica, Urgency};
+use synod_paxos::replica::{Cx as PaxosCx, FollowerProgress, Replica, Urgency};
 use synod_paxos::{
     ClusterVersion, Effect as PaxosEffect, Entry, Mono, NodeId, Round, Slot, SnapshotId, Term,
 };
@@ -31,6 +33,10 @@ const MAX_WAITING_FOR_OFFICE: usize = 4096;
 /// Bytes of versions that the engine has not applied yet, at most; past it
 /// commits are refused as overloaded.
 const MAX_UNAPPLIED_BYTES: usize = 64 << 20;
+/// A commit is refused as overloaded while one proposed this long ago is not
+/// decided: what is admitted is then served in about that time. Well above a
+/// round trip around the world and the sync of any disk that works; nanoseconds.
+const MAX_BACKLOG_NANOS: u64 = 500_000_000;
 /// Retry hint of an overload answer; milliseconds.
 const OVERLOAD_RETRY_MILLIS: u32 = 20;
 
@@ -86,6 +92,8 @@ pub struct Shard {
     installing: bool,
     /// False in quarantine (K2): no timestamp is picked.
     clock_usable: bool,
+    /// When what is not decided yet was proposed.
+    backlog: Backlog,
     /// Between a transfer and the end of the term nothing new is proposed.
     handing_over: bool,
 }
@@ -158,6 +166,7 @@ impl Shard {
             rounds: BTreeMap::new(),
             installing: false,
             clock_usable: true,
+            backlog: Backlog::default(),
             handing_over: false,
         };
         shard.review_members();
@@ -280,6 +289,40 @@ impl Shard {
         }
     }
 
+    /// Hands leadership, if any, to the follower that is best prepared: one that
+    /// supports this node and holds most of the log. Which of several equals
+    /// differs from shard to shard, so that one node's shards go to all others.
+    /// Without such a follower it is given up. May be repeated until this replica
+    /// leads no more.
+    pub(crate) fn hand_over(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        if !self.leads() || self.handing_over {
+            return;
+        }
+        let progress = self.replica.progress();
+        let fit = |f: &&FollowerProgress| {
+            self.replica.configuration().is_voter(f.node)
+                && !f.snapshot
+                && leases.held_from(f.node, now.mono).is_some()
+        };
+        let most = progress.iter().filter(fit).map(|f| f.matched).max();
+        let equals: Vec<NodeId> = progress
+            .iter()
+            .filter(fit)
+            .filter(|f| Some(f.matched) == most)
+            .map(|f| f.node)
+            .collect();
+        let turn = usize::try_from(self.descriptor.id.0).unwrap_or_default();
+        // A term between two configurations cannot be carried to another node.
+        if let Some(to) = equals.get(turn % equals.len().max(1))
+            && !self.replica.changes_members()
+        {
+            self.transfer(now, leases, *to, out);
+        }
+        if !self.handing_over {
+            self.step_down(now, leases);
+        }
+    }
+
     /// A client's request. Answered at once, later, or (when the term ends) as
     /// not leader.
     pub(crate) fn handle_request(
@@ -290,7 +333,7 @@ impl Shard {
         request: Request,
         out: &mut Outbox,
     ) {
-        if let Some(refusal) = self.refuse(&request) {
+        if let Some(refusal) = self.refuse(now, &request) {
             out.reply(caller, refusal);
             return;
         }
@@ -331,7 +374,7 @@ impl Shard {
     }
 
     /// What is refused before the transaction machine sees it.
-    fn refuse(&self, request: &Request) -> Option<Response> {
+    fn refuse(&mut self, now: Now, request: &Request) -> Option<Response> {
         let span = &self.descriptor.span;
         let owned = match request {
             Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
@@ -356,9 +399,12 @@ impl Shard {
         if !owned {
             return Some(Response::Refused(Refusal::WrongShard));
         }
-        let full =
-            self.replica.undecided_full() || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
-        if full && matches!(request, Request::Commit(_)) {
+        if !matches!(request, Request::Commit(_)) {
+            return None;
+        }
+        let late = self.backlog.age(self.replica.decided(), now.mono) > MAX_BACKLOG_NANOS;
+        if late || self.replica.undecided_full() || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES
+        {
             return Some(Response::Refused(Refusal::Overloaded {
                 retry_after_millis: OVERLOAD_RETRY_MILLIS,
             }));
@@ -492,11 +538,15 @@ impl Shard {
         let proposed = synod_txn::command::encode(command)
             .map_err(|_| ())
             .and_then(|bytes| self.replica.propose(&cx, bytes, urgency).map_err(|_| ()));
-        if proposed.is_err() && self.leads() {
-            mark(Mark::ProposalRefused);
-            // The machine above counts on its slot. It cannot have it, so this
-            // term ends here rather than wait for an entry that never comes.
-            self.step_down(now, leases);
+        match proposed {
+            Ok(slot) => self.backlog.add(slot, now.mono),
+            Err(()) if self.leads() => {
+                mark(Mark::ProposalRefused);
+                // The machine above counts on its slot. It cannot have it, so this
+                // term ends here rather than wait for an entry that never comes.
+                self.step_down(now, leases);
+            }
+            Err(()) => {}
         }
     }
 
@@ -586,6 +636,7 @@ impl Shard {
         self.suspended = false;
         self.unconfirmed.clear();
         self.rounds.clear();
+        self.backlog = Backlog::default();
         let answer = self.not_leader();
         for caller in self.group.take_orphans() {
             out.reply(caller, answer.clone());

@@ -63,6 +63,7 @@ pub struct Worker {
     leases: NodeLease,
     clock: ClockMonitor,
     disk_healthy: bool,
+    disk_full: bool,
     making: Making,
     shards: BTreeMap<GroupId, Shard>,
     outbox: Outbox,
@@ -116,6 +117,7 @@ impl Worker {
             leases,
             making,
             disk_healthy: true,
+            disk_full: false,
             dirty: shards.keys().copied().collect(),
             shards,
             outbox: Outbox::default(),
@@ -262,10 +264,16 @@ impl Worker {
                 self.disk_healthy = healthy;
                 self.review_health(now);
             }
+            Input::DiskSpace { full } => {
+                self.disk_full = full;
+                for shard in self.shards.values_mut() {
+                    shard.group.set_disk_full(full);
+                }
+            }
             Input::Transfer { group, to } => {
                 self.with(group, |s, leases, out| s.transfer(now, leases, to, out));
             }
-            Input::StepDown => self.step_down_all(now),
+            Input::StepDown => self.hand_over_all(now),
             Input::Tick => self.handle_tick(now),
         }
     }
@@ -366,6 +374,7 @@ impl Worker {
         mark(Mark::ReplicaMade);
         // What else this state consists of a node's driver knows only at a start.
         shard.replica.lose_data();
+        shard.group.set_disk_full(self.disk_full);
         self.outbox.base(group, durable);
         self.shards.insert(group, shard);
         true
@@ -506,10 +515,10 @@ impl Worker {
         self.lease_step(now);
     }
 
-    fn step_down_all(&mut self, now: Now) {
+    fn hand_over_all(&mut self, now: Now) {
         for (id, shard) in &mut self.shards {
             if shard.leads() {
-                shard.step_down(now, &self.leases);
+                shard.hand_over(now, &self.leases, &mut self.outbox);
                 self.dirty.insert(*id);
             }
         }

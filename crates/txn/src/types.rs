@@ -249,6 +249,8 @@ pub enum AbortReason {
     /// Its id has a time that a shard refuses. Only clients make this of the
     /// refusal; no shard votes, records or answers it.
     Untimely,
+    /// A leader's disk is nearly full, and the commit writes more than deletes.
+    DiskFull,
 }
 
 /// What a wall clock says: the true time lies in `[earliest, latest]`. In

@@ -281,6 +281,7 @@ const fn reason(error: &Error) -> &'static str {
             AbortReason::TooLarge => "too-large",
             AbortReason::Malformed => "malformed",
             AbortReason::Untimely => "untimely",
+            AbortReason::DiskFull => "disk-full",
         },
         Error::Unknown { .. } => "unknown",
         Error::Timeout { .. } => "timeout",

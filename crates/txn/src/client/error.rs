@@ -92,5 +92,9 @@ pub fn describe(reason: AbortReason) -> &'static str {
         AbortReason::TooLarge => "its writes break a bound; make it smaller",
         AbortReason::Malformed => "its commit was malformed; report this",
         AbortReason::Untimely => "the time in its id was not the cluster's",
+        AbortReason::DiskFull => {
+            "the disk of a node that leads one of its shards is nearly full; delete something \
+             (deletes are admitted) or give that node space"
+        }
     }
 }

@@ -17,7 +17,10 @@ pub const fn is_retryable(reason: AbortReason) -> bool {
         | AbortReason::NeverStaged
         | AbortReason::Moved
         | AbortReason::Untimely => true,
-        AbortReason::RolledBack | AbortReason::TooLarge | AbortReason::Malformed => false,
+        AbortReason::RolledBack
+        | AbortReason::TooLarge
+        | AbortReason::Malformed
+        | AbortReason::DiskFull => false,
     }
 }
 

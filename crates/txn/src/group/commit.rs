@@ -72,6 +72,10 @@ impl Group {
                 return self.refuse(from, Refusal::NotLeader { hint: None });
             }
         }
+        if self.disk_full && request.writes.iter().any(|w| w.value.is_some()) {
+            let reason = AbortReason::DiskFull;
+            return self.turn_down(from, &request, reason, Refusal::Aborted(reason));
+        }
         let busy = self
             .office
             .as_deref()

@@ -97,6 +97,8 @@ pub struct Group {
     suspended: bool,
     effects: Vec<Effect>,
     counters: Counters,
+    /// Only deletes are let in.
+    disk_full: bool,
 }
 
 impl Group {
@@ -115,7 +117,14 @@ impl Group {
             suspended: false,
             effects: Vec::new(),
             counters: Counters::default(),
+            disk_full: false,
         }
+    }
+
+    /// While this node's disk is nearly full, a Commit with writes other than
+    /// deletes is turned down for good; what was let in before goes on.
+    pub fn set_disk_full(&mut self, full: bool) {
+        self.disk_full = full;
     }
 
     /// The replicated state, encoded with a format number.
@@ -138,10 +147,12 @@ impl Group {
         Ok(group)
     }
 
-    /// Goes on with the numbering of the replica it takes the place of, so that
-    /// an engine's late answer to that one's read is not taken for its own.
+    /// Takes the place of another replica on the same node. It goes on with that
+    /// one's numbering, so that an engine's late answer to its read is not taken
+    /// for its own.
     pub fn number_after(&mut self, old: &Group) {
         self.next_request = self.next_request.max(old.next_request);
+        self.disk_full = old.disk_full;
     }
 
     /// A hash of the replicated state: equal on all replicas after the same slot.
