@@ -127,7 +127,7 @@ impl Connection {
         let endpoints = self.endpoints.iter().map(ToString::to_string);
         let mut config = synod_client::Config::new(endpoints, self.sdk_identity.clone());
         config.timeout = timeout;
-        Client::connect(config).await.map_err(Failure::cluster)
+        Client::connect(config).await.map_err(crate::sdk::failure)
     }
 }
 

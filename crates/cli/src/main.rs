@@ -4,6 +4,10 @@
 //! error if it fails (what happened, to what, what to do), and ends with the
 //! same exit statuses ([`exit::Status`]).
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod bench;
 mod bytes;
 mod commands;
@@ -72,6 +76,8 @@ enum Command {
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
     Lab(lab::Args),
+    /// Repair what can be repaired in a stopped node's directory
+    Repair(commands::repair::Args),
     /// Print or check a configuration file
     Config(commands::config::Args),
 }
@@ -79,7 +85,7 @@ enum Command {
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr(&args.command);
-    match run(args.command) {
+    match output::while_read(|| run(args.command)).unwrap_or(Ok(Status::Done)) {
         Ok(status) => status.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -120,6 +126,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
+        Command::Repair(args) => commands::repair::run(&args),
         Command::Config(args) => commands::config::run(&args),
     }
 }

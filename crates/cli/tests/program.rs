@@ -146,6 +146,36 @@ fn a_bad_script_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn a_reader_who_goes_ends_the_program_without_a_word() {
+    use std::io::Read;
+    use std::process::Stdio;
+    let dir = directory();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["config", "sample"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    // Nobody ever reads.
+    drop(child.stdout.take());
+    let status = child.wait().expect("it ends");
+    let mut err = String::new();
+    let mut stderr = child.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut err).expect("text");
+    assert_eq!((status.code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn repair_names_what_it_cannot_do() {
+    let dir = directory();
+    let (_, err) = ends(dir.path(), &["repair", "engine", "--data", "none"], 2);
+    assert!(err.contains("none/identity"), "{err}");
+    let (out, _) = ends(dir.path(), &["repair", "--help"], 0);
+    assert!(out.contains("The log cannot be repaired"), "{out}");
+}
+
+#[test]
 fn help_has_examples_and_settings() {
     let dir = directory();
     for command in [

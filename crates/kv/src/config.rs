@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub key: PathBuf,
     /// The engine.
     pub engine: EngineKind,
+    /// While less than this is free on the disk, bytes, only deletes are let in.
+    pub disk_reserve_bytes: u64,
     /// Bytes of one log segment.
     pub log_segment_bytes: u64,
     /// The log is trimmed once it holds this many bytes.
@@ -68,6 +70,7 @@ impl NodeConfig {
             cert: PathBuf::from(format!("node-{name}.crt")),
             key: PathBuf::from(format!("node-{name}.key")),
             engine: EngineKind::Fjall,
+            disk_reserve_bytes: 256 << 20,
             log_segment_bytes: 16 << 20,
             log_trim_bytes: 128 << 20,
             lease: Duration::from_millis(600),

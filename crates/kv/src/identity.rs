@@ -3,7 +3,7 @@
 
 use crate::files::{self, FileError};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use synod_paxos::{Incarnation, NodeId};
 use synod_shard::Bootstrap;
@@ -99,17 +99,7 @@ impl Directory {
             }
         };
         std::fs::create_dir_all(path).map_err(io("create"))?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(io("open the lock of"))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |_| DirectoryError::Locked {
-                path: path.to_owned(),
-            },
-        )?;
+        let lock = crate::repair::lock(path)?;
         let file = path.join("identity");
         let mut identity = match files::load::<Identity>(&file, IDENTITY_MAGIC)? {
             Some((found, _)) if found != cluster => {

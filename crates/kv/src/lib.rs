@@ -17,6 +17,8 @@ pub mod log;
 pub mod machine;
 #[cfg(feature = "server")]
 mod node;
+#[cfg(feature = "server")]
+pub mod repair;
 mod snapshot;
 
 #[cfg(feature = "server")]

@@ -5,6 +5,7 @@ pub mod config;
 pub mod data;
 pub mod init;
 pub mod placement;
+pub mod repair;
 pub mod shell;
 pub mod start;
 pub mod status;

@@ -192,6 +192,16 @@ pub const KEYS: &[Key] = &[
         set: |c, v, _| engine(v).map(|v| c.engine = v),
     },
     Key {
+        section: "node",
+        name: "disk_reserve_bytes",
+        help: "While less than this is free on the disk of data_dir, shards led here refuse to\n\
+               write anything but deletes. The log needs room even then: leave it several times\n\
+               log.segment_bytes. 0 = no such limit.",
+        required: false,
+        show: |c| Some(c.disk_reserve_bytes.to_string()),
+        set: |c, v, _| number(v, 0, 1 << 50).map(|v| c.disk_reserve_bytes = v),
+    },
+    Key {
         section: "log",
         name: "segment_bytes",
         help: "Bytes of one file of the log; each is written with zeros before its first use.",

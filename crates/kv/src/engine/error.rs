@@ -11,7 +11,10 @@ pub enum EngineError {
     #[error("the engine's files: {0}; free or repair the disk, then restart the node")]
     Io(#[from] std::io::Error),
     /// The backend failed.
-    #[error("the {kind} engine cannot {action}: {source}; restart the node")]
+    #[error(
+        "the {kind} engine cannot {action}: {source}; restart the node, and if that does not help \
+         run `synod repair engine --data DIR` with its directory first"
+    )]
     Backend {
         /// Which one.
         kind: &'static str,
@@ -22,8 +25,8 @@ pub enum EngineError {
     },
     /// An item is not what was written.
     #[error(
-        "the engine's item {key} is damaged ({what}); set the engine's files aside and restart \
-         the node: it fetches the data from its peers"
+        "the engine's item {key} is damaged ({what}); run `synod repair engine --data DIR` with \
+         this node's directory and start it again: it fetches the data from its log and its peers"
     )]
     Damaged {
         /// The key, readable, with its timestamp if it has one.

@@ -4,9 +4,9 @@ use super::Sequence;
 use std::path::PathBuf;
 
 /// What to do about a log that cannot be read.
-const REPAIR: &str = "nothing was changed. This node may have forgotten promises, so do not \
-    repair the log by hand: restore this node from its peers by starting it with an empty \
-    directory, as a new node";
+const REPAIR: &str = "nothing was changed. This node may have forgotten promises, so there is no \
+    repairing it: keep it off, the others serve without it; \
+    see `synod repair --help` for how to become whole again";
 
 /// Why the log cannot be used. None of these may be retried in the same
 /// process: after a failed write or sync nobody knows what is on the disk.

@@ -2,7 +2,7 @@
 
 use super::clients::is_admin;
 use super::driver::Driver;
-use super::{recovery, time};
+use super::{VERSION, recovery, time};
 use crate::machine;
 use synod_paxos::replica::Role as PaxosRole;
 use synod_paxos::{GroupId, NodeId};
@@ -11,9 +11,6 @@ use synod_rpc::wire::{
     ReplicaRole as Role, ShardStatus,
 };
 use synod_shard::{Bootstrap, Input, Shard, Worker};
-
-/// Formats this program knows.
-const VERSION: synod_paxos::ClusterVersion = synod_paxos::ClusterVersion(1);
 
 fn refused(reason: impl Into<String>) -> NodeResponse {
     NodeResponse::Refused {
@@ -101,6 +98,8 @@ impl Driver {
                 );
                 self.bootstrap = Some(bootstrap);
                 self.machine.begin(worker);
+                let full = self.space.trouble().is_some();
+                self.input(Input::DiskSpace { full });
                 self.know_peers();
                 NodeResponse::Done
             }
@@ -173,10 +172,17 @@ impl Driver {
             Some(_) if !self.machine.is_healthy() => {
                 Health::Degraded("the log's disk stalls".to_owned())
             }
-            Some(_) => match &quarantined {
-                Some(why) => Health::Degraded(format!("the clock is not trusted: {why}")),
-                None => Health::Ok,
-            },
+            Some(worker) => {
+                let clock = quarantined.as_ref();
+                let clock = clock.map(|why| format!("the clock is not trusted: {why}"));
+                let lately = worker.leases().abstains(now.mono).then(|| {
+                    "it was started lately and votes for nobody until the leases it may have \
+                     granted before are over"
+                        .to_owned()
+                });
+                let trouble = clock.or_else(|| self.space.trouble()).or(lately);
+                trouble.map_or(Health::Ok, Health::Degraded)
+            }
         };
         let shards = self.machine.worker().map_or_else(Vec::new, |worker| {
             worker.shards().map(|s| shard_status(worker, s)).collect()

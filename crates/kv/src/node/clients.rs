@@ -39,6 +39,11 @@ impl Clients {
             .is_some_and(|c| c.waiting.remove(&caller.request))
     }
 
+    /// Requests that wait for their answers.
+    pub(super) fn waiting(&self) -> usize {
+        self.connections.values().map(|c| c.waiting.len()).sum()
+    }
+
     pub(super) fn seen(&mut self, connection: u64, client: ClientId) {
         self.connections.entry(connection).or_default().client = Some(client);
     }

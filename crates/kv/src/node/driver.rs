@@ -2,9 +2,12 @@
 //! they want, wait. One log batch and one frame per peer a turn; turns that
 //! find more in the inbox batch more, so no timer ever waits to fill a batch.
 
+use super::certificates::Certificates;
 use super::clients::{self, Clients};
 use super::engine_thread::EngineThread;
+use super::farewell::Farewell;
 use super::lanes::{Counts, RealLanes};
+use super::space::Space;
 use super::{Fatal, StartError, recovery};
 use crate::config::NodeConfig;
 use crate::identity::Directory;
@@ -14,17 +17,14 @@ use crate::machine::{Machine, MachineSettings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use synod_rpc::{
     ClientFrame, Endpoint, EndpointOptions, Event, EventQueue, ServerFrame, TlsIdentity,
 };
-use synod_shard::{Bootstrap, Input, ShardReply, ShardRequest};
+use synod_shard::{Bootstrap, Input, Shard, ShardReply, ShardRequest};
 use synod_txn::request::Refusal;
 use synod_txn::{Caller, Response};
 use tokio::sync::{mpsc, watch};
-
-/// How long an orderly stop waits for its last messages to leave.
-const FAREWELL: Duration = Duration::from_millis(150);
 
 /// What the other threads report.
 pub(super) enum Done {
@@ -48,6 +48,8 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) lanes: RealLanes,
     pub(super) bootstrap: Option<Bootstrap>,
+    pub(super) space: Space,
+    certificates: Certificates,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
     unhurried: Unhurried,
@@ -56,9 +58,11 @@ pub(super) struct Driver {
 impl Driver {
     /// Recovers what is on disk, and listens.
     pub(super) async fn start(config: NodeConfig) -> Result<Driver, StartError> {
+        let certificates = Certificates::of(&config);
         let tls = TlsIdentity::from_files(&config.ca, &config.cert, &config.key)?;
         let directory = super::open_directory(&config, &tls)?;
         let bootstrap = directory.bootstrap()?;
+        super::check_version(&config.data_dir, bootstrap.as_ref())?;
         let (log, replayed) = recovery::open_log(&config, &directory, bootstrap.as_ref())?;
         let engine = recovery::open_engine(&config, &directory)?;
         let worker = match &bootstrap {
@@ -98,6 +102,11 @@ impl Driver {
             log_trim_bytes: config.log_trim_bytes,
             stall: config.stall,
         };
+        let space = Space::new(
+            config.data_dir.clone(),
+            config.disk_reserve_bytes,
+            Instant::now(),
+        );
         let mut driver = Driver {
             machine: Machine::new(worker, settings),
             lanes: RealLanes {
@@ -113,6 +122,8 @@ impl Driver {
             directory,
             address,
             bootstrap,
+            space,
+            certificates,
             events,
             inbox,
             unhurried,
@@ -128,7 +139,7 @@ impl Driver {
     /// Runs until told to stop, or until storage fails.
     pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) -> Result<(), Fatal> {
         let mut events = Vec::new();
-        let mut farewell: Option<Instant> = None;
+        let mut farewell: Option<Farewell> = None;
         loop {
             self.turn(&mut events);
             if let Some(reason) = self.machine.take_fatal() {
@@ -136,19 +147,30 @@ impl Driver {
                 self.lanes.endpoint.close().await;
                 return Err(Fatal(reason));
             }
+            let now = Instant::now();
+            self.certificates.look(now, &self.lanes.endpoint);
+            if let Some(full) = self.space.look(now) {
+                self.input(Input::DiskSpace { full });
+            }
             if farewell.is_none() && *stopping.borrow() {
                 tracing::info!("stopping: handing leaderships over");
-                farewell = Some(Instant::now() + FAREWELL);
-                self.input(Input::StepDown);
-                self.machine.settle(&mut self.lanes);
+                farewell = Some(Farewell::begin(now));
             }
             let mut wait = self.machine.wait(&mut self.lanes);
-            if let Some(end) = farewell {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
+            if let Some(farewell) = &mut farewell {
+                self.input(Input::StepDown);
+                self.machine.settle(&mut self.lanes);
+                let quiet = self.is_handed_over() && self.lanes.clients.waiting() == 0;
+                match farewell.goes_on(quiet, Instant::now()) {
+                    Some(pause) => wait = wait.min(pause),
+                    None => break,
                 }
-                wait = wait.min(left);
+            }
+            if !self.events.is_empty() {
+                // More clients ask than one turn takes. Those who read and write
+                // the sockets, on this same thread, have their turn in between.
+                tokio::task::yield_now().await;
+                continue;
             }
             tokio::select! {
                 biased;
@@ -166,6 +188,18 @@ impl Driver {
         self.lanes.engine_thread.stop();
         self.lanes.log.stop();
         Ok(())
+    }
+
+    /// Whether every shard with a replica here is led by another node, as far
+    /// as this one knows. Where there is no other node, there is nothing to hand over.
+    fn is_handed_over(&self) -> bool {
+        let is_led_elsewhere = |shard: &Shard| {
+            let replica = shard.replica();
+            let alone = replica.configuration().majority() == 1;
+            alone || replica.leader().is_some_and(|l| l != replica.me())
+        };
+        let worker = self.machine.worker();
+        worker.is_none_or(|w| w.shards().all(is_led_elsewhere))
     }
 
     /// Everything that has come, then one step, then what is due for the engine.

@@ -2,17 +2,23 @@
 //! and the engine's applies leave it (§8 Threads).
 
 mod admin;
+mod certificates;
 mod clients;
 mod driver;
 mod engine_thread;
+mod farewell;
 mod lanes;
 mod recovery;
+mod space;
 mod time;
 
 use crate::config::NodeConfig;
 use crate::identity::{Directory, DirectoryError};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use synod_paxos::ClusterVersion;
+use synod_shard::Bootstrap;
 use tokio::sync::{oneshot, watch};
 
 /// Why a node did not start.
@@ -47,6 +53,19 @@ pub enum StartError {
     /// There is no way from log and engine to a running state.
     #[error(transparent)]
     Recovery(#[from] crate::machine::RecoveryError),
+    /// Its cluster runs by another version of the formats than this program knows.
+    #[error(
+        "{path} belongs to a cluster of cluster version {found}, this program knows {known}: start \
+         a program that knows that version"
+    )]
+    ClusterVersion {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster's.
+        found: u32,
+        /// This program's.
+        known: u32,
+    },
     /// A small file cannot be used.
     #[error(transparent)]
     File(#[from] crate::files::FileError),
@@ -178,6 +197,21 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         thread,
         ended,
     })
+}
+
+/// The version of entries and records that this program knows.
+const VERSION: ClusterVersion = ClusterVersion(1);
+
+/// Refuses to serve a cluster whose entries may be of kinds not known here (P8).
+fn check_version(path: &Path, bootstrap: Option<&Bootstrap>) -> Result<(), StartError> {
+    match bootstrap {
+        Some(bootstrap) if bootstrap.version != VERSION => Err(StartError::ClusterVersion {
+            path: path.to_owned(),
+            found: bootstrap.version.0,
+            known: VERSION.0,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the node's directory under the name and cluster of its certificate.
