@@ -19,6 +19,8 @@ pub mod explore;
 pub mod history;
 #[cfg(feature = "processes")]
 pub mod load;
+#[cfg(feature = "processes")]
+pub mod relay;
 pub mod rules;
 pub mod sim;
 #[cfg(feature = "processes")]

@@ -16,6 +16,11 @@ pub struct Options {
     pub nodes_per_dc: usize,
     /// Round-trip time between data centres, added inside the nodes' transport.
     pub rtt: Duration,
+    /// Lets all packets pass a [`crate::relay::Relay`] with this seed.
+    pub relay: Option<u64>,
+    /// Puts a shim under every node through which its disk and clock can be made
+    /// to fail ([`super::Node::faults`]); needs the C compiler `cc`.
+    pub faults: bool,
     /// Keys at which the user's key space is cut; shards = splits + 1.
     pub splits: Vec<String>,
     /// Replicas per shard.
@@ -43,6 +48,8 @@ impl Options {
             dcs: 3,
             nodes_per_dc: 1,
             rtt: Duration::ZERO,
+            relay: None,
+            faults: false,
             splits: Vec::new(),
             replicas: 3,
             engine: "fjall".to_owned(),
@@ -92,7 +99,8 @@ pub(super) fn node_config(
     options: &Options,
     name: &str,
     locality: &str,
-    address: SocketAddr,
+    listen: SocketAddr,
+    advertise: SocketAddr,
     certs: &Path,
     data_dir: &Path,
 ) -> String {
@@ -100,7 +108,8 @@ pub(super) fn node_config(
     let mut text = String::from("[node]\n");
     let lines = [
         ("name", quoted(name)),
-        ("listen", quoted(&address.to_string())),
+        ("listen", quoted(&listen.to_string())),
+        ("advertise", quoted(&advertise.to_string())),
         ("locality", quoted(locality)),
         ("data_dir", path(data_dir.to_path_buf())),
         ("ca", path(certs.join("ca.crt"))),

@@ -6,12 +6,15 @@
 //! their ids, and nothing else) and removes the directory, unless it is kept.
 
 pub mod ask;
+mod faults;
 mod layout;
 mod process;
 
+pub use faults::{DiskError, Faults};
 pub use layout::Options;
 pub use process::{Node, cpu_micros};
 
+use crate::relay::Relay;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -74,6 +77,7 @@ pub struct Cluster {
     options: Options,
     dir: PathBuf,
     nodes: Vec<Node>,
+    relay: Option<Relay>,
     /// Removes the directory on drop.
     temporary: Option<tempfile::TempDir>,
 }
@@ -142,14 +146,25 @@ impl Cluster {
             reason: error.to_string(),
         })?;
         let unset = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let nodes = places
+        let mut nodes: Vec<Node> = places
             .into_iter()
             .map(|(name, locality)| Node::new(name, locality, unset, &dir))
             .collect();
+        if options.faults {
+            let shim = faults::compile(&dir)?;
+            for node in &mut nodes {
+                let faults = Faults::make(&dir.join(format!("{}.faults", node.name)))?;
+                node.environment = faults.environment(&shim, &node.data_dir);
+                node.faults = Some(faults);
+            }
+        }
+        let relay = options.relay.map(|seed| Relay::start(nodes.len(), seed));
+        let relay = relay.transpose().map_err(io("starting the relay"))?;
         let mut cluster = Cluster {
             options,
             dir,
             nodes,
+            relay,
             temporary,
         };
         cluster.choose_addresses()?;
@@ -171,13 +186,21 @@ impl Cluster {
             })?);
         }
         let certs = self.certs();
-        for (node, (_, address)) in self.nodes.iter_mut().zip(&sockets) {
-            node.address = *address;
+        for (number, (node, (_, listens))) in self.nodes.iter_mut().zip(&sockets).enumerate() {
+            node.listens = *listens;
+            node.address = match &self.relay {
+                Some(relay) => {
+                    relay.listens(number, *listens);
+                    relay.front(number)
+                }
+                None => *listens,
+            };
             let text = layout::node_config(
                 &self.options,
                 &node.name,
                 &node.locality,
-                *address,
+                node.listens,
+                node.address,
                 &certs,
                 &node.data_dir,
             );
@@ -264,6 +287,12 @@ impl Cluster {
     /// When its process cannot be started.
     pub fn start_node(&mut self, index: usize) -> Result<(), ClusterError> {
         self.nodes[index].start(&self.options.program, &self.options.log_filter)
+    }
+
+    /// The network between its processes, if one was asked for.
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
     }
 
     /// The nodes, in order of their names.

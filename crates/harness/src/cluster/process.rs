@@ -1,6 +1,6 @@
 //! One `synod` process: started, paused, killed and watched by its own id.
 
-use super::ClusterError;
+use super::{ClusterError, Faults};
 use rustix::process::{Pid, Signal};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
@@ -14,8 +14,10 @@ pub struct Node {
     pub name: String,
     /// Its place.
     pub locality: String,
-    /// Its address.
+    /// Where it is reached.
     pub address: SocketAddr,
+    /// Where it listens; another address than `address` behind a relay.
+    pub listens: SocketAddr,
     /// Its configuration file.
     pub config: PathBuf,
     /// Its data directory.
@@ -23,6 +25,8 @@ pub struct Node {
     /// What it printed, over all its runs.
     pub log: PathBuf,
     child: Option<Child>,
+    pub(super) faults: Option<Faults>,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Node {
@@ -34,8 +38,21 @@ impl Node {
             name,
             locality,
             address,
+            listens: address,
             child: None,
+            faults: None,
+            environment: Vec::new(),
         }
+    }
+
+    /// Its disk's and clock's faults.
+    ///
+    /// # Panics
+    /// When the cluster was started without [`super::Options::faults`].
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        let faults = self.faults.as_ref();
+        faults.expect("the cluster's options ask for faults")
     }
 
     /// Starts the process, unless it runs.
@@ -62,6 +79,7 @@ impl Node {
             .arg("--config")
             .arg(&self.config)
             .env("SYNOD_LOG", filter)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
