@@ -3,11 +3,16 @@
 //! Each suite is a file in `tests/tests`, and each starts clusters of its own on
 //! free loopback ports; dropping one kills its processes and removes its files.
 
+pub mod survive;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use synod_client::Client;
-use synod_harness::cluster::{Cluster, Options};
+use synod_harness::cluster::{Cluster, Options, ask};
+use synod_rpc::wire::Health;
 
 /// The `synod` program of this build; built if it is not there or not current.
 ///
@@ -77,6 +82,47 @@ pub async fn connect(cluster: &Cluster) -> Client {
     Client::connect(cluster.client_config())
         .await
         .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until every shard has a leader in office under lease, every follower
+/// holds what its leader holds, and every node is as it should be.
+///
+/// # Panics
+/// When that takes more than half a minute; says what is missing.
+pub async fn settled(cluster: &Cluster) {
+    let pool = cluster.pool().unwrap_or_else(|error| panic!("{error}"));
+    let limit = Duration::from_secs(30);
+    let begun = Instant::now();
+    loop {
+        let mut missing = Vec::new();
+        let mut led = BTreeSet::new();
+        let mut shards = BTreeSet::new();
+        for node in cluster.nodes() {
+            match ask::status(&pool, node.address, Duration::from_secs(1)).await {
+                Ok(status) => {
+                    if status.health != Health::Ok {
+                        missing.push(format!("{}: {:?}", node.name, status.health));
+                    }
+                    for shard in &status.shards {
+                        shards.insert(shard.id);
+                        // Under load the last entries are always under way.
+                        let mut followers = shard.followers.iter();
+                        let level = followers.all(|f| f.matched.0 + 200 >= shard.decided.0);
+                        if shard.in_office && shard.lease_millis.is_some() && level {
+                            led.insert(shard.id);
+                        }
+                    }
+                }
+                Err(error) => missing.push(format!("{}: {error}", node.name)),
+            }
+        }
+        missing.extend(shards.difference(&led).map(|s| format!("shard {}", s.0)));
+        if missing.is_empty() && !shards.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < limit, "not settled: {missing:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Runs `synod` against the cluster; `input` goes to its standard input.

@@ -2,96 +2,9 @@
 
 use std::time::Duration;
 use synod_client::Client;
-use synod_harness::check::{bank, list_append};
-use synod_harness::cluster::{Cluster, Options, wait_for};
-use synod_harness::history::History;
-use synod_harness::workload::bank::Bank;
-use synod_harness::workload::list_append::Lists;
-use synod_harness::workload::{Meter, Run};
-use synod_tests::{connect, program, start};
-
-const ACCOUNTS: u32 = 24;
-const CLIENTS: u32 = 6;
-
-fn bank() -> Bank {
-    Bank {
-        accounts: ACCOUNTS,
-        initial: 1_000,
-        seed: 7,
-    }
-}
-
-fn cluster(extra: &str) -> Cluster {
-    let mut options = Options::new(program());
-    options.splits = Bank::splits(ACCOUNTS, 4);
-    options.extra_config = extra.to_owned();
-    start(options)
-}
-
-/// Runs transfers and list-append transactions while `disturb` does its worst,
-/// then checks both histories against what is left.
-async fn survive(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cluster, &Meter)) {
-    let client = connect(cluster).await;
-    let bank = bank();
-    bank.open(&client)
-        .await
-        .expect("the accounts can be opened");
-    let lists = std::sync::Arc::new(Lists::new(ACCOUNTS, 11));
-    let meter = std::sync::Arc::new(Meter::default());
-    let run = Run::default();
-
-    let mut transfers = tokio::task::JoinSet::new();
-    let mut appends = tokio::task::JoinSet::new();
-    for number in 0..CLIENTS {
-        let (bank, meter) = (bank.clone(), meter.clone());
-        let (client, run) = (client.clone(), run.clone());
-        transfers.spawn(async move { bank.transfer(client, run, &meter, number).await });
-    }
-    for number in 0..CLIENTS {
-        let (lists, meter) = (lists.clone(), meter.clone());
-        let (client, run) = (client.clone(), run.clone());
-        appends.spawn(async move { lists.client(client, run, &meter, 100 + number).await });
-    }
-    disturb(cluster, &meter).await;
-    run.stop();
-
-    let mut history = History::default();
-    while let Some(part) = transfers.join_next().await {
-        let part = part.expect("a client ends in order");
-        history.transactions.extend(part.transactions);
-    }
-    let mut list_history = History::default();
-    while let Some(part) = appends.join_next().await {
-        let part = part.expect("a client ends in order");
-        list_history.transactions.extend(part.transactions);
-    }
-    let last = bank
-        .final_state(&client)
-        .await
-        .expect("the cluster serves again");
-    let findings = bank::check(&history, &bank.initial_balances(), &last);
-    assert!(findings.is_clean(), "{findings}");
-    let rest = lists
-        .read_all(&client, &run, 999)
-        .await
-        .expect("the cluster serves again");
-    list_history.transactions.extend(rest.transactions);
-    let findings = list_append::check(&list_history);
-    assert!(findings.is_clean(), "{findings}");
-}
-
-/// Waits until `more` further transactions have committed.
-async fn progress(meter: &Meter, more: u64) {
-    let goal = meter.snapshot().committed + more;
-    let wait = async {
-        while meter.snapshot().committed < goal {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait)
-        .await
-        .unwrap_or_else(|_| panic!("{:?} after a minute, wanted {goal}", meter.snapshot()));
-}
+use synod_harness::cluster::wait_for;
+use synod_tests::connect;
+use synod_tests::survive::{ACCOUNTS, cluster, progress, survive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_node_is_killed_in_turn_and_nothing_is_lost() {
@@ -176,4 +89,43 @@ async fn put(client: &Client, number: u32, value: &[u8]) {
         .put(key, value.to_vec())
         .await
         .expect("two of three nodes are enough");
+}
+
+/// Nodes, one, two or all at a time, at any moment, again and again.
+async fn kill_again_and_again(rounds: u32) {
+    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n");
+    let mut random = 42_u64;
+    survive(&mut cluster, async |cluster, meter| {
+        for round in 0..rounds {
+            // SplitMix64's step; which node, how many, and after how much work.
+            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let bits = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            progress(meter, bits % 40).await;
+            let (first, count) = ((bits >> 8) % 3, [1, 1, 1, 2, 3][(bits >> 16) as usize % 5]);
+            let killed: Vec<usize> = (first..first + count).map(|i| (i % 3) as usize).collect();
+            for &index in &killed {
+                cluster.node_mut(index).kill();
+            }
+            if count == 1 && round % 2 == 0 {
+                progress(meter, 10).await;
+            }
+            for index in killed {
+                cluster.start_node(index).expect("the node starts again");
+            }
+        }
+        progress(meter, 50).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_killed_ten_times_at_any_moment() {
+    kill_again_and_again(10).await;
+}
+
+/// `cargo test --release -p synod-tests --test failures -- --ignored`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes many minutes; see docs/testing.md"]
+async fn nodes_are_killed_two_hundred_times_at_any_moment() {
+    kill_again_and_again(200).await;
 }
