@@ -4,7 +4,7 @@
 //! | part | for |
 //! |---|---|
 //! | [`Endpoint`] | a node: one UDP socket that serves clients and links to its peers |
-//! | [`Pool`] | a client (the SDK, the `synod` program, a node that asks another) |
+//! | [`Pool`] | a client (the SDK, the `synod` program); with a user's certificate |
 //! | [`wire`] | requests, answers, status |
 //! | [`cert`] | a cluster's CA and certificates |
 //!

@@ -10,8 +10,8 @@ use synod_rpc::close::CloseCode;
 use synod_rpc::hello::StreamKind;
 use synod_rpc::pool::Io;
 use synod_rpc::{
-    CallError, CertRole, ClientFrame, Event, NodeRequest, NodeResponse, Pool, PoolOptions,
-    RequestBody, ServerBody,
+    CallError, ClientFrame, Event, NodeRequest, NodeResponse, Pool, PoolOptions, RequestBody,
+    ServerBody,
 };
 use synod_shard::ShardReply;
 use synod_txn::request::Refusal;
