@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 use synod_client::Client;
-use synod_harness::cluster::wait_for;
-use synod_tests::connect;
+use synod_harness::check::register;
+use synod_harness::cluster::{ask, wait_for};
+use synod_harness::workload::Run;
+use synod_harness::workload::probe::Probe;
 use synod_tests::survive::{ACCOUNTS, cluster, progress, survive};
+use synod_tests::{connect, settled};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_node_is_killed_in_turn_and_nothing_is_lost() {
@@ -116,6 +119,57 @@ async fn kill_again_and_again(rounds: u32) {
         progress(meter, 50).await;
     })
     .await;
+}
+
+/// Whoever leads most is killed a second after the last one was, while that one
+/// still votes for nobody (L5): writes go on after each kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_killed_a_second_apart_are_replaced_each_time() {
+    const KILLS: usize = 5;
+    let mut cluster = synod_tests::cluster(&["m"]);
+    settled(&cluster).await;
+    let pool = cluster.pool().expect("good certificates");
+    let client = connect(&cluster).await;
+    let run = Run::default();
+    let probes = ["a", "z"].map(|key| Probe {
+        key: key.to_owned(),
+    });
+    let writers = probes.clone().map(|probe| {
+        let (client, run) = (client.clone(), run.clone());
+        tokio::spawn(async move { probe.write(client, run).await })
+    });
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    let mut kills = vec![run.now()];
+    for _ in 0..KILLS {
+        let next = tokio::time::sleep(second);
+        let endpoints = cluster.endpoints();
+        let busiest = ask::busiest_leader(&pool, &endpoints, Duration::from_millis(300)).await;
+        let (_, name, _) = busiest.expect("somebody answers");
+        let index = cluster.index_of(&name).expect("a node of this cluster");
+        cluster.node_mut(index).kill();
+        cluster.start_node(index).expect("the node starts again");
+        next.await;
+        kills.push(run.now());
+    }
+    settled(&cluster).await;
+    tokio::time::sleep(second).await;
+    run.stop();
+    let until = run.now();
+    for (writer, probe) in writers.into_iter().zip(probes) {
+        let mut written = writer.await.expect("a writer ends in order");
+        let gap = written.longest_gap(kills[0], until);
+        let about = Duration::from_nanos(gap.from.saturating_sub(kills[0]));
+        eprintln!(
+            "{}: longest gap {:?}, {about:?} after the first kill",
+            probe.key, gap.length
+        );
+        assert!(gap.length < Duration::from_secs(10), "{:?}", gap.length);
+        let read = probe.read_into(&client, &run, &mut written.history).await;
+        read.expect("the cluster serves");
+        let findings = register::check(&written.history);
+        assert!(findings.is_clean(), "{findings}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

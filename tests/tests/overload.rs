@@ -212,7 +212,8 @@ fn peak_memory_mib(cluster: &Cluster) -> u64 {
     pids.filter_map(of).max().unwrap_or_default() / 1024
 }
 
-async fn flood(time: Duration) {
+/// `share` of the peak must be served.
+async fn flood(time: Duration, share: f64) {
     let cluster = cluster(&["m"]);
     settled(&cluster).await;
     let client = connect(&cluster).await;
@@ -257,7 +258,7 @@ async fn flood(time: Duration) {
         peak_memory_mib(&cluster)
     );
     assert_eq!(terms(&cluster).await, before, "a leader changed");
-    assert!(served > peak * 0.5, "{served:.0}/s after {peak:.0}/s");
+    assert!(served > peak * share, "{served:.0}/s after {peak:.0}/s");
     assert!(p99 < Duration::from_secs(3), "{p99:?}");
     assert!(peak_memory_mib(&cluster) < 1024, "memory grew");
     assert_eq!(
@@ -270,12 +271,13 @@ async fn flood(time: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_served_at_the_peak_and_the_rest_told_to_come_back() {
-    flood(Duration::from_secs(5)).await;
+    // Five seconds on a machine shared with other tests say little of throughput.
+    flood(Duration::from_secs(5), 0.5).await;
 }
 
 /// `cargo test --release -p synod-tests --test overload -- --ignored`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes more than a minute; see docs/testing.md"]
 async fn a_flood_of_a_minute() {
-    flood(Duration::from_secs(60)).await;
+    flood(Duration::from_secs(60), 0.8).await;
 }
