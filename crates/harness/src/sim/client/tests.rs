@@ -259,3 +259,21 @@ fn a_stopped_client_without_a_cluster_gives_up_within_its_deadline() {
     assert_eq!(client.histories.tally.unread, 1);
     assert_eq!(client.histories.tally.commits, 0);
 }
+
+/// Otherwise hundreds of reads, of which some are lost, do not end in time.
+#[test]
+fn for_the_final_reads_nobody_has_more_patience_than_others() {
+    let asks_again = |id| {
+        let mut config = ClientConfig::from_seed(1, 0, 4, 0);
+        config.readers = true;
+        let workload = Workload::new(&map(&[b"", b"k002"]), config);
+        let mut client = SimClient::new(id, &workload, 1);
+        let mut wants = Vec::new();
+        client.stop(5, true);
+        client.wake(5, WALL, &mut wants);
+        assert_eq!(wants.len(), 1, "{wants:?}");
+        client.next_wake()
+    };
+    // Number 7 is one that only reads, and then waits for long.
+    assert_eq!(asks_again(7), asks_again(0));
+}
