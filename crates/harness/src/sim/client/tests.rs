@@ -266,8 +266,9 @@ fn for_the_final_reads_nobody_has_more_patience_than_others() {
     let asks_again = |id| {
         let mut config = ClientConfig::from_seed(1, 0, 4, 0);
         config.readers = true;
-        let workload = Workload::new(&map(&[b"", b"k002"]), config);
-        let mut client = SimClient::new(id, &workload, 1);
+        let map = map(&[b"", b"k002"]);
+        let workload = Workload::new(&map, config);
+        let mut client = SimClient::new(id, &workload, &Herd::new(map.shards.len()), 1);
         let mut wants = Vec::new();
         client.stop(5, true);
         client.wake(5, WALL, &mut wants);
