@@ -10,7 +10,7 @@ use synod_shard::NodeMessage;
 /// A jump this wide must not go unnoticed, slewing and rate errors set aside;
 /// nanoseconds.
 const JUMP: u128 = 500_000_000;
-/// By then it must have been noticed; nanoseconds of the node's own time.
+/// What a node says later than this must show that it noticed; nanoseconds of its own time.
 const NOTICE: u64 = 2_000_000_000;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,11 @@ impl Rule for K2 {
         if clock.quarantined || clock.quarantines > known {
             clock.jumped = None;
         }
+        // A turn without an input rests on no clock: a node that says nothing may be
+        // as wrong as it likes.
+        let spoke = look.step.messages().next().is_some() || !look.step.replies.is_empty();
         if let Some((before, at)) = clock.jumped
+            && spoke
             && look.now.mono.since(at) > NOTICE
         {
             clock.jumped = None;

@@ -307,7 +307,8 @@ fn k2_a_jump_that_goes_unnoticed() {
     lab.now = at(2 * SECOND, 500 * SECOND);
     assert_eq!(lab.sends(Vec::new()), [""; 0]);
     lab.now = at(5 * SECOND, 503 * SECOND);
-    assert_eq!(lab.sends(Vec::new()), ["K2"]);
+    assert_eq!(lab.sends(Vec::new()), [""; 0], "it did nothing");
+    assert_eq!(lab.sends(vec![renew()]), ["K2"]);
 }
 
 #[test]
