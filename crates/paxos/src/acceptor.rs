@@ -176,6 +176,10 @@ impl Replica {
         }
         let Some(first) = self.promise_from(q) else {
             mark(Mark::PromiseTrimmed);
+            if !self.may_campaign(cx) {
+                // Who could send the state as a leader will not become one here.
+                self.help_by_snapshot(cx, from);
+            }
             return self.nack(from, q.ballot, NackReason::Trimmed(self.trimmed()));
         };
         if q.pre {

@@ -226,7 +226,7 @@ impl Display for Message {
                 write!(f, "Settled {epoch} {entries} end={end}")
             }
             Message::Began { epoch, after } => write!(f, "Began {epoch} after {after}"),
-            Message::Gone => write!(f, "Gone"),
+            Message::Gone { epoch } => write!(f, "Gone {epoch}"),
             Message::Held { began, holds } => {
                 let holds = if *holds { " holds" } else { "" };
                 write!(

@@ -181,7 +181,7 @@ impl Replica {
             self.out.send(supported.node, contested);
         } else if self.may_campaign(cx) && !cx.leases.abstains(cx.now) {
             self.start_campaign(cx, true);
-        } else if self.accepted().is_founding() {
+        } else {
             self.tell_began();
         }
     }

@@ -112,7 +112,11 @@ impl Replica {
         }
     }
 
-    pub(crate) fn handle_gone(&mut self, from: NodeId) {
+    pub(crate) fn handle_gone(&mut self, from: NodeId, epoch: Epoch) {
+        if epoch != self.configuration().epoch {
+            // It may have been taken in again since.
+            return self.ignore(Ignored::WrongEpoch);
+        }
         if let State::Leader(leader) = &mut self.state
             && leader.parting.remove(&from).is_some()
         {
@@ -120,11 +124,7 @@ impl Replica {
         }
     }
 
-    pub(crate) fn handle_began(&mut self, from: NodeId, epoch: Epoch) {
-        if let State::Leader(leader) = &mut self.state {
-            // It knows, and asks until it may go.
-            leader.parting.remove(&from);
-        }
+    pub(crate) fn handle_began(&mut self, cx: &Cx<'_>, from: NodeId, epoch: Epoch, after: Slot) {
         let mine = self.configuration().epoch;
         if epoch.0 >= ABSURD_EPOCH {
             return self.ignore(Ignored::Absurd);
@@ -137,6 +137,11 @@ impl Replica {
         if mine == Epoch(0) {
             return self.ignore(Ignored::WrongEpoch);
         }
+        if mine > epoch && self.configuration().is_member(from) {
+            self.help(cx, from, after);
+            return;
+        }
+        // A leader goes on telling it: a restart forgets that it was told.
         self.tell_held(from);
     }
 
@@ -161,7 +166,7 @@ impl Replica {
             return self.ignore(Ignored::Stale);
         }
         if self.last() == Slot(0) {
-            return self.out.release(from, Message::Gone);
+            return self.out.release(from, Message::Gone { epoch });
         }
         match &self.leaving {
             Some(leaving) if leaving.destroying => return self.ignore(Ignored::Repeated),

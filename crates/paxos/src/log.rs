@@ -142,7 +142,9 @@ impl Durable {
         }
     }
 
-    /// Takes entries under `ballot`, which is not below `accepted` (P4).
+    /// Takes entries under `ballot`, which is not below `accepted` (P4). Parts of what a
+    /// configuration begins with promise nothing: the one before may still need this
+    /// replica.
     pub(crate) fn accept(
         &mut self,
         ballot: Ballot,
@@ -151,7 +153,9 @@ impl Durable {
         sync: Option<(Slot, Slot)>,
     ) -> Taken {
         assert!(ballot >= self.accepted, "P1: accepting below `accepted`");
-        self.promised = self.promised.max(ballot);
+        if !ballot.is_founding() {
+            self.promised = self.promised.max(ballot);
+        }
         let again = ballot == self.accepted && sync.is_some();
         if ballot == self.accepted && !(again && mutated(Mutation::RepeatedSyncTruncates)) {
             if again {
@@ -244,6 +248,7 @@ impl Durable {
         self.entries
             .extend(staged.entries.into_iter().skip(trimmed));
         self.accepted = staged.ballot;
+        self.promised = self.promised.max(staged.ballot);
         assert!(
             self.decided <= self.last(),
             "P4: a sync dropped decided entries"

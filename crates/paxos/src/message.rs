@@ -190,7 +190,10 @@ pub enum Message {
     },
     /// A node outside the configuration → who told it so: nothing of the group is
     /// left here.
-    Gone,
+    Gone {
+        /// The configuration that it was told of.
+        epoch: Epoch,
+    },
 }
 
 impl Message {
@@ -214,7 +217,7 @@ impl Message {
             Message::Settled { .. }
             | Message::Began { .. }
             | Message::Held { .. }
-            | Message::Gone => None,
+            | Message::Gone { .. } => None,
         }
     }
 }

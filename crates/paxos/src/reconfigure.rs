@@ -112,7 +112,7 @@ impl Replica {
     /// See [`ReconfigureError`]; nothing was appended then.
     pub fn reconfigure(
         &mut self,
-        _cx: &Cx<'_>,
+        cx: &Cx<'_>,
         successor: Configuration,
         seal: Seal,
     ) -> Result<Slot, ReconfigureError> {
@@ -140,7 +140,7 @@ impl Replica {
         if !mutated(Mutation::WitnessAsData) {
             successor.check()?;
         }
-        self.successor_is_ready(&successor)?;
+        self.successor_is_ready(cx, &successor)?;
         let slot = self.last().next();
         let State::Leader(leader) = &mut self.state else {
             return Err(ReconfigureError::NotLeader { leader: hint });
@@ -166,18 +166,24 @@ impl Replica {
 
     /// New electors have caught up as learners, so that the successor can go on at
     /// once; and a majority of its electors' number holds the data (G3).
-    fn successor_is_ready(&self, successor: &Configuration) -> Result<(), ReconfigureError> {
+    fn successor_is_ready(
+        &self,
+        cx: &Cx<'_>,
+        successor: &Configuration,
+    ) -> Result<(), ReconfigureError> {
         let State::Leader(leader) = &self.state else {
             return Ok(());
         };
-        // Holds the sync, and all the rest is on its way to it.
+        // Alive, holds the sync, and all the rest is on its way to it.
         let follows = |node: NodeId| {
-            leader.followers.get(&node).is_some_and(|f| {
-                f.matched >= leader.term_start
-                    && f.transfer.is_none()
-                    && f.mode == Mode::Stream
-                    && f.next > leader.flushed()
-            })
+            let alive = cx.leases.held_from(node, cx.now).is_some();
+            alive
+                && leader.followers.get(&node).is_some_and(|f| {
+                    f.matched >= leader.term_start
+                        && f.transfer.is_none()
+                        && f.mode == Mode::Stream
+                        && f.next > leader.flushed()
+                })
         };
         let has_data = |node: NodeId| leader.followers.get(&node).is_some_and(|f| f.data);
         let old = self.configuration();
@@ -241,8 +247,9 @@ impl Replica {
         false
     }
 
-    /// Perhaps nobody else knows that this configuration began, and all others wait
-    /// for the leader of the last one, whose node may be this one.
+    /// For who misses a leader and may not lead: perhaps others do not know that this
+    /// configuration began, and wait for a leader of the last one, whose node may be
+    /// this one.
     pub(crate) fn tell_began(&mut self) {
         let durable = &self.log.durable;
         let (epoch, after) = (durable.configuration.epoch, durable.began);
@@ -302,7 +309,8 @@ impl Replica {
             end,
         };
         mark(Mark::EpochHelped);
-        self.out.send(to, message);
+        // Once this replica's own knowledge of it is durable.
+        self.out.release(to, message);
         whole
     }
 
@@ -346,8 +354,10 @@ impl Replica {
             return self.ignore(Ignored::Absurd);
         }
         let founding = Ballot::founding(epoch);
-        self.raise_promised(cx, founding);
-        self.end_campaign();
+        // Whatever was led or asked for in an older configuration is over. The promise
+        // comes with the last part: until then that configuration may need this
+        // replica, should the helper be gone.
+        self.yield_to_higher(cx);
         if !self.store(founding, part) {
             return self.ignore(Ignored::OutOfOrder);
         }
@@ -374,6 +384,8 @@ impl Replica {
             slot: decided,
         });
         self.heard = SupportEpoch::NONE;
+        // What is being sent leads to the last configuration only.
+        self.stop_helping();
         if let State::Leader(leader) = &self.state {
             let ballot = leader.ballot;
             let told: Vec<NodeId> = leader.followers.keys().copied().collect();

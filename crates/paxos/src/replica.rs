@@ -344,8 +344,8 @@ impl Replica {
                 entries,
                 end,
             } => self.handle_settled(cx, from, epoch, first, entries, end),
-            Message::Began { epoch, .. } => self.handle_began(from, epoch),
-            Message::Gone => self.handle_gone(from),
+            Message::Began { epoch, after } => self.handle_began(cx, from, epoch, after),
+            Message::Gone { epoch } => self.handle_gone(from, epoch),
             Message::Held { began, holds } => self.handle_held(cx, from, *began, holds),
         }
     }

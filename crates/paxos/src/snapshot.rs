@@ -6,7 +6,7 @@
 use crate::acceptor::ABSURD;
 use crate::config::Began;
 use crate::effect::{Effect, SnapshotId};
-use crate::ids::{Ballot, NodeId, Slot, SupportEpoch};
+use crate::ids::{Ballot, Mono, NodeId, Slot, SupportEpoch};
 use crate::message::{Message, NackReason};
 use crate::progress::{Mode, Transfer};
 use crate::record::Record;
@@ -17,6 +17,9 @@ use synod_probe::{Mark, mark};
 
 /// Unanswered chunks before a transfer is given up (the follower is probed then).
 const MAX_TRIES: u32 = 6;
+/// A snapshot that has been silent for this many times `retry_nanos` makes room for any
+/// other: its sender has given it up by then, or is gone.
+const SILENT_WAITS: u64 = 64;
 /// Opening a snapshot may take this many times `retry_nanos`.
 const OPENING_WAITS: u64 = 50;
 
@@ -27,6 +30,8 @@ pub(crate) struct Incoming {
     from: NodeId,
     ballot: Ballot,
     next: u64,
+    /// When the last chunk that was wanted came.
+    heard: Mono,
     /// All chunks are staged; the driver installs.
     installing: bool,
     /// The configuration in force after its slot, or one before.
@@ -81,6 +86,8 @@ impl Replica {
     ) {
         let retry_nanos = self.settings.retry_nanos;
         let founding = Ballot::founding(self.configuration().epoch);
+        let in_force = self.log.durable.began;
+        let leads = matches!(self.state, State::Leader(_));
         let (ballot, transfer) = match &mut self.state {
             State::Leader(leader) => {
                 let follower = leader.followers.get_mut(&to);
@@ -94,13 +101,18 @@ impl Replica {
         if transfer.chunk != chunk || transfer.id.is_some_and(|known| known != id) {
             return self.ignore(Ignored::Stale);
         }
+        if in_force > id.slot && !leads {
+            // Opened before: it does not bring a member to this configuration.
+            self.helping.remove(&to);
+            self.out.effects.push(Effect::CloseSnapshot { to });
+            return;
+        }
         if transfer.id.is_none() {
             transfer.id = Some(id);
             transfer.tries = 0;
         }
         transfer.arm(cx.now, retry_nanos);
         let checksum = crc32fast::hash(&data);
-        let in_force = self.log.durable.began;
         let tells = done && in_force > Slot(0) && in_force <= id.slot;
         let began = tells.then(|| Box::new(self.in_force()));
         self.out.send(
@@ -181,8 +193,9 @@ impl Replica {
         self.out.effects.push(Effect::CloseSnapshot { to: from });
     }
 
-    /// Without a leader in the configuration in force: the state that it begins with,
-    /// for a member that needs it to vote and is behind the log's first entry here.
+    /// Without a leader in the configuration in force: the state, for a member behind
+    /// the log's first entry here that needs it to vote, or to lead where this
+    /// replica may not.
     pub(crate) fn help_by_snapshot(&mut self, cx: &Cx<'_>, to: NodeId) {
         let whole = self.holds_data
             && self.installing().is_none()
@@ -334,11 +347,16 @@ impl Replica {
         if ballot < self.ballot() && !helps {
             return self.nack(from, ballot, NackReason::Promised(self.ballot()));
         }
-        if helps && ballot.epoch <= self.configuration().epoch {
+        let epoch = self.configuration().epoch;
+        let leads = matches!(self.state, State::Leader(_));
+        let needless = ballot.epoch == epoch && (leads || id.slot <= self.applied);
+        if helps && (ballot.epoch < epoch || needless) {
             // Helped already; what is left is a leader's to send.
             return self.acknowledge(from, ballot, id, chunk, true);
         }
-        if id.slot.0 > ABSURD || chunk > ABSURD || ballot.round > ABSURD {
+        // Whoever installs it has to know what it is part of.
+        let nameless = helps && done && began.is_none() && ballot.epoch > epoch;
+        if id.slot.0 > ABSURD || chunk > ABSURD || ballot.round > ABSURD || nameless {
             return self.ignore(Ignored::Absurd);
         }
         // As with an Accept: whoever sends snapshots leads under this ballot.
@@ -346,8 +364,14 @@ impl Replica {
         if let State::Campaign(_) = self.state {
             mark(Mark::SnapshotWhileCampaigning);
         }
-        self.raise_promised(cx, ballot);
-        self.end_campaign();
+        if helps {
+            // No promise before all of it is here: until then the configuration in
+            // force may need this replica, should the helper be gone.
+            self.yield_to_higher(cx);
+        } else {
+            self.raise_promised(cx, ballot);
+            self.end_campaign();
+        }
         self.be_patient(cx);
         if self.holds_data && id.slot <= self.applied {
             mark(Mark::SnapshotOld);
@@ -362,7 +386,7 @@ impl Replica {
         if crc32fast::hash(&data) != checksum {
             return self.ignore(Ignored::Damaged);
         }
-        let Some(next) = self.expected_chunk(from, ballot, id, chunk) else {
+        let Some(next) = self.expected_chunk(cx, from, ballot, id, chunk) else {
             return;
         };
         if chunk != next {
@@ -376,6 +400,7 @@ impl Replica {
         });
         if let Some(incoming) = &mut self.incoming {
             incoming.next = next + 1;
+            incoming.heard = cx.now;
             incoming.installing = done;
             incoming.began = began;
         }
@@ -388,11 +413,13 @@ impl Replica {
     /// or installed, or this one is complete.
     fn expected_chunk(
         &mut self,
+        cx: &Cx<'_>,
         from: NodeId,
         ballot: Ballot,
         id: SnapshotId,
         chunk: u64,
     ) -> Option<u64> {
+        let silent = self.settings.retry_nanos.saturating_mul(SILENT_WAITS);
         match &mut self.incoming {
             Some(incoming) if incoming.installing => {
                 // Installing may take long. The sender hears that its chunk is not
@@ -410,7 +437,10 @@ impl Replica {
                 incoming.ballot = ballot;
                 Some(incoming.next)
             }
-            Some(incoming) if (ballot, id.slot) < (incoming.ballot, incoming.id.slot) => {
+            Some(incoming)
+                if (ballot, id.slot) < (incoming.ballot, incoming.id.slot)
+                    && cx.now.since(incoming.heard) < silent =>
+            {
                 self.ignore(Ignored::OldSnapshot);
                 None
             }
@@ -420,6 +450,7 @@ impl Replica {
                     from,
                     ballot,
                     next: 0,
+                    heard: cx.now,
                     installing: false,
                     began: None,
                 });

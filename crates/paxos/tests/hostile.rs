@@ -149,7 +149,7 @@ fn messages(ballot: Ballot, a: u64, b: u64) -> Vec<Message> {
             entries: vec![Entry::Noop; 2],
             end: Slot(b),
         },
-        Message::Gone,
+        Message::Gone { epoch: Epoch(1) },
         Message::Began {
             epoch: Epoch(u32::try_from(a).unwrap_or(u32::MAX)),
             after: Slot(b),

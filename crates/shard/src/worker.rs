@@ -350,8 +350,9 @@ impl Worker {
     fn make(&mut self, now: Now, from: NodeId, group: GroupId, message: &Message) -> bool {
         match message {
             Message::Accept { .. } | Message::SnapshotChunk { .. } => {}
-            Message::Held { .. } => {
-                let message = Message::Gone;
+            Message::Held { began, .. } => {
+                let epoch = began.configuration.epoch;
+                let message = Message::Gone { epoch };
                 self.outbox
                     .send(from, NodeMessage::Group { group, message });
                 return false;
