@@ -437,9 +437,13 @@ impl Replica {
                 incoming.ballot = ballot;
                 Some(incoming.next)
             }
+            // Of two senders that bring the same the first goes on; each would make the
+            // other start over, for ever.
             Some(incoming)
-                if (ballot, id.slot) < (incoming.ballot, incoming.id.slot)
-                    && cx.now.since(incoming.heard) < silent =>
+                if cx.now.since(incoming.heard) < silent
+                    && ((ballot, id.slot) < (incoming.ballot, incoming.id.slot)
+                        || from != incoming.from
+                            && (ballot, id.slot) == (incoming.ballot, incoming.id.slot)) =>
             {
                 self.ignore(Ignored::OldSnapshot);
                 None
