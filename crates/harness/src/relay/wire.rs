@@ -91,8 +91,9 @@ async fn run(mut receiver: mpsc::Receiver<Waiting>) {
                 break;
             }
             if let Some(Reverse(Waiting { packet, .. })) = waiting.pop() {
-                // A full socket or a node that is not there: lost, as in a network.
-                let _ = packet.socket.try_send_to(&packet.bytes, packet.to);
+                // A new socket is not known to be writable before it has been waited for.
+                // A node that is not there: lost, as in a network.
+                let _ = packet.socket.send_to(&packet.bytes, packet.to).await;
             }
         }
         let due = waiting.peek().map(|Reverse(next)| next.due);
