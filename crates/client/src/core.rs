@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{GroupId, NodeId, Term, Timestamp};
 use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
-use synod_shard::ShardMap;
+use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::Outgoing;
 use synod_txn::{AttemptId, ClientId, Request};
 use tokio::task::{AbortHandle, JoinSet};
@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) news: tokio::sync::Notify,
     /// Held while the map is fetched, so that one fetch serves everybody.
     fetching: tokio::sync::Mutex<()>,
+    /// When all nodes were last asked for their maps.
+    surveyed: Mutex<Option<Instant>>,
     runtime: tokio::runtime::Handle,
     heartbeat: Mutex<Option<AbortHandle>>,
     me: Weak<Core>,
@@ -133,12 +135,13 @@ impl Core {
             searched: Mutex::default(),
             news: tokio::sync::Notify::new(),
             fetching: tokio::sync::Mutex::new(()),
+            surveyed: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             heartbeat: Mutex::new(None),
             me: me.clone(),
         });
         loop {
-            match core.fetch_map(deadline).await {
+            match core.fetch_map(deadline, Wanted::Any).await {
                 Ok(()) => break,
                 // Nodes may still come up, but certificates do not mend themselves.
                 Err(error @ Error::Config(_)) => return Err(error),
@@ -251,14 +254,37 @@ impl Core {
     pub(crate) async fn refresh(&self, seen: &Arc<Table>) {
         let _one = self.fetching.lock().await;
         if Arc::ptr_eq(seen, &self.table())
-            && let Err(error) = self.fetch_map(Instant::now() + MAP_TIMEOUT).await
+            && let Err(error) = self
+                .fetch_map(Instant::now() + MAP_TIMEOUT, Wanted::Any)
+                .await
         {
             tracing::debug!(%error, "the shard map could not be fetched");
         }
     }
 
-    /// Ask everybody for the map; the first good answer counts.
-    async fn fetch_map(&self, until: Instant) -> Result<(), Error> {
+    /// Nobody leads a shard, as far as its known members tell; perhaps it has others
+    /// by now. Meanwhile all nodes are asked for their maps, once a second at most.
+    pub(crate) fn survey_maps(&self) {
+        let Some(core) = self.me.upgrade() else {
+            return;
+        };
+        {
+            let mut surveyed = lock(&self.surveyed);
+            if surveyed.is_some_and(|at| at.elapsed() < MAP_TIMEOUT) {
+                return;
+            }
+            *surveyed = Some(Instant::now());
+        }
+        self.runtime.spawn(async move {
+            let until = Instant::now() + MAP_TIMEOUT;
+            if let Err(error) = core.fetch_map(until, Wanted::All).await {
+                tracing::debug!(%error, "no node has a shard map");
+            }
+        });
+    }
+
+    /// Ask everybody for the map.
+    async fn fetch_map(&self, until: Instant, wanted: Wanted) -> Result<(), Error> {
         let known = self.table();
         let mut addresses = self.endpoints.clone();
         addresses.extend(known.nodes.values().filter(|a| !self.endpoints.contains(a)));
@@ -272,17 +298,21 @@ impl Core {
             });
         }
         let mut silence = Silence::default();
+        let mut found = false;
         while let Some(answer) = asked.join_next().await {
             let Ok((address, answer)) = answer else {
                 continue;
             };
             match answer {
                 Ok(ServerBody::Node(NodeResponse::Map(map))) if !map.shards.is_empty() => {
-                    if !known.is_newer_than(&map) {
-                        self.take_map(&map);
+                    if !self.take_map(&map) {
+                        silence.other(format!("{address} has an old map"));
+                        continue;
+                    }
+                    if wanted == Wanted::Any {
                         return Ok(());
                     }
-                    silence.other(format!("{address} has an old map"));
+                    found = true;
                 }
                 Ok(ServerBody::Node(NodeResponse::Map(_) | NodeResponse::Refused { .. })) => {
                     silence.uninitialized = true;
@@ -292,7 +322,7 @@ impl Core {
                 Err(error) => silence.other(error.to_string()),
             }
         }
-        Err(silence.into())
+        if found { Ok(()) } else { Err(silence.into()) }
     }
 
     /// A transaction begins: its sessions are kept alive.
@@ -305,10 +335,31 @@ impl Core {
         lock(&self.live).remove(&attempt);
     }
 
-    fn take_map(&self, map: &ShardMap) {
+    /// Takes over what a map knows better; false if it is of another time.
+    fn take_map(&self, map: &ShardMap) -> bool {
         let mut table = lock(&self.table);
-        *table = Arc::new(Table::of_map(map, &table, &self.config.locality));
+        let both = table.with_map(map, &self.config.locality);
+        let taken = both.map(|both| *table = Arc::new(both));
+        taken.is_some()
     }
+
+    /// A node told who holds a shard. Returns whether that is news that could be taken
+    /// over as it is.
+    pub(crate) fn learn_shard(&self, descriptor: &ShardDescriptor) -> bool {
+        let mut table = lock(&self.table);
+        let taught = table.with_shard(descriptor, &self.config.locality);
+        let taken = taught.map(|taught| *table = Arc::new(taught));
+        taken.is_some()
+    }
+}
+
+/// How many answers count when all nodes are asked for their maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The first good one.
+    Any,
+    /// All that come.
+    All,
 }
 
 /// Whether nobody had a turn for this shard within the interval; then the caller has it.

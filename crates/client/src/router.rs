@@ -5,7 +5,7 @@
 //! | an answer | learn leader, term and clock from it; done |
 //! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round, see below |
 //! | `Overloaded`, `Clock` | the same node, after a pause |
-//! | `WrongNode` | the map is fetched; if the range changed the caller must know |
+//! | `WrongNode` | the members it tells are taken over, or the map is fetched; if the range changed the caller must know |
 //! | no connection | the next replica |
 //! | a lost connection, or silence | as no connection; but a Commit that may have arrived is the machine's business |
 //!
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_rpc::{CallError, RequestBody, ServerBody};
-use synod_shard::{ShardReply, ShardRequest};
+use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::client::Reply;
 use synod_txn::request::Refusal;
 use synod_txn::{Outcome, Request, Response};
@@ -58,8 +58,6 @@ impl Core {
         let Some(known) = table.shards.get(&shard) else {
             return Reply::Moved;
         };
-        let span_in = |table: &Table| table.routes.of_shard(shard).map(|r| r.span.clone());
-        let span = span_in(&table);
         let mut tour = Tour::new(known);
         let commits = matches!(request, Request::Commit(_));
         // Whether a copy may have been handled without us hearing of it.
@@ -67,13 +65,19 @@ impl Core {
         loop {
             let (mut target, failed_round) = tour.target();
             if failed_round {
+                match self.members_changed(shard, &mut table, &mut tour) {
+                    Members::Same => {}
+                    Members::Other => target = tour.target().0,
+                    Members::Moved => return Reply::Moved,
+                }
+                self.survey_maps();
                 match self.look(&table, shard, &mut looks, deadline).await {
                     Looked::TurnToSearch => {}
                     Looked::Found(leader) => {
-                        table = self.table();
-                        if span_in(&table) != span {
+                        if self.members_changed(shard, &mut table, &mut tour) == Members::Moved {
                             return Reply::Moved;
                         }
+                        table = self.table();
                         tour.stay(leader);
                         target = tour.target().0;
                     }
@@ -99,18 +103,16 @@ impl Core {
                     }
                 }
                 Called::Answer(ShardReply::WrongNode(descriptor)) => {
-                    let newer = |d: &synod_shard::ShardDescriptor| {
-                        table
-                            .shards
-                            .get(&d.id)
-                            .is_none_or(|s| s.generation < d.generation)
-                    };
+                    let newer = |d: &ShardDescriptor| table.generation(d.id) < d.generation;
                     if descriptor.as_deref().is_none_or(newer) {
-                        self.refresh(&table).await;
-                        table = self.table();
-                    }
-                    if span_in(&table) != span {
-                        return Reply::Moved;
+                        let taught = descriptor.is_some_and(|d| self.learn_shard(&d));
+                        if !taught {
+                            self.refresh(&table).await;
+                        }
+                        let changed = self.members_changed(shard, &mut table, &mut tour);
+                        if changed == Members::Moved {
+                            return Reply::Moved;
+                        }
                     }
                 }
                 Called::Superseded(leader) => {
@@ -118,6 +120,9 @@ impl Core {
                         return Reply::Lost;
                     }
                     maybe = true;
+                    if self.members_changed(shard, &mut table, &mut tour) == Members::Moved {
+                        return Reply::Moved;
+                    }
                     tour.stay(leader);
                 }
                 Called::Failed(error) => {
@@ -135,6 +140,24 @@ impl Core {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes over what is known by now of the shard's members.
+    fn members_changed(&self, shard: GroupId, table: &mut Arc<Table>, tour: &mut Tour) -> Members {
+        let latest = self.table();
+        if latest.generation(shard) == table.generation(shard) {
+            return Members::Same;
+        }
+        let span_in = |table: &Table| table.routes.of_shard(shard).map(|r| r.span.clone());
+        let same = span_in(&latest) == span_in(table);
+        *table = latest;
+        match table.shards.get(&shard) {
+            Some(other) if same => {
+                tour.renew(other);
+                Members::Other
+            }
+            _ => Members::Moved,
         }
     }
 
@@ -204,6 +227,13 @@ impl Core {
                 () = tokio::time::sleep(silence) => {}
             }
             silence = interval;
+            let latest = self.table();
+            if latest.generation(shard) != table.generation(shard)
+                && let Some(other) = latest.shards.get(&shard)
+                && other.leader != target
+            {
+                return Called::Superseded(other.leader);
+            }
             // Somebody else may have found the new leader meanwhile.
             if let Some(leader) = self.table().newer_leader(table, shard)
                 && leader != target
@@ -240,6 +270,11 @@ impl Core {
             Called::Answer(ShardReply::Response(response @ Response::Located { term, .. })) => {
                 self.judge(table, shard, node, &response);
                 !self.table().is_over(shard, term)
+            }
+            // It was a member once, and knows who is one now.
+            Called::Answer(ShardReply::WrongNode(Some(descriptor))) => {
+                self.learn_shard(&descriptor);
+                false
             }
             _ => false,
         }
@@ -282,6 +317,15 @@ impl Core {
         }
         Verdict::Answer
     }
+}
+
+/// Whether a shard has other members than when last looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    Same,
+    Other,
+    /// Its range is another one, too.
+    Moved,
 }
 
 /// What became of the wait for a leader.

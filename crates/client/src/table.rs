@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::{Route, Routes};
@@ -22,6 +23,8 @@ pub(crate) struct Table {
     pub(crate) routes: Routes,
     pub(crate) shards: BTreeMap<GroupId, Shard>,
     pub(crate) nodes: BTreeMap<NodeId, SocketAddr>,
+    /// The map that all of this was made of.
+    map: Arc<ShardMap>,
     /// Shards by nearness of their likely leaders, for the choice of a coordinator.
     pub(crate) nearest: Vec<GroupId>,
 }
@@ -46,10 +49,12 @@ impl Table {
             let mut replicas = descriptor.configuration.voters.clone();
             replicas.sort_by_key(|&id| std::cmp::Reverse(near(id)));
             let before = known.shards.get(&descriptor.id).map(|shard| shard.leader);
-            let leader = before.filter(|id| replicas.contains(id));
+            let preferred = descriptor.preferred_leader;
+            let likely = [before.unwrap_or(preferred), preferred];
+            let leader = likely.into_iter().find(|id| replicas.contains(id));
             Shard {
                 generation: descriptor.generation,
-                leader: leader.unwrap_or(descriptor.preferred_leader),
+                leader: leader.unwrap_or(*replicas.first().unwrap_or(&preferred)),
                 replicas,
             }
         };
@@ -72,12 +77,34 @@ impl Table {
             routes: Routes::new(map.shards.iter().map(route).collect()),
             shards,
             nodes: map.nodes.iter().map(|n| (n.id, n.address)).collect(),
+            map: Arc::new(map.clone()),
             nearest,
         }
     }
 
-    /// Whether a map is behind what is known: its node has not heard of it yet.
-    pub(crate) fn is_newer_than(&self, map: &ShardMap) -> bool {
+    /// What a map and this picture know together; none if the map is behind in the
+    /// ranges of shards. Its node may not have heard of what others told.
+    pub(crate) fn with_map(&self, map: &ShardMap, locality: &str) -> Option<Table> {
+        let mut both = map.clone();
+        both.learn_all(&self.map.shards);
+        (!self.is_newer_than(&both)).then(|| Table::of_map(&both, self, locality))
+    }
+
+    /// The same with other members of a shard; none if they are no news, or its
+    /// range changed with them.
+    pub(crate) fn with_shard(&self, descriptor: &ShardDescriptor, locality: &str) -> Option<Table> {
+        let mut map = ShardMap::clone(&self.map);
+        map.learn(descriptor)
+            .then(|| Table::of_map(&map, self, locality))
+    }
+
+    /// The generation of a shard's descriptor; 0 if the shard is not known.
+    pub(crate) fn generation(&self, shard: GroupId) -> u64 {
+        self.shards.get(&shard).map_or(0, |s| s.generation)
+    }
+
+    /// Whether a map is behind what is known.
+    fn is_newer_than(&self, map: &ShardMap) -> bool {
         let behind = |d: &ShardDescriptor| {
             let known = self.shards.get(&d.id);
             known.is_some_and(|shard| shard.generation > d.generation)
@@ -161,6 +188,11 @@ impl Tour {
         (target, true)
     }
 
+    /// The shard has other members.
+    pub(crate) fn renew(&mut self, shard: &Shard) {
+        *self = Tour::new(shard);
+    }
+
     /// A node said that another one leads.
     pub(crate) fn hint(&mut self, leader: Option<NodeId>) {
         self.next = leader;
@@ -204,6 +236,46 @@ mod tests {
         assert_eq!(tour.target().0, NodeId(1));
         tour.hint(Some(NodeId(2)));
         assert_eq!(tour.target(), (NodeId(2), true));
+    }
+
+    #[test]
+    fn the_younger_members_of_each_shard_are_kept() {
+        let descriptor = |id: u64, generation: u64, voters: &[u64]| ShardDescriptor {
+            id: GroupId(id),
+            span: synod_txn::Span {
+                start: vec![id as u8].into(),
+                end: vec![id as u8 + 1].into(),
+            },
+            generation,
+            configuration: synod_paxos::Configuration::of_voters(
+                voters.iter().map(|id| NodeId(*id)).collect(),
+            ),
+            preferred_leader: NodeId(1),
+        };
+        let map = |shards: Vec<ShardDescriptor>| ShardMap {
+            nodes: Vec::new(),
+            shards,
+        };
+        let first = map(vec![descriptor(1, 1, &[1, 2]), descriptor(2, 3, &[1, 4])]);
+        let table = Table::of_map(&first, &Table::default(), "");
+        // Another node knows the one better, and the other worse.
+        let other = map(vec![descriptor(1, 2, &[5, 6]), descriptor(2, 1, &[1, 2])]);
+        let table = table.with_map(&other, "").expect("the ranges are the same");
+        assert_eq!(table.shards[&GroupId(1)].replicas, [NodeId(5), NodeId(6)]);
+        assert_eq!(table.shards[&GroupId(1)].leader, NodeId(5));
+        assert_eq!(table.shards[&GroupId(2)].replicas, [NodeId(1), NodeId(4)]);
+        // From an answer: news, and what is none.
+        assert!(table.with_shard(&descriptor(1, 2, &[7]), "").is_none());
+        let table = table.with_shard(&descriptor(1, 4, &[7]), "").expect("news");
+        assert_eq!(table.generation(GroupId(1)), 4);
+        let mut moved = descriptor(1, 5, &[7]);
+        moved.span.end = vec![9].into();
+        assert!(table.with_shard(&moved, "").is_none());
+        assert!(
+            table
+                .with_map(&map(vec![moved, descriptor(2, 2, &[1])]), "")
+                .is_some()
+        );
     }
 
     #[test]

@@ -140,7 +140,7 @@ pub struct Began {
 }
 
 /// What is wrong with a configuration that somebody wants. Nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ConfigurationError {
     /// A group needs somebody to lead it.
     #[error("it has no voter; name at least one")]

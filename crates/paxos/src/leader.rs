@@ -168,8 +168,20 @@ impl Leader {
                 next: p.next,
                 in_flight_bytes: p.flight_bytes,
                 snapshot: p.transfer.is_some(),
+                data: p.data,
+                caught_up: self.has_caught_up(*node),
             })
             .collect()
+    }
+
+    /// Whether a follower holds the sync, and all the rest is on its way to it.
+    pub(crate) fn has_caught_up(&self, node: NodeId) -> bool {
+        self.followers.get(&node).is_some_and(|f| {
+            f.matched >= self.term_start
+                && f.transfer.is_none()
+                && f.mode == Mode::Stream
+                && f.next > self.flushed
+        })
     }
 }
 

@@ -16,9 +16,9 @@ use crate::effect::Effect;
 use crate::entry::{Entry, StopSign};
 use crate::ids::{Ballot, Epoch, NodeId, Round, Slot, SupportEpoch, Timestamp};
 use crate::message::{Message, NackReason};
-use crate::progress::Mode;
 use crate::record::Record;
 use crate::replica::{Cx, Ignored, Replica, State};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use synod_probe::{Mark, Mutation, mark, mutated};
 
@@ -39,7 +39,7 @@ pub struct Seal {
 
 /// Why a change of members was refused. Nothing was proposed; a retry is safe, where
 /// and when each variant says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReconfigureError {
     /// Another replica leads, or none.
     #[error("this replica does not lead the group; retry at its leader")]
@@ -99,6 +99,25 @@ pub enum ReconfigureError {
         /// How many must.
         need: usize,
     },
+}
+
+impl ReconfigureError {
+    /// Whether the same request may be taken a moment later, as it stands; the others
+    /// are wrong as long as nobody changes them, or the cluster.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            ReconfigureError::NotLeader { .. }
+            | ReconfigureError::NotInOffice
+            | ReconfigureError::Transferring { .. }
+            | ReconfigureError::UnderWay
+            | ReconfigureError::NotCaughtUp { .. }
+            | ReconfigureError::TooFewHold { .. } => true,
+            ReconfigureError::OtherEpoch { .. }
+            | ReconfigureError::Bad(_)
+            | ReconfigureError::UnknownNode { .. } => false,
+        }
+    }
 }
 
 /// Proposing.
@@ -176,14 +195,7 @@ impl Replica {
         };
         // Alive, holds the sync, and all the rest is on its way to it.
         let follows = |node: NodeId| {
-            let alive = cx.leases.held_from(node, cx.now).is_some();
-            alive
-                && leader.followers.get(&node).is_some_and(|f| {
-                    f.matched >= leader.term_start
-                        && f.transfer.is_none()
-                        && f.mode == Mode::Stream
-                        && f.next > leader.flushed()
-                })
+            cx.leases.held_from(node, cx.now).is_some() && leader.has_caught_up(node)
         };
         let has_data = |node: NodeId| leader.followers.get(&node).is_some_and(|f| f.data);
         let old = self.configuration();

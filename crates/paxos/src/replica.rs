@@ -159,6 +159,11 @@ pub struct FollowerProgress {
     pub in_flight_bytes: usize,
     /// Whether a snapshot is on its way.
     pub snapshot: bool,
+    /// Whether it holds the data, as it said last.
+    pub data: bool,
+    /// Whether it has caught up: holds the sync, and all the rest is on its way to
+    /// it. A learner may then be made a witness, and with `data` a voter.
+    pub caught_up: bool,
 }
 
 /// The part played, with what it needs.

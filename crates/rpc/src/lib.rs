@@ -25,6 +25,7 @@ pub mod events;
 pub mod frame;
 pub mod hello;
 mod link;
+pub mod members;
 mod peer;
 pub mod pool;
 mod replies;

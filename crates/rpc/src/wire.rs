@@ -9,6 +9,7 @@ use synod_paxos::{GroupId, NodeId};
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
+pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
     TransportCounters,
@@ -97,6 +98,13 @@ pub enum NodeRequest {
         /// Who takes over.
         to: NodeId,
     },
+    /// What this node's replicas know of their shards' members.
+    Members {
+        /// Only of this shard.
+        of: Option<GroupId>,
+    },
+    /// Other members for a shard that this node leads.
+    ChangeMembers(Box<MembersRequest>),
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -137,6 +145,10 @@ pub enum NodeResponse {
         /// Come back after; milliseconds.
         retry_after_millis: u32,
     },
+    /// To [`NodeRequest::Members`], ascending by shard.
+    Members(Vec<MembersStatus>),
+    /// To [`NodeRequest::ChangeMembers`].
+    Change(MembersAnswer),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

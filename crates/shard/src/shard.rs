@@ -96,6 +96,8 @@ pub struct Shard {
     backlog: Backlog,
     /// Between a transfer and the end of the term nothing new is proposed.
     handing_over: bool,
+    /// Whether the descriptor changed since the node's map last took it over.
+    members_news: bool,
 }
 
 /// What recovery hands to a shard.
@@ -168,6 +170,7 @@ impl Shard {
             clock_usable: true,
             backlog: Backlog::default(),
             handing_over: false,
+            members_news: false,
         };
         shard.review_members();
         Ok(shard)
@@ -194,6 +197,12 @@ impl Shard {
     #[must_use]
     pub fn in_office(&self) -> bool {
         self.office.is_some()
+    }
+
+    /// The term in which it is in office.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        self.office
     }
 
     /// The replica, for status.

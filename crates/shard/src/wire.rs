@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId};
 use synod_txn::{Key, PeerMessage, Request, Response, Span};
@@ -66,6 +67,49 @@ impl ShardMap {
         self.shards.iter().find(|s| s.id == id)
     }
 
+    /// Takes over who holds a shard, if that is news. What is older, or of a shard
+    /// with another range, changes nothing. Returns whether it was news.
+    pub fn learn(&mut self, descriptor: &ShardDescriptor) -> bool {
+        let known = self.shards.iter_mut().find(|s| s.id == descriptor.id);
+        let news = known
+            .filter(|s| s.span == descriptor.span && s.generation < descriptor.generation)
+            .map(|s| s.clone_from(descriptor));
+        news.is_some()
+    }
+
+    /// Takes over everything that another map knows better. Returns whether there was
+    /// any such thing.
+    pub fn learn_all(&mut self, descriptors: &[ShardDescriptor]) -> bool {
+        let known: BTreeMap<GroupId, u64> = { self.shards.iter() }
+            .map(|s| (s.id, s.generation))
+            .collect();
+        let newer = |d: &&ShardDescriptor| known.get(&d.id).is_some_and(|g| *g < d.generation);
+        let mut news = false;
+        for descriptor in descriptors.iter().filter(newer) {
+            news |= self.learn(descriptor);
+        }
+        news
+    }
+
+    /// The shards that have changed since the cluster began.
+    pub fn changed(&self) -> impl Iterator<Item = &ShardDescriptor> {
+        self.shards.iter().filter(|s| s.generation > 1)
+    }
+
+    /// A number that two maps share if they know the same generations of all shards,
+    /// and hardly otherwise.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.changed().fold(0, |sum, s| {
+            // Each part is spread over all bits; the order does not matter.
+            let mut part = s.id.0.rotate_left(32) ^ s.generation;
+            for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+                part = (part ^ (part >> 29)).wrapping_mul(factor);
+            }
+            sum.wrapping_add(part ^ (part >> 32))
+        })
+    }
+
     /// The node with this id.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeDescriptor> {
@@ -106,6 +150,11 @@ pub enum NodeMessage {
         /// The message.
         message: PeerMessage,
     },
+    /// The [`ShardMap::digest`] of the sender's map: whoever has another one answers
+    /// with `Shards`.
+    MapDigest(u64),
+    /// Shards whose members have changed, as the sender knows them.
+    Shards(Vec<ShardDescriptor>),
 }
 
 /// A client's request to one shard.

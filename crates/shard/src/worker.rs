@@ -73,6 +73,8 @@ pub struct Worker {
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
     asked: u64,
+    /// Counts what was learned about members of shards.
+    map_changes: u64,
 }
 
 impl Worker {
@@ -124,6 +126,7 @@ impl Worker {
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             asked: 0,
+            map_changes: 0,
         })
     }
 
@@ -131,6 +134,12 @@ impl Worker {
     #[must_use]
     pub fn map(&self) -> &ShardMap {
         &self.map
+    }
+
+    /// Rises whenever the map changes.
+    #[must_use]
+    pub fn map_changes(&self) -> u64 {
+        self.map_changes
     }
 
     /// The support exchange, for status.
@@ -292,8 +301,9 @@ impl Worker {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.flush(now, &self.leases, &mut self.outbox);
-                    if shard.review_members() {
-                        note(&mut self.map, shard);
+                    shard.review_members();
+                    if shard.take_members_news() && note(&mut self.map, shard) {
+                        self.map_changes += 1;
                     }
                     let at = shard.next_timeout();
                     set_timer(&mut self.timers, &mut self.timer_of, *group, at);
@@ -341,6 +351,12 @@ impl Worker {
                 hops,
                 message,
             } => self.route_peer(now, shard, hops, message),
+            // Only routing rests on it: a replica here knows better, or will.
+            NodeMessage::Shards(descriptors) => {
+                self.map_changes += u64::from(self.map.learn_all(&descriptors));
+            }
+            // The driver answers it.
+            NodeMessage::MapDigest(_) => {}
         }
     }
 
@@ -600,14 +616,9 @@ impl Worker {
     }
 }
 
-/// The map names the members that a replica here knows of.
-fn note(map: &mut ShardMap, shard: &Shard) {
-    let id = shard.descriptor.id;
-    if let Some(known) = map.shards.iter_mut().find(|s| s.id == id)
-        && known.generation < shard.descriptor.generation
-    {
-        *known = shard.descriptor.clone();
-    }
+/// The map names the members that a replica here knows of. Returns whether that is news.
+fn note(map: &mut ShardMap, shard: &Shard) -> bool {
+    map.learn(&shard.descriptor)
 }
 
 fn set_timer(

@@ -1,6 +1,8 @@
 //! `synod placement`: where replicas are, why, and what a failure or another
-//! policy would do. Nothing here changes anything.
+//! policy would do. Nothing here changes anything; what does is in `rearrange`.
 
+use super::change;
+use super::rearrange;
 use super::status::{first_key, table};
 use super::survey::Survey;
 use crate::connection::ConnectionArgs;
@@ -8,10 +10,10 @@ use crate::exit::{Failure, Status};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use synod_paxos::{Configuration, GroupId, NodeId};
+use synod_paxos::{GroupId, NodeId};
 use synod_placement::{
-    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Role, Shard, View, explain,
-    explain_all, replan, what_if,
+    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Shard, View, explain, explain_all,
+    replan, what_if,
 };
 use synod_shard::wire::show_key;
 
@@ -22,6 +24,8 @@ use synod_shard::wire::show_key;
   synod placement explain 2 --endpoint 127.0.0.1:7001 --certs certs
   synod placement what-if --lose dc=eu-1 --endpoint 127.0.0.1:7001 --certs certs
   synod placement plan --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
+  synod placement apply --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
+  synod placement drain n3 --endpoint 127.0.0.1:7001 --certs certs
 
 A kind of nodes is written as `dc=eu-1 & !rack=r2 | region=us`. A policy is a list of settings:
 voters, witnesses, learners, spread, require, forbid, leaders, survive; each has a default. The
@@ -62,25 +66,34 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Go the steps that `plan` prints, one by one. May be stopped at any time, and run again
+    Apply(rearrange::ApplyArgs),
+    /// Move everything off a node, then say that it may be stopped for good
+    Drain(rearrange::DrainArgs),
+    /// Give one shard these members, with nothing but what keeps it safe looked at
+    Members(rearrange::MembersArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) connection: ConnectionArgs,
     /// The policy of the whole cluster, as text
     #[arg(long, value_name = "TEXT")]
     policy: Option<String>,
     /// The policy of the keys that begin with PREFIX; repeat for more
     #[arg(long = "policy-of", num_args = 2, value_names = ["PREFIX", "TEXT"])]
     policies_of: Vec<String>,
+    /// A node that is to hold nothing, whether it answers or not; repeat for more
+    #[arg(long = "retire", value_name = "NODE")]
+    pub(super) retire: Vec<String>,
     /// How long a node may take to answer
     #[arg(long, value_name = "MILLIS", default_value_t = 2000)]
-    timeout_millis: u64,
+    pub(super) timeout_millis: u64,
 }
 
 impl Common {
-    async fn look(&self) -> Result<Seen, Failure> {
+    pub(super) async fn look(&self) -> Result<Seen, Failure> {
         let mut policies = Policies::default();
         if let Some(text) = &self.policy {
             policies.default = policy("--policy", text)?;
@@ -95,7 +108,11 @@ impl Common {
         }
         let connection = self.connection.resolve()?;
         let limit = Duration::from_millis(self.timeout_millis);
-        Seen::of(Survey::take(&connection, limit).await?, policies)
+        Seen::of(
+            Survey::take(&connection, limit).await?,
+            policies,
+            &self.retire,
+        )
     }
 }
 
@@ -116,17 +133,22 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
             tell_what_if(&common.look().await?, &lose)
         }
         Command::Plan { common } => tell_plan(&common.look().await?),
+        Command::Apply(args) => rearrange::apply(args).await,
+        Command::Drain(args) => rearrange::drain(args).await,
+        Command::Members(args) => rearrange::members(args).await,
     }
 }
 
 /// The cluster as its nodes tell it, and as the planner takes it.
-struct Seen {
-    survey: Survey,
-    view: View,
+pub(super) struct Seen {
+    pub(super) survey: Survey,
+    pub(super) view: View,
 }
 
 impl Seen {
-    fn of(survey: Survey, mut policies: Policies) -> Result<Seen, Failure> {
+    fn of(survey: Survey, mut policies: Policies, retire: &[String]) -> Result<Seen, Failure> {
+        let retired = retire.iter().map(|name| survey.node(name));
+        let retired = retired.collect::<Result<BTreeSet<NodeId>, Failure>>()?;
         if policies.default.voters.is_none() {
             policies.default.voters = usual_voters(&survey);
         }
@@ -139,9 +161,12 @@ impl Seen {
                 ))
             })?;
             let mut seen = Node::new(node.id, locality);
-            if !survey.answers(node.id) {
-                seen.state = NodeState::Silent;
-            }
+            seen.state = match (survey.answers(node.id), retired.contains(&node.id)) {
+                (true, false) => NodeState::Up,
+                (true, true) => NodeState::Leaving,
+                (false, false) => NodeState::Silent,
+                (false, true) => NodeState::Down,
+            };
             nodes.push(seen);
         }
         let shards = survey.map.shards.iter().map(|descriptor| {
@@ -149,7 +174,7 @@ impl Seen {
             let end = descriptor.span.end.to_vec();
             let configuration = &descriptor.configuration;
             let mut shard = Shard::new(descriptor.id, start, end);
-            shard.replicas = roles(configuration).collect();
+            shard.replicas = change::roles(configuration);
             let leader = survey.leader(descriptor.id).map(|(node, _)| node);
             shard.leader = leader.filter(|node| configuration.is_voter(*node));
             shard
@@ -164,7 +189,7 @@ impl Seen {
     }
 
     /// The same text with names in place of the ids of nodes.
-    fn named(&self, text: &str) -> String {
+    pub(super) fn named(&self, text: &str) -> String {
         let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '=');
         let mut named = String::with_capacity(text.len());
         let mut rest = text;
@@ -181,16 +206,6 @@ impl Seen {
         }
         named
     }
-}
-
-fn roles(configuration: &Configuration) -> impl Iterator<Item = (NodeId, Role)> + '_ {
-    let voters = configuration.voters.iter().map(|id| (*id, Role::Voter));
-    let witnesses = configuration
-        .witnesses
-        .iter()
-        .map(|id| (*id, Role::Witness));
-    let learners = configuration.learners.iter().map(|id| (*id, Role::Learner));
-    voters.chain(witnesses).chain(learners)
 }
 
 /// How many voters most shards have; policies ask for odd numbers.
@@ -227,12 +242,27 @@ struct ShardRow {
     voters: Vec<String>,
     witnesses: Vec<String>,
     learners: Vec<String>,
+    /// Number of the configuration; it rises with every change of members.
+    epoch: u32,
+    /// What the leader knows of the other members.
+    others: Vec<OtherRow>,
+    /// Nodes that are no members any more, and still have a copy.
+    leftovers: Vec<String>,
     /// Voters that answer.
     answering: usize,
     /// Voters that must.
     majority: usize,
     /// Places whose loss alone would stop it.
     cannot_lose: Vec<String>,
+}
+
+/// What is shown of a member, as its leader sees it.
+#[derive(Debug, Serialize)]
+struct OtherRow {
+    node: String,
+    caught_up: bool,
+    holds_data: bool,
+    snapshot: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -290,6 +320,7 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
             shard.voters.clone(),
             marked(" (witness)", &shard.witnesses),
             marked(" (learner)", &shard.learners),
+            marked(" (left out)", &shard.leftovers),
         ];
         shards.add_row([
             shard.id.to_string(),
@@ -365,6 +396,9 @@ fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
             voters: names(&configuration.voters),
             witnesses: names(&configuration.witnesses),
             learners: names(&configuration.learners),
+            epoch: configuration.epoch.0,
+            others: others(seen, shard.id),
+            leftovers: names(&seen.survey.leftovers(shard.id)),
             answering: seen.survey.answering(configuration),
             majority: configuration.majority(),
             cannot_lose: fatal
@@ -373,6 +407,18 @@ fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
         });
     }
     Ok(rows)
+}
+
+fn others(seen: &Seen, shard: GroupId) -> Vec<OtherRow> {
+    let leader = seen.survey.leading(shard);
+    let others = leader.into_iter().flat_map(|leader| &leader.others);
+    let others = others.map(|member| OtherRow {
+        node: seen.survey.name(member.node),
+        caught_up: member.caught_up,
+        holds_data: member.holds_data,
+        snapshot: member.snapshot,
+    });
+    others.collect()
 }
 
 fn tell_why(seen: &Seen, shard: GroupId) -> Result<Status, Failure> {
@@ -415,7 +461,7 @@ fn tell_plan(seen: &Seen) -> Result<Status, Failure> {
         println!("{}", seen.named(&step.to_string()));
     }
     println!(
-        "{} steps; nothing was done, as a running cluster cannot be changed yet",
+        "{} steps; nothing was done, `synod placement apply` goes them",
         plan.steps.len()
     );
     for problem in &plan.problems {

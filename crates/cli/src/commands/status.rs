@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
 }
 
 fn merge(survey: &Survey) -> View {
-    let Survey { map, answers } = survey;
+    let Survey { map, answers, .. } = survey;
     let nodes = map.nodes.iter().map(|node| {
         let answer = answers.get(&node.id);
         let (state, status) = match answer {
@@ -111,7 +111,7 @@ fn merge(survey: &Survey) -> View {
             version: status.map(|s| s.version.clone()).unwrap_or_default(),
             incarnation: status.map_or(0, |s| s.incarnation.0),
             leads: status.map_or(0, |s| s.shards.iter().filter(|s| s.in_office).count()),
-            replicas: status.map_or(0, |s| s.shards.len()),
+            replicas: survey.held(node.id),
         }
     });
     let shards = map.shards.iter().map(|shard| {

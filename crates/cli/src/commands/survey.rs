@@ -2,32 +2,89 @@
 
 use crate::connection::Connection;
 use crate::exit::Failure;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use synod_harness::cluster::ask;
 use synod_paxos::{Configuration, GroupId, NodeId};
 use synod_rpc::status::{NodeStatus, ReplicaRole, ShardStatus};
+use synod_rpc::wire::MembersStatus;
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
-use synod_shard::wire::ShardMap;
+use synod_shard::wire::{ShardDescriptor, ShardMap};
+use tokio::task::JoinSet;
 
 /// The map, and each node's answer or why there is none.
 pub struct Survey {
+    /// As all nodes know it together.
     pub map: ShardMap,
     pub answers: BTreeMap<NodeId, Result<NodeStatus, String>>,
+    /// What the nodes that answer know of the members of the shards they have or had.
+    pub members: BTreeMap<NodeId, Vec<MembersStatus>>,
+}
+
+type Answer = (
+    NodeId,
+    Result<NodeStatus, String>,
+    Vec<MembersStatus>,
+    Vec<ShardDescriptor>,
+);
+
+/// One node's answers.
+async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) -> Answer {
+    let status = ask::status(&pool, address, limit).await;
+    if status.is_err() {
+        return (node, status, Vec::new(), Vec::new());
+    }
+    let members = ask::members(&pool, address, None, limit).await;
+    let map = ask::map(&pool, address, limit).await;
+    let shards = map.map(|map| map.shards).unwrap_or_default();
+    (node, status, members.unwrap_or_default(), shards)
 }
 
 impl Survey {
     /// Asks every node; each may take this long.
     pub async fn take(connection: &Connection, limit: Duration) -> Result<Survey, Failure> {
         let pool = connection.pool()?;
-        let map = map(&pool, &connection.endpoints, limit).await?;
-        let mut answers = BTreeMap::new();
-        for node in &map.nodes {
-            let answer = ask::status(&pool, node.address, limit).await;
-            answers.insert(node.id, answer);
+        let mut map = map(&pool, &connection.endpoints, limit).await?;
+        let mut asked = JoinSet::new();
+        for n in &map.nodes {
+            asked.spawn(node(pool.clone(), n.id, n.address, limit));
         }
-        Ok(Survey { map, answers })
+        let mut answers = BTreeMap::new();
+        let mut members = BTreeMap::new();
+        for (id, status, of, shards) in asked.join_all().await {
+            map.learn_all(&shards);
+            answers.insert(id, status);
+            members.insert(id, of);
+        }
+        Ok(Survey {
+            map,
+            answers,
+            members,
+        })
+    }
+
+    /// What a shard's leader knows of its members.
+    pub fn leading(&self, shard: GroupId) -> Option<&MembersStatus> {
+        let all = self.members.values().flatten();
+        all.filter(|m| m.shard == shard && m.in_office)
+            .max_by_key(|m| m.configuration.epoch)
+    }
+
+    /// Nodes that still have a copy of a shard that went on without them.
+    pub fn leftovers(&self, shard: GroupId) -> Vec<NodeId> {
+        let has = |(node, all): (&NodeId, &Vec<MembersStatus>)| {
+            let of = all.iter().find(|m| m.shard == shard)?;
+            let is_left = !of.emptied && !of.configuration.is_member(*node);
+            is_left.then_some(*node)
+        };
+        self.members.iter().filter_map(has).collect()
+    }
+
+    /// How many replicas a node has.
+    pub fn held(&self, node: NodeId) -> usize {
+        let of = self.members.get(&node).into_iter().flatten();
+        of.filter(|m| !m.emptied).count()
     }
 
     /// A node's name; its id if the map does not have it.
@@ -35,6 +92,20 @@ impl Survey {
         self.map
             .node(id)
             .map_or_else(|| id.to_string(), |node| node.name.clone())
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Result<NodeId, Failure> {
+        let node = self.map.nodes.iter().find(|node| node.name == name);
+        node.map(|node| node.id).ok_or_else(|| {
+            let names = self.map.nodes.iter().map(|node| node.name.as_str());
+            let names: BTreeSet<&str> = names.collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            Failure::input(format!(
+                "there is no node `{name}`; there are {}",
+                names.join(", ")
+            ))
+        })
     }
 
     /// Whether a node answered.

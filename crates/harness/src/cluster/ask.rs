@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use synod_paxos::NodeId;
-use synod_rpc::wire::{Counters, NodeStatus};
+use synod_paxos::{GroupId, NodeId};
+use synod_rpc::wire::{Counters, MembersStatus, NodeStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
+use synod_shard::ShardMap;
 
 /// How long a node may take to answer while others wait for it.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -43,6 +44,33 @@ pub async fn status(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<No
     match ask(pool, node, NodeRequest::Status, limit).await? {
         NodeResponse::Status(status) => Ok(*status),
         other => Err(format!("the node at {node} answered {other:?} to Status")),
+    }
+}
+
+/// What a node's replicas know of their shards' members; of one shard, or of all.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn members(
+    pool: &Pool,
+    node: SocketAddr,
+    of: Option<GroupId>,
+    limit: Duration,
+) -> Result<Vec<MembersStatus>, String> {
+    match ask(pool, node, NodeRequest::Members { of }, limit).await? {
+        NodeResponse::Members(members) => Ok(members),
+        other => Err(format!("the node at {node} answered {other:?} to Members")),
+    }
+}
+
+/// The shard map that a node knows.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn map(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<ShardMap, String> {
+    match ask(pool, node, NodeRequest::Map, limit).await? {
+        NodeResponse::Map(map) => Ok(*map),
+        other => Err(format!("the node at {node} answered {other:?} to Map")),
     }
 }
 

@@ -10,7 +10,9 @@ mod applies;
 mod recovery;
 mod upkeep;
 
-pub use recovery::{Assembly, RecoveryError, Replayed, assemble, first_records, replay, seed_meta};
+pub use recovery::{
+    Assembly, RecoveryError, Replayed, assemble, first_records, replay, seed_meta, shard_row,
+};
 
 use crate::engine::{Engine, EngineError};
 use crate::lane::{EngineEvent, EngineWork};

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
 use synod_shard::wire::{META_SHARD, RESERVED_PREFIX};
-use synod_shard::{Bootstrap, Now, Recovered, Setup, Worker};
-use synod_txn::{AttemptId, GroupSettings, RestoreError};
+use synod_shard::{Bootstrap, Now, Recovered, Setup, ShardMap, Worker};
+use synod_txn::request::ScanRange;
+use synod_txn::{AttemptId, GroupSettings, Key, RestoreError, Span};
 
 /// Why there is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -86,30 +87,55 @@ pub fn first_records(bootstrap: &Bootstrap, me: NodeId) -> Vec<LogRecord> {
         .collect()
 }
 
+fn row_key(kind: &str, rest: &[u8]) -> Key {
+    [RESERVED_PREFIX, kind.as_bytes(), rest].concat().into()
+}
+
+/// The key of the meta shard's row about the shard that begins there.
+#[must_use]
+pub fn shard_row(start: &[u8]) -> Key {
+    row_key("/shards/", start)
+}
+
+/// What the engine holds of the meta shard's rows about shards: as old as it may be,
+/// it is a beginning for a map that begins with the cluster's first one.
+fn known_shards(engine: &dyn Engine, map: &mut ShardMap) -> Result<(), EngineError> {
+    let mut start = shard_row(b"");
+    loop {
+        let scan = ScanRange {
+            span: Span {
+                start,
+                end: row_key("/shards0", b""),
+            },
+            limit: u32::MAX,
+            reverse: false,
+        };
+        let (rows, more) = engine.scan(&scan, Timestamp(u64::MAX))?;
+        let descriptors = rows.iter().map(|row| postcard::from_bytes(&row.value));
+        let descriptors: Vec<_> = descriptors.filter_map(Result::ok).collect();
+        map.learn_all(&descriptors);
+        match rows.last() {
+            Some(last) if more => start = [&last.key[..], &[0]].concat().into(),
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// The meta shard's rows as of the cluster's birth: a pure function of the
 /// bootstrap, so all its replicas begin equal.
 ///
 /// # Errors
 /// When the engine cannot be written.
 pub fn seed_meta(engine: &dyn Engine, bootstrap: &Bootstrap) -> Result<(), EngineError> {
-    let key = |kind: &str, rest: &[u8]| {
-        let mut key = RESERVED_PREFIX.to_vec();
-        key.extend_from_slice(kind.as_bytes());
-        key.extend_from_slice(rest);
-        bytes::Bytes::from(key)
-    };
     let mut rows = Vec::new();
     for node in &bootstrap.map.nodes {
         rows.push((
-            key("/nodes/", &node.id.0.to_be_bytes()),
+            row_key("/nodes/", &node.id.0.to_be_bytes()),
             postcard::to_stdvec(node),
         ));
     }
     for shard in &bootstrap.map.shards {
-        rows.push((
-            key("/shards/", &shard.span.start),
-            postcard::to_stdvec(shard),
-        ));
+        rows.push((shard_row(&shard.span.start), postcard::to_stdvec(shard)));
     }
     let versions = rows
         .into_iter()
@@ -162,6 +188,7 @@ pub fn assemble(
         .filter(|s| s.configuration.is_member(me) || replayed.groups.contains_key(&s.id));
     let members: Vec<_> = members.collect();
     let mut shards = Vec::new();
+    let mut map = bootstrap.map.clone();
     for descriptor in members {
         let durable = replayed
             .groups
@@ -181,6 +208,9 @@ pub fn assemble(
             // The engine's copy may be gone; the log does not hold these rows.
             seed_meta(engine, bootstrap)?;
         }
+        if descriptor.id == META_SHARD {
+            known_shards(engine, &mut map)?;
+        }
         shards.push(Recovered {
             descriptor: descriptor.clone(),
             durable,
@@ -191,7 +221,7 @@ pub fn assemble(
     let setup = Setup {
         me,
         incarnation: assembly.incarnation,
-        map: bootstrap.map.clone(),
+        map,
         version: bootstrap.version,
         leases: replayed.leases.into_values().collect(),
         shards,

@@ -34,19 +34,27 @@ impl Driver {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                 }
             }
-            NodeRequest::Map => match &self.bootstrap {
-                Some(bootstrap) => NodeResponse::Map(Box::new(bootstrap.map.clone())),
+            NodeRequest::Map => match self.machine.worker() {
+                Some(worker) => NodeResponse::Map(Box::new(worker.map().clone())),
                 None => refused("this node belongs to no cluster yet: run `synod init`"),
             },
             NodeRequest::Status => NodeResponse::Status(Box::new(self.status())),
             NodeRequest::Counters => NodeResponse::Counters(Box::new(self.counters())),
-            NodeRequest::Init(_) | NodeRequest::TransferLeader { .. } if !is_admin(user) => {
+            NodeRequest::Init(_)
+            | NodeRequest::TransferLeader { .. }
+            | NodeRequest::ChangeMembers(_)
+                if !is_admin(user) =>
+            {
                 refused(format!(
                     "user `{user}` may not do this: use the certificate of `admin`"
                 ))
             }
             NodeRequest::Init(bootstrap) => self.init(*bootstrap),
             NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
+            NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
+            NodeRequest::ChangeMembers(request) => {
+                NodeResponse::Change(self.change_members(*request))
+            }
         }
     }
 

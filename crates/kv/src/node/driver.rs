@@ -6,7 +6,9 @@ use super::certificates::Certificates;
 use super::clients::{self, Clients};
 use super::engine_thread::EngineThread;
 use super::farewell::Farewell;
+use super::gossip::Gossip;
 use super::lanes::{Counts, RealLanes};
+use super::rows::Rows;
 use super::space::Space;
 use super::{Fatal, StartError, recovery};
 use crate::config::NodeConfig;
@@ -21,7 +23,7 @@ use std::time::Instant;
 use synod_rpc::{
     ClientFrame, Endpoint, EndpointOptions, Event, EventQueue, ServerFrame, TlsIdentity,
 };
-use synod_shard::{Bootstrap, Input, Shard, ShardReply, ShardRequest};
+use synod_shard::{Bootstrap, Input, NodeMessage, Shard, ShardReply, ShardRequest};
 use synod_txn::request::Refusal;
 use synod_txn::{Caller, Response};
 use tokio::sync::{mpsc, watch};
@@ -49,6 +51,8 @@ pub(super) struct Driver {
     pub(super) lanes: RealLanes,
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) space: Space,
+    pub(super) gossip: Gossip,
+    pub(super) rows: Rows,
     certificates: Certificates,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
@@ -117,12 +121,15 @@ impl Driver {
                 clients: Clients::default(),
                 peers: BTreeMap::new(),
                 counts: Counts::default(),
+                own: Vec::new(),
             },
             config,
             directory,
             address,
             bootstrap,
             space,
+            gossip: Gossip::new(Instant::now()),
+            rows: Rows::new(Instant::now()),
             certificates,
             events,
             inbox,
@@ -152,6 +159,8 @@ impl Driver {
             if let Some(full) = self.space.look(now) {
                 self.input(Input::DiskSpace { full });
             }
+            self.gossip(now);
+            self.keep_rows(now);
             if farewell.is_none() && *stopping.borrow() {
                 tracing::info!("stopping: handing leaderships over");
                 farewell = Some(Farewell::begin(now));
@@ -225,6 +234,11 @@ impl Driver {
             Event::PeerFrame { from, messages, .. } => {
                 if !self.lanes.peers.contains_key(&from) {
                     return;
+                }
+                for message in &messages {
+                    if let NodeMessage::MapDigest(digest) = message {
+                        self.compare_maps(from, *digest);
+                    }
                 }
                 let messages = messages.into_iter();
                 let inputs = messages.map(|message| Input::Peer { from, message });

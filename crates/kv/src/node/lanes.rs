@@ -16,6 +16,9 @@ use synod_rpc::{Endpoint, Lane as Stream, ServerFrame};
 use synod_shard::{NodeMessage, Now, ShardReply};
 use synod_txn::{Caller, Outcome, Response};
 
+/// The connection of requests that the node makes of itself.
+pub(super) const OWN: u64 = u64::MAX;
+
 /// Totals since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -33,6 +36,8 @@ pub(super) struct RealLanes {
     pub(super) clients: Clients,
     pub(super) peers: BTreeMap<NodeId, SocketAddr>,
     pub(super) counts: Counts,
+    /// Answers to this node's own requests.
+    pub(super) own: Vec<(u64, ShardReply)>,
 }
 
 impl RealLanes {
@@ -86,6 +91,10 @@ impl Lanes for RealLanes {
     }
 
     fn reply(&mut self, to: Caller, reply: ShardReply) {
+        if to.connection == OWN {
+            self.own.push((to.request, reply));
+            return;
+        }
         self.count(&reply);
         if self.clients.answered(to) {
             let frame = ServerFrame::Response {

@@ -7,8 +7,11 @@ mod clients;
 mod driver;
 mod engine_thread;
 mod farewell;
+mod gossip;
 mod lanes;
+mod members;
 mod recovery;
+mod rows;
 mod space;
 mod time;
 

@@ -28,7 +28,8 @@ pub struct Members {
 
 impl Shard {
     /// Whether this replica leads, or carries its term into another configuration.
-    pub(crate) fn leads(&self) -> bool {
+    #[must_use]
+    pub fn leads(&self) -> bool {
         self.replica.term_ballot().is_some() || self.replica.changes_members()
     }
 
@@ -38,7 +39,8 @@ impl Shard {
     }
 
     /// Whether the term is between two configurations.
-    pub(super) fn changes_members(&self) -> bool {
+    #[must_use]
+    pub fn changes_members(&self) -> bool {
         self.office.is_some() && self.replica.changes_members()
     }
 
@@ -76,17 +78,28 @@ impl Shard {
         Ok(slot)
     }
 
-    /// The descriptor follows the configuration. Returns whether it changed.
-    pub(crate) fn review_members(&mut self) -> bool {
+    /// The descriptor follows the configuration.
+    pub(crate) fn review_members(&mut self) {
         let known = self.descriptor.configuration.epoch;
         let configuration = self.replica.configuration();
         if configuration.epoch <= known {
-            return false;
+            return;
         }
         let newer = u64::from(configuration.epoch.0 - known.0);
         self.descriptor.generation += newer;
         self.descriptor.configuration = configuration.clone();
-        true
+        self.members_news = true;
+    }
+
+    /// Whether the descriptor changed since this was last asked.
+    pub(crate) fn take_members_news(&mut self) -> bool {
+        std::mem::take(&mut self.members_news)
+    }
+
+    /// Whether this node has no part in the shard any more, and nothing of it.
+    #[must_use]
+    pub fn is_emptied(&self) -> bool {
+        !self.is_member() && self.replica.last() == Slot(0) && !self.replica.is_being_destroyed()
     }
 
     /// The term goes on in another configuration, if it was between two.

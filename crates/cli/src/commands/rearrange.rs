@@ -1,0 +1,313 @@
+//! `synod placement apply|drain|members`: what changes where replicas are.
+
+use super::change::{Changer, Roles, Stopped, roles};
+use super::placement::{Common, Seen};
+use crate::connection::ConnectionArgs;
+use crate::exit::{Failure, Status};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use synod_paxos::{GroupId, NodeId};
+use synod_placement::{Replan, Role, Step, replan};
+
+use super::survey::Survey;
+
+/// Plans that others may thwart, at most.
+const PLANS: usize = 20;
+
+#[derive(Debug, clap::Args)]
+struct Pace {
+    /// How long one step may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    step_seconds: u64,
+}
+
+/// `synod placement apply …`
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: Pace,
+    /// Print the steps, and go none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `synod placement drain …`
+#[derive(Debug, clap::Args)]
+pub struct DrainArgs {
+    /// The node's name, as `synod status` shows it
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: Pace,
+    /// Print the steps, and go none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `synod placement members …`
+#[derive(Debug, clap::Args)]
+pub struct MembersArgs {
+    /// The shard's number, as `synod status` shows it
+    #[arg(value_name = "SHARD")]
+    shard: u64,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    pace: Pace,
+    /// Names of the nodes that vote and hold the data
+    #[arg(long, value_name = "NODES", value_delimiter = ',', required = true)]
+    voters: Vec<String>,
+    /// Names of the nodes that vote, and count for no data
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
+    witnesses: Vec<String>,
+    /// Names of the nodes that hold the data, and do not vote
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
+    learners: Vec<String>,
+    /// How long a node may take to answer
+    #[arg(long, value_name = "MILLIS", default_value_t = 2000)]
+    timeout_millis: u64,
+}
+
+/// Runs until done or interrupted; either way the cluster is left as it may stay.
+async fn unless_interrupted(
+    work: impl Future<Output = Result<Status, Failure>>,
+) -> Result<Status, Failure> {
+    tokio::select! {
+        done = work => done,
+        signal = tokio::signal::ctrl_c() => match signal {
+            Ok(()) => Err(Failure::failed(
+                "interrupted. Every shard serves with the members it has now; a step that was \
+                 asked for may still be completed. Run the command again to go on",
+            )),
+            Err(error) => Err(Failure::failed(format!("cannot listen for Ctrl-C: {error}"))),
+        },
+    }
+}
+
+fn changer(
+    survey: &Survey,
+    connection: &ConnectionArgs,
+    millis: u64,
+    pace: &Pace,
+) -> Result<Changer, Failure> {
+    let pool = connection.resolve()?.pool()?;
+    let limit = Duration::from_millis(millis);
+    let patience = Duration::from_secs(pace.step_seconds);
+    Ok(Changer::new(
+        pool,
+        survey.map.nodes.clone(),
+        limit,
+        patience,
+    ))
+}
+
+/// The steps of the shards that are meant, and the plan they are part of.
+fn plan(seen: &Seen, only: Option<NodeId>) -> Result<(Vec<Step>, Replan), Failure> {
+    let plan = replan(&seen.view).map_err(Failure::input)?;
+    let shards = seen.view.shards.iter();
+    let meant = shards.filter(|s| only.is_none_or(|node| s.replicas.contains_key(&node)));
+    let meant: BTreeSet<GroupId> = meant.map(|s| s.id).collect();
+    let steps = plan.steps.iter().filter(|step| meant.contains(&step.shard));
+    Ok((steps.cloned().collect(), plan))
+}
+
+/// Goes the steps of a plan; plans again where others changed something meanwhile.
+async fn go(
+    common: &Common,
+    pace: &Pace,
+    only: Option<NodeId>,
+    dry: bool,
+) -> Result<Seen, Failure> {
+    let mut gone = 0;
+    for _ in 0..PLANS {
+        let seen = common.look().await?;
+        let (steps, plan) = plan(&seen, only)?;
+        if steps.is_empty() || dry {
+            for step in &steps {
+                println!("{}", seen.named(&step.to_string()));
+            }
+            let done = if dry { "would be gone" } else { "gone" };
+            println!("{} steps {done}", gone + steps.len());
+            for problem in &plan.problems {
+                println!("problem: {}", seen.named(&problem.to_string()));
+            }
+            return Ok(seen);
+        }
+        let changer = changer(
+            &seen.survey,
+            &common.connection,
+            common.timeout_millis,
+            pace,
+        )?;
+        let mut left: BTreeSet<GroupId> = BTreeSet::new();
+        for step in &steps {
+            println!("{}", seen.named(&step.to_string()));
+            match changer.make(step.shard, &step.change).await {
+                Ok(()) => gone += 1,
+                Err(Stopped::Overtaken(reason)) => {
+                    println!("shard {}: {reason}; planning again", step.shard.0);
+                    break;
+                }
+                Err(Stopped::Failed(failure)) => return Err(failure),
+            }
+            left.insert(step.shard);
+        }
+        for shard in left {
+            changer.gone(shard).await?;
+        }
+    }
+    Err(Failure::failed(format!(
+        "{gone} steps gone, and then the cluster was changed by others {PLANS} times; run the \
+         command again once they have finished"
+    )))
+}
+
+/// Every shard that some node still has a copy of without being a member.
+async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure> {
+    for shard in &seen.survey.map.shards {
+        if !seen.survey.leftovers(shard.id).is_empty() {
+            changer.gone(shard.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes the steps of the plan.
+pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
+    unless_interrupted(async {
+        let seen = go(&args.common, &args.pace, None, args.dry_run).await?;
+        let plan = replan(&seen.view).map_err(Failure::input)?;
+        if !args.dry_run {
+            let millis = args.common.timeout_millis;
+            let changer = changer(&seen.survey, &args.common.connection, millis, &args.pace)?;
+            sweep(&seen, &changer).await?;
+        }
+        Ok(if plan.problems.is_empty() {
+            Status::Done
+        } else {
+            Status::Aborted
+        })
+    })
+    .await
+}
+
+/// Moves everything off a node.
+pub async fn drain(mut args: DrainArgs) -> Result<Status, Failure> {
+    if !args.common.retire.contains(&args.node) {
+        args.common.retire.push(args.node.clone());
+    }
+    unless_interrupted(async {
+        let node = args.common.look().await?.survey.node(&args.node)?;
+        let seen = go(&args.common, &args.pace, Some(node), args.dry_run).await?;
+        if args.dry_run {
+            return Ok(Status::Done);
+        }
+        let name = &args.node;
+        let stays = seen
+            .view
+            .shards
+            .iter()
+            .filter(|s| s.replicas.contains_key(&node));
+        let stays: Vec<String> = stays.map(|s| s.id.0.to_string()).collect();
+        if !stays.is_empty() {
+            return Err(Failure::failed(format!(
+                "{name} is still needed for the shards {}: there is no other node that may hold \
+                 them (see the problems above). Add nodes, or ask for fewer voters with \
+                 --policy 'voters = …'; what was moved stays moved",
+                stays.join(", ")
+            )));
+        }
+        let millis = args.common.timeout_millis;
+        let changer = changer(&seen.survey, &args.common.connection, millis, &args.pace)?;
+        sweep(&seen, &changer).await?;
+        if seen.survey.answers(node) {
+            println!("{name} holds nothing any more: it may be stopped for good");
+        } else {
+            println!(
+                "{name} does not answer, and no shard counts on it any more: it may stay away for \
+                 good. If it is started again it finds that out, and deletes its copies"
+            );
+        }
+        Ok(Status::Done)
+    })
+    .await
+}
+
+/// Gives one shard the members named.
+pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let limit = Duration::from_millis(args.timeout_millis);
+    let survey = Survey::take(&connection, limit).await?;
+    let shard = GroupId(args.shard);
+    if survey.map.shard(shard).is_none() {
+        let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
+        return Err(Failure::input(format!(
+            "there is no shard {}; there are {}",
+            shard.0,
+            ids.collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let mut target = Roles::new();
+    for (names, role) in [
+        (&args.voters, Role::Voter),
+        (&args.witnesses, Role::Witness),
+        (&args.learners, Role::Learner),
+    ] {
+        for name in names {
+            if target.insert(survey.node(name)?, role).is_some() {
+                return Err(Failure::input(format!(
+                    "node `{name}` is named twice; name every node once"
+                )));
+            }
+        }
+    }
+    let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;
+    unless_interrupted(async {
+        match arrange(&changer, shard, &target).await {
+            Ok(()) => {}
+            Err(Stopped::Failed(failure)) => return Err(failure),
+            Err(Stopped::Overtaken(reason)) => {
+                return Err(Failure::failed(format!(
+                    "shard {}: {reason}; look at it with `synod placement show`, then run the \
+                     command again",
+                    shard.0
+                )));
+            }
+        }
+        changer.gone(shard).await?;
+        let now = changer.now(shard).await?;
+        println!(
+            "shard {}: has these members, in configuration {}",
+            shard.0, now.epoch.0
+        );
+        Ok(Status::Done)
+    })
+    .await
+}
+
+/// New electors come as learners first; then everything changes in one step.
+async fn arrange(changer: &Changer, shard: GroupId, target: &Roles) -> Result<(), Stopped> {
+    let now = changer.now(shard).await?;
+    let before = roles(&now);
+    let new = target
+        .iter()
+        .filter(|(node, role)| role.votes() && !before.contains_key(*node));
+    let new: Vec<NodeId> = new.map(|(node, _)| *node).collect();
+    let mut follows = now.epoch;
+    if !new.is_empty() {
+        println!("shard {}: add {} as learners", shard.0, changer.names(&new));
+        let mut with = before.clone();
+        with.extend(new.iter().map(|node| (*node, Role::Learner)));
+        changer.change(shard, follows, &with, None).await?;
+        follows = follows.next();
+    }
+    if before != *target {
+        println!("shard {}: change to the members named", shard.0);
+        changer.change(shard, follows, target, None).await?;
+    }
+    Ok(())
+}
