@@ -208,3 +208,52 @@ pub enum SnapshotPiece {
         )>,
     ),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: u64, generation: u64, end: &'static [u8]) -> ShardDescriptor {
+        ShardDescriptor {
+            id: GroupId(id),
+            span: Span {
+                start: vec![id as u8].into(),
+                end: Key::from_static(end),
+            },
+            generation,
+            configuration: Configuration::of_voters(vec![NodeId(generation)]),
+            preferred_leader: NodeId(1),
+        }
+    }
+
+    fn map(generations: [u64; 2]) -> ShardMap {
+        let [first, second] = generations;
+        ShardMap {
+            nodes: Vec::new(),
+            shards: vec![shard(1, first, b"\x02"), shard(2, second, b"")],
+        }
+    }
+
+    #[test]
+    fn a_map_learns_what_is_younger_and_nothing_else() {
+        let mut known = map([3, 1]);
+        assert!(known.learn_all(&map([2, 4]).shards));
+        assert_eq!(known, map([3, 4]));
+        assert!(!known.learn_all(&map([3, 4]).shards));
+        // Another range, another shard.
+        assert!(!known.learn(&shard(1, 9, b"\x07")));
+        assert!(!known.learn(&shard(3, 9, b"")));
+        assert_eq!(known, map([3, 4]));
+    }
+
+    #[test]
+    fn maps_that_know_different_things_have_different_numbers() {
+        let mut seen = std::collections::BTreeSet::new();
+        for first in 1..40 {
+            for second in 1..40 {
+                assert!(seen.insert(map([first, second]).digest()));
+            }
+        }
+        assert_eq!(map([1, 1]).digest(), 0);
+    }
+}

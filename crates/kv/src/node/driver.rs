@@ -205,7 +205,8 @@ impl Driver {
         let is_led_elsewhere = |shard: &Shard| {
             let replica = shard.replica();
             let alone = replica.configuration().majority() == 1;
-            alone || replica.leader().is_some_and(|l| l != replica.me())
+            let left_out = !shard.is_member();
+            left_out || alone || replica.leader().is_some_and(|l| l != replica.me())
         };
         let worker = self.machine.worker();
         worker.is_none_or(|w| w.shards().all(is_led_elsewhere))

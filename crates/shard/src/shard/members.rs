@@ -34,7 +34,8 @@ impl Shard {
     }
 
     /// Whether this node is part of the shard, as far as it knows.
-    pub(crate) fn is_member(&self) -> bool {
+    #[must_use]
+    pub fn is_member(&self) -> bool {
         self.replica.configuration().is_member(self.replica.me())
     }
 
