@@ -90,6 +90,7 @@ impl Writers {
     /// Stops them; what each of them was told is in the cluster, as `reader` sees it.
     async fn stop(self, reader: &Client) {
         self.run.stop();
+        let until = self.run.now();
         for (writer, probe) in self.writers.into_iter().zip(probes(self.round)) {
             let mut written = writer.await.expect("a writer ends in order");
             assert!(written.acks.len() > 20, "{} was hardly written", probe.key);
@@ -99,6 +100,8 @@ impl Writers {
                     .await
                     .expect("the cluster serves");
             }
+            let gap = written.longest_gap(0, until);
+            eprintln!("longest gap at {}: {:?}", probe.key, gap.length);
             let findings = register::check(&written.history);
             assert!(findings.is_clean(), "{findings}");
         }
@@ -134,6 +137,13 @@ fn spawn(cluster: &Cluster, arguments: &[&str]) -> std::process::Child {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("the program starts")
+}
+
+/// As Ctrl-C does.
+fn interrupt(command: &std::process::Child) {
+    let pid = command.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
 }
 
 /// The shards as one node knows them, by id.
@@ -369,8 +379,10 @@ async fn a_change_survives_the_leaders_and_its_own_command() {
         if let Some(node) = killed {
             cluster.node_mut(node).kill();
         }
-        if round % 2 == 0 {
-            command.kill().expect("the command can be killed");
+        match round {
+            0 | 4 => command.kill().expect("the command can be killed"),
+            2 => interrupt(&command),
+            _ => {}
         }
         let first = tokio::task::spawn_blocking(move || command.wait_with_output());
         if let Some(node) = killed {
@@ -379,6 +391,13 @@ async fn a_change_survives_the_leaders_and_its_own_command() {
         }
         let out = first.await.expect("it ends").expect("its output is read");
         assert_ne!(out.status.code(), Some(2), "{}", text(&out));
+        if round == 2 && out.status.code() != Some(0) {
+            assert!(
+                text(&out).contains("Run the command again"),
+                "{}",
+                text(&out)
+            );
+        }
         placement(&cluster, &args).await;
         let mut wanted = voters.clone();
         wanted.sort_unstable();

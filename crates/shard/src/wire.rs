@@ -67,12 +67,14 @@ impl ShardMap {
         self.shards.iter().find(|s| s.id == id)
     }
 
-    /// Takes over who holds a shard, if that is news. What is older, or of a shard
-    /// with another range, changes nothing. Returns whether it was news.
+    /// Takes over who holds a shard, if that is news. What is older, of a shard with
+    /// another range, or no configuration that a group can live by, changes nothing.
+    /// Returns whether it was news.
     pub fn learn(&mut self, descriptor: &ShardDescriptor) -> bool {
         let known = self.shards.iter_mut().find(|s| s.id == descriptor.id);
         let news = known
             .filter(|s| s.span == descriptor.span && s.generation < descriptor.generation)
+            .filter(|_| descriptor.configuration.check().is_ok())
             .map(|s| s.clone_from(descriptor));
         news.is_some()
     }
@@ -240,7 +242,10 @@ mod tests {
         assert!(known.learn_all(&map([2, 4]).shards));
         assert_eq!(known, map([3, 4]));
         assert!(!known.learn_all(&map([3, 4]).shards));
-        // Another range, another shard.
+        // Another range, another shard, nobody to hold it.
+        let mut nobody = shard(1, 9, b"\x02");
+        nobody.configuration = Configuration::outside();
+        assert!(!known.learn(&nobody));
         assert!(!known.learn(&shard(1, 9, b"\x07")));
         assert!(!known.learn(&shard(3, 9, b"")));
         assert_eq!(known, map([3, 4]));

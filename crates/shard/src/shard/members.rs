@@ -87,7 +87,7 @@ impl Shard {
             return;
         }
         let newer = u64::from(configuration.epoch.0 - known.0);
-        self.descriptor.generation += newer;
+        self.descriptor.generation = self.descriptor.generation.saturating_add(newer);
         self.descriptor.configuration = configuration.clone();
         self.members_news = true;
     }
