@@ -2,14 +2,13 @@
 
 use super::change::{Changer, Roles, Stopped, roles};
 use super::placement::{Common, Seen};
+use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Replan, Role, Step, replan};
-
-use super::survey::Survey;
 
 /// Plans that others may thwart, at most.
 const PLANS: usize = 20;
@@ -239,34 +238,21 @@ pub async fn drain(mut args: DrainArgs) -> Result<Status, Failure> {
 
 /// Gives one shard the members named.
 pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
-    let connection = args.connection.resolve()?;
-    let limit = Duration::from_millis(args.timeout_millis);
-    let survey = Survey::take(&connection, limit).await?;
-    let shard = GroupId(args.shard);
-    if survey.map.shard(shard).is_none() {
-        let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
-        return Err(Failure::input(format!(
-            "there is no shard {}; there are {}",
-            shard.0,
-            ids.collect::<Vec<_>>().join(", ")
-        )));
-    }
-    let mut target = Roles::new();
-    for (names, role) in [
-        (&args.voters, Role::Voter),
-        (&args.witnesses, Role::Witness),
-        (&args.learners, Role::Learner),
-    ] {
-        for name in names {
-            if target.insert(survey.node(name)?, role).is_some() {
-                return Err(Failure::input(format!(
-                    "node `{name}` is named twice; name every node once"
-                )));
-            }
-        }
-    }
-    let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;
     unless_interrupted(async {
+        let connection = args.connection.resolve()?;
+        let limit = Duration::from_millis(args.timeout_millis);
+        let survey = Survey::take(&connection, limit).await?;
+        let shard = GroupId(args.shard);
+        if survey.map.shard(shard).is_none() {
+            let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
+            return Err(Failure::input(format!(
+                "there is no shard {}; there are {}",
+                shard.0,
+                ids.collect::<Vec<_>>().join(", ")
+            )));
+        }
+        let target = named(&args, &survey)?;
+        let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;
         match arrange(&changer, shard, &target).await {
             Ok(()) => {}
             Err(Stopped::Failed(failure)) => return Err(failure),
@@ -287,6 +273,25 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
         Ok(Status::Done)
     })
     .await
+}
+
+/// The members that the arguments name.
+fn named(args: &MembersArgs, survey: &Survey) -> Result<Roles, Failure> {
+    let mut target = Roles::new();
+    for (names, role) in [
+        (&args.voters, Role::Voter),
+        (&args.witnesses, Role::Witness),
+        (&args.learners, Role::Learner),
+    ] {
+        for name in names {
+            if target.insert(survey.node(name)?, role).is_some() {
+                return Err(Failure::input(format!(
+                    "node `{name}` is named twice; name every node once"
+                )));
+            }
+        }
+    }
+    Ok(target)
 }
 
 /// New electors come as learners first; then everything changes in one step.
