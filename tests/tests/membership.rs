@@ -14,7 +14,7 @@ use synod_harness::workload::probe::{Probe, Written};
 use synod_paxos::GroupId;
 use synod_rpc::{Pool, RequestBody, ServerBody};
 use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
-use synod_tests::{connect, program, start, synod, text};
+use synod_tests::{connect, program, start, survive, synod, text};
 use synod_txn::{Request, Response};
 use tokio::task::JoinHandle;
 
@@ -408,6 +408,37 @@ async fn a_change_survives_the_leaders_and_its_own_command() {
     }
     let reader = connect(&cluster).await;
     writers.stop(&reader).await;
+}
+
+/// Transfers between shards go on while both of them change their members, over and
+/// over, with a leader killed in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_moves_between_shards_that_move() {
+    let mut options = survive::options();
+    options.dcs = 5;
+    let mut cluster = start(options);
+    survive::survive(&mut cluster, async |cluster, meter| {
+        let pool = cluster.pool().expect("a pool");
+        for node in ["n1", "n2"] {
+            // Nothing goes back to the first.
+            let told = placement(cluster, &["drain", node, "--retire", "n1"]).await;
+            assert!(told.contains("may be stopped for good"), "{told}");
+            survive::progress(meter, 50).await;
+        }
+        cluster.node_mut(0).kill();
+        let led = leader(&pool, cluster, 3).await.expect("a leader");
+        let drain = spawn(cluster, &["apply", "--retire", "n1"]);
+        cluster.node_mut(led).kill();
+        survive::progress(meter, 50).await;
+        cluster.start_node(led).expect("the node starts again");
+        let out = tokio::task::spawn_blocking(move || drain.wait_with_output());
+        let out = out.await.expect("it ends").expect("its output is read");
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+        cluster.start_node(0).expect("the node starts again");
+        placement(cluster, &["apply"]).await;
+        survive::progress(meter, 50).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
