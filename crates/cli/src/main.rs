@@ -70,7 +70,7 @@ enum Command {
     Shell(commands::shell::Args),
     /// Show nodes, shards, leaders and what is wrong
     Status(commands::status::Args),
-    /// Show where replicas are and why, and what a failure or a policy would do
+    /// Show where replicas are, why, and what a failure or a policy would do; move them
     Placement(commands::placement::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
