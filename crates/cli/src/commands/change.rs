@@ -20,6 +20,10 @@ use tokio::task::JoinSet;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a node that did not answer lately may take.
 const SILENT: Duration = Duration::from_millis(200);
+/// How long a voter gets to take the leadership over before it is asked again.
+const HANDOVER: Duration = Duration::from_secs(3);
+/// How often a voter is asked.
+const HANDOVERS: u32 = 3;
 /// After so long a reason for waiting is told.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
@@ -81,7 +85,7 @@ fn with_role(roles: &Roles, role: Role) -> Vec<NodeId> {
 }
 
 /// The members after a change; none if it does not fit, or only hands the leadership on.
-fn after(before: &Roles, change: &Change) -> Option<Roles> {
+pub fn after(before: &Roles, change: &Change) -> Option<Roles> {
     let mut roles = before.clone();
     let is = |node: &NodeId, role: Role| before.get(node) == Some(&role);
     let votes = |node: &NodeId| before.get(node).is_some_and(|role| role.votes());
@@ -237,8 +241,14 @@ impl Changer {
         leader.ok_or_else(|| Failure::failed(format!("shard {} has no leader", shard.0)))
     }
 
-    /// Makes one change of members, or hands the leadership on, and waits for it.
-    pub async fn make(&self, shard: GroupId, change: &Change) -> Result<(), Stopped> {
+    /// Makes one change of members, or hands the leadership on, and waits for it. The
+    /// change was planned for the members `planned`: with others it may be wrong.
+    pub async fn make(
+        &self,
+        shard: GroupId,
+        planned: &Roles,
+        change: &Change,
+    ) -> Result<(), Stopped> {
         match change {
             Change::TransferLeader { from: Some(_), to } => self.transfer(shard, *to).await?,
             // Somebody campaigns as soon as anybody can.
@@ -247,7 +257,8 @@ impl Changer {
             }
             change => {
                 let now = self.now(shard).await?;
-                let Some(target) = after(&roles(&now), change) else {
+                let target = after(planned, change).filter(|_| roles(&now) == *planned);
+                let Some(target) = target else {
                     return Err(Stopped::Overtaken(format!(
                         "its members are others by now: {change}"
                     )));
@@ -276,6 +287,7 @@ impl Changer {
         next: Option<NodeId>,
     ) -> Result<(), Stopped> {
         let mut waiting = self.begin();
+        let mut asked: BTreeMap<NodeId, Instant> = BTreeMap::new();
         let request = MembersRequest {
             shard,
             follows,
@@ -300,9 +312,17 @@ impl Changer {
                 "its members are changing".to_owned()
             } else if let Some(behind) = self.behind(told, target) {
                 behind
-            } else if let Some(heir) = self.heir(leader, told, target, next) {
-                self.transfer(shard, heir).await?;
-                continue;
+            } else if let Some(heirs) = self.heirs(leader, told, target, next) {
+                // Whichever of them leads in the end: one may be unable to.
+                let waits = |n: &NodeId| asked.get(n).is_some_and(|at| at.elapsed() < HANDOVER);
+                if !heirs.iter().any(waits) {
+                    let longest_ago = heirs.iter().min_by_key(|n| asked.get(n));
+                    if let Some(heir) = longest_ago.copied() {
+                        self.hand_over(leader, shard, heir).await?;
+                        asked.insert(heir, Instant::now());
+                    }
+                }
+                format!("{} leads, and is to hand over", self.name(leader))
             } else {
                 match self.ask(leader, &request).await {
                     Ok(()) => "its change of members is not decided yet".to_owned(),
@@ -344,15 +364,15 @@ impl Changer {
         (!member.caught_up).then(|| format!("{name} has not caught up yet"))
     }
 
-    /// Who leads before the leader is left out: `next` if it is ready, else any voter
-    /// that stays.
-    fn heir(
+    /// Who may lead before the leader is left out, `next` first if it is ready; none if
+    /// the leader stays, or nobody else can.
+    fn heirs(
         &self,
         leader: NodeId,
         told: &MembersStatus,
         target: &Roles,
         next: Option<NodeId>,
-    ) -> Option<NodeId> {
+    ) -> Option<Vec<NodeId>> {
         if target.get(&leader) == Some(&Role::Voter) {
             return None;
         }
@@ -362,14 +382,29 @@ impl Changer {
                 && m.caught_up
                 && m.holds_data
         };
-        let ready: Vec<NodeId> = told.others.iter().filter(ready).map(|m| m.node).collect();
-        next.filter(|n| ready.contains(n))
-            .or(ready.first().copied())
+        let mut ready: Vec<NodeId> = told.others.iter().filter(ready).map(|m| m.node).collect();
+        ready.sort_by_key(|node| Some(*node) != next);
+        (!ready.is_empty()).then_some(ready)
+    }
+
+    /// Asks a leader to hand over.
+    async fn hand_over(&self, leader: NodeId, shard: GroupId, to: NodeId) -> Result<(), Failure> {
+        let Some(node) = self.nodes.iter().find(|n| n.id == leader) else {
+            return Ok(());
+        };
+        let request = NodeRequest::TransferLeader { shard, to };
+        match ask::ask(&self.pool, node.address, request, self.limit).await {
+            Err(reason) if reason.contains("may not do this") => Err(Failure::input(reason)),
+            // Another leads by now, or is about to; the next look tells who.
+            _ => Ok(()),
+        }
     }
 
     /// Hands the leadership to a voter, and waits until it leads.
     async fn transfer(&self, shard: GroupId, to: NodeId) -> Result<(), Stopped> {
         let mut waiting = self.begin();
+        let mut asked = 0;
+        let mut last: Option<Instant> = None;
         loop {
             let (leader, look) = self.led(&mut waiting, shard).await?;
             if leader == to {
@@ -382,10 +417,19 @@ impl Changer {
                 let text = format!("{} is no voter of it any more", self.name(to));
                 return Err(Stopped::Overtaken(text));
             }
-            if let Some(node) = self.nodes.iter().find(|n| n.id == leader) {
-                let request = NodeRequest::TransferLeader { shard, to };
-                // A refusal says that another leads by now; the next look tells who.
-                let _ = ask::ask(&self.pool, node.address, request, self.limit).await;
+            if last.is_none_or(|at| at.elapsed() > HANDOVER) {
+                if asked == HANDOVERS {
+                    // Each time somebody stopped leading for it.
+                    let text = format!(
+                        "shard {}: {} does not take the leadership over; see its health in \
+                         `synod status`. Nothing else was changed by this step",
+                        shard.0,
+                        self.name(to)
+                    );
+                    return Err(Failure::failed(text).into());
+                }
+                self.hand_over(leader, shard, to).await?;
+                (asked, last) = (asked + 1, Some(Instant::now()));
             }
             let (leader, to) = (self.name(leader), self.name(to));
             let reason = format!("{leader} leads, and is to hand over to {to}");

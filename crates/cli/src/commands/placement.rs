@@ -143,12 +143,15 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
 pub(super) struct Seen {
     pub(super) survey: Survey,
     pub(super) view: View,
+    /// Why shards may not be given other members by these policies, if so.
+    pub(super) unsaid: Option<String>,
 }
 
 impl Seen {
     fn of(survey: Survey, mut policies: Policies, retire: &[String]) -> Result<Seen, Failure> {
         let retired = retire.iter().map(|name| survey.node(name));
         let retired = retired.collect::<Result<BTreeSet<NodeId>, Failure>>()?;
+        let unsaid = unsaid(&survey, &policies);
         if policies.default.voters.is_none() {
             policies.default.voters = usual_voters(&survey);
         }
@@ -162,6 +165,7 @@ impl Seen {
             })?;
             let mut seen = Node::new(node.id, locality);
             seen.state = match (survey.answers(node.id), retired.contains(&node.id)) {
+                (true, false) if survey.is_degraded(node.id) => NodeState::Draining,
                 (true, false) => NodeState::Up,
                 (true, true) => NodeState::Leaving,
                 (false, false) => NodeState::Silent,
@@ -185,7 +189,11 @@ impl Seen {
             policies,
             shards,
         };
-        Ok(Seen { survey, view })
+        Ok(Seen {
+            survey,
+            view,
+            unsaid,
+        })
     }
 
     /// The same text with names in place of the ids of nodes.
@@ -206,6 +214,37 @@ impl Seen {
         }
         named
     }
+}
+
+/// Why one number of voters for all shards would take some from them: they differ, and
+/// no policy says that they should not.
+fn unsaid(survey: &Survey, policies: &Policies) -> Option<String> {
+    let says = |key: &[u8], what: fn(&Policy) -> bool| {
+        let of = policies.directories.iter();
+        what(&policies.default) || { of }.any(|(dir, p)| key.starts_with(dir) && what(p))
+    };
+    let shards = survey.map.shards.iter();
+    let open = shards.filter(|s| !says(&s.span.start, |p| p.voters.is_some()));
+    let counts = open.map(|s| (s.configuration.electors().count(), s.id.0));
+    let counts: BTreeMap<usize, u64> = counts.collect();
+    if let (Some((few, one)), Some((many, other))) =
+        (counts.first_key_value(), counts.last_key_value())
+        && few < many
+    {
+        return Some(format!(
+            "shards have different numbers of voters (shard {one} has {few}, shard {other} has \
+             {many}): say how many they are to have, with --policy 'voters = …' or --policy-of"
+        ));
+    }
+    let mut shards = survey.map.shards.iter();
+    let with = shards.find(|s| {
+        !s.configuration.witnesses.is_empty() && !says(&s.span.start, |p| p.witnesses.is_some())
+    })?;
+    Some(format!(
+        "shard {} has witnesses: say how many there are to be, with --policy 'witnesses = …' or \
+         --policy-of",
+        with.id.0
+    ))
 }
 
 /// How many voters most shards have; policies ask for odd numbers.

@@ -1,15 +1,17 @@
 //! `synod placement apply|drain|members`: what changes where replicas are.
 
-use super::change::{Changer, Roles, Stopped, roles};
+use super::change::{Changer, Roles, Stopped, after, roles};
 use super::placement::{Common, Seen};
 use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Replan, Role, Step, replan};
 
+/// Before planning again, so that all have heard of what thwarted the last plan.
+const BETWEEN_PLANS: Duration = Duration::from_secs(1);
 /// Plans that others may thwart, at most.
 const PLANS: usize = 20;
 
@@ -124,6 +126,9 @@ async fn go(
     let mut gone = 0;
     for _ in 0..PLANS {
         let seen = common.look().await?;
+        if let Some(reason) = &seen.unsaid {
+            return Err(Failure::input(reason.clone()));
+        }
         let (steps, plan) = plan(&seen, only)?;
         if steps.is_empty() || dry {
             for step in &steps {
@@ -143,12 +148,22 @@ async fn go(
             pace,
         )?;
         let mut left: BTreeSet<GroupId> = BTreeSet::new();
+        let shards = seen.view.shards.iter();
+        let mut planned: BTreeMap<GroupId, Roles> =
+            shards.map(|s| (s.id, s.replicas.clone())).collect();
         for step in &steps {
             println!("{}", seen.named(&step.to_string()));
-            match changer.make(step.shard, &step.change).await {
-                Ok(()) => gone += 1,
+            let before = planned.entry(step.shard).or_default();
+            match changer.make(step.shard, before, &step.change).await {
+                Ok(()) => {
+                    gone += 1;
+                    if let Some(now) = after(before, &step.change) {
+                        *before = now;
+                    }
+                }
                 Err(Stopped::Overtaken(reason)) => {
                     println!("shard {}: {reason}; planning again", step.shard.0);
+                    tokio::time::sleep(BETWEEN_PLANS).await;
                     break;
                 }
                 Err(Stopped::Failed(failure)) => return Err(failure),
@@ -223,7 +238,15 @@ pub async fn drain(mut args: DrainArgs) -> Result<Status, Failure> {
         let millis = args.common.timeout_millis;
         let changer = changer(&seen.survey, &args.common.connection, millis, &args.pace)?;
         sweep(&seen, &changer).await?;
-        if seen.survey.answers(node) {
+        let last = args.common.look().await?.survey;
+        if last.answers(node) && last.held(node) > 0 {
+            return Err(Failure::failed(format!(
+                "{name} still has {} replicas: it did not answer in between, or somebody else put \
+                 them there. Run the command again",
+                last.held(node)
+            )));
+        }
+        if last.answers(node) {
             println!("{name} holds nothing any more: it may be stopped for good");
         } else {
             println!(

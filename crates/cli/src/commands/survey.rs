@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use synod_harness::cluster::ask;
 use synod_paxos::{Configuration, GroupId, NodeId};
-use synod_rpc::status::{NodeStatus, ReplicaRole, ShardStatus};
+use synod_rpc::status::{Health, NodeStatus, ReplicaRole, ShardStatus};
 use synod_rpc::wire::MembersStatus;
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
 use synod_shard::wire::{ShardDescriptor, ShardMap};
@@ -35,10 +35,14 @@ async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) ->
     if status.is_err() {
         return (node, status, Vec::new(), Vec::new());
     }
-    let members = ask::members(&pool, address, None, limit).await;
+    let members = match ask::members(&pool, address, None, limit).await {
+        Ok(members) => members,
+        // Nothing may be concluded from half an answer.
+        Err(reason) => return (node, Err(reason), Vec::new(), Vec::new()),
+    };
     let map = ask::map(&pool, address, limit).await;
     let shards = map.map(|map| map.shards).unwrap_or_default();
-    (node, status, members.unwrap_or_default(), shards)
+    (node, status, members, shards)
 }
 
 impl Survey {
@@ -111,6 +115,12 @@ impl Survey {
     /// Whether a node answered.
     pub fn answers(&self, id: NodeId) -> bool {
         matches!(self.answers.get(&id), Some(Ok(_)))
+    }
+
+    /// Whether a node answered that something is wrong with it.
+    pub fn is_degraded(&self, id: NodeId) -> bool {
+        let answer = self.answers.get(&id).and_then(|a| a.as_ref().ok());
+        answer.is_some_and(|status| matches!(status.health, Health::Degraded(_)))
     }
 
     /// How many of those who vote in a shard answered.
