@@ -165,7 +165,7 @@ impl Seen {
             })?;
             let mut seen = Node::new(node.id, locality);
             seen.state = match (survey.answers(node.id), retired.contains(&node.id)) {
-                (true, false) if survey.is_degraded(node.id) => NodeState::Draining,
+                (true, false) if survey.is_unfit(node.id) => NodeState::Draining,
                 (true, false) => NodeState::Up,
                 (true, true) => NodeState::Leaving,
                 (false, false) => NodeState::Silent,

@@ -117,10 +117,14 @@ impl Survey {
         matches!(self.answers.get(&id), Some(Ok(_)))
     }
 
-    /// Whether a node answered that something is wrong with it.
-    pub fn is_degraded(&self, id: NodeId) -> bool {
+    /// Whether a node answered that it cannot lead for as long as something is wrong with
+    /// it: its clock or its disk. (One that was started lately says so, too; that passes.)
+    pub fn is_unfit(&self, id: NodeId) -> bool {
         let answer = self.answers.get(&id).and_then(|a| a.as_ref().ok());
-        answer.is_some_and(|status| matches!(status.health, Health::Degraded(_)))
+        answer.is_some_and(|status| {
+            let stalls = matches!(&status.health, Health::Degraded(why) if why.contains("disk"));
+            status.clock.quarantined.is_some() || stalls
+        })
     }
 
     /// How many of those who vote in a shard answered.

@@ -65,7 +65,7 @@ fn a_commit_costs_what_it_may() {
             bytes: 476.6,
             log_bytes: 793.2,
             allocations: 170.9,
-            allocated: 27_386.0,
+            allocated: 27_901.0,
             turns: 4.0,
         },
         Budget {
@@ -80,7 +80,7 @@ fn a_commit_costs_what_it_may() {
             bytes: 405.3,
             log_bytes: 609.8,
             allocations: 62.5,
-            allocated: 9454.0,
+            allocated: 9847.0,
             turns: 4.0,
         },
         Budget {
@@ -95,7 +95,7 @@ fn a_commit_costs_what_it_may() {
             bytes: 2036.9,
             log_bytes: 2569.5,
             allocations: 459.6,
-            allocated: 70_571.0,
+            allocated: 72_612.0,
             turns: 5.0,
         },
         Budget {
@@ -110,7 +110,7 @@ fn a_commit_costs_what_it_may() {
             bytes: 1883.5,
             log_bytes: 2243.3,
             allocations: 229.2,
-            allocated: 34_899.0,
+            allocated: 36_784.0,
             turns: 5.0,
         },
         Budget {
@@ -125,7 +125,7 @@ fn a_commit_costs_what_it_may() {
             bytes: 240_665.0,
             log_bytes: 339_721.0,
             allocations: 17_043.0,
-            allocated: 4_318_094.0,
+            allocated: 4_356_208.0,
             turns: 5.0,
         },
     ];
