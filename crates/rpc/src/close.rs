@@ -116,7 +116,8 @@ fn alert_text(code: TransportErrorCode, detail: &str, theirs: bool) -> String {
         ("the other side's", "we")
     };
     if code == TransportErrorCode::CONNECTION_REFUSED {
-        return "refused: it has too many connections, or is about to stop; try again later".to_owned();
+        return "refused: it has too many connections, or is about to stop; try again later"
+            .to_owned();
     }
     if !is_tls(code) {
         return format!("transport error {code}: {detail}");
