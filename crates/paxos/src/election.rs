@@ -214,51 +214,14 @@ impl Replica {
         }
     }
 
-    /// Sends PreVote or Prepare to all who have not answered.
-    fn send_question(&mut self) {
+    /// The campaign's PreVote or Prepare.
+    fn question(&self) -> Option<Message> {
         let State::Campaign(campaign) = &self.state else {
-            return;
+            return None;
         };
         let (ballot, (accepted, last, decided)) = (campaign.ballot, campaign.base);
         let relinquished = campaign.relinquished;
-        for to in self.log.durable.configuration.electors() {
-            let answered = campaign.votes.contains(&to)
-                || campaign.promises.get(&to).is_some_and(Collected::complete);
-            if to == self.me || answered {
-                continue;
-            }
-            if campaign.pre {
-                let message = Message::PreVote {
-                    ballot,
-                    accepted,
-                    last,
-                    decided,
-                    relinquished,
-                };
-                self.out.send(to, message);
-            } else {
-                // Once this replica's own promise is durable: a ballot that was
-                // forgotten could be used twice.
-                let message = Message::Prepare {
-                    ballot,
-                    accepted,
-                    last,
-                    decided,
-                    relinquished,
-                };
-                self.out.release(to, message);
-            }
-        }
-    }
-
-    /// One elector could not answer before, and may now.
-    pub(crate) fn ask_again(&mut self, to: NodeId) {
-        let State::Campaign(campaign) = &self.state else {
-            return;
-        };
-        let (ballot, (accepted, last, decided)) = (campaign.ballot, campaign.base);
-        let relinquished = campaign.relinquished;
-        let question = if campaign.pre {
+        Some(if campaign.pre {
             Message::PreVote {
                 ballot,
                 accepted,
@@ -274,9 +237,39 @@ impl Replica {
                 decided,
                 relinquished,
             }
+        })
+    }
+
+    /// Asks all who have not answered.
+    fn send_question(&mut self) {
+        let Some(question) = self.question() else {
+            return;
         };
-        // Behind what helps it, and never before the own promise is durable.
-        self.out.release(to, question);
+        let State::Campaign(campaign) = &self.state else {
+            return;
+        };
+        for to in self.log.durable.configuration.electors() {
+            let answered = campaign.votes.contains(&to)
+                || campaign.promises.get(&to).is_some_and(Collected::complete);
+            if to == self.me || answered {
+                continue;
+            }
+            if campaign.pre {
+                self.out.send(to, question.clone());
+            } else {
+                // Once this replica's own promise is durable: a ballot that was
+                // forgotten could be used twice.
+                self.out.release(to, question.clone());
+            }
+        }
+    }
+
+    /// One elector could not answer before, and may now.
+    pub(crate) fn ask_again(&mut self, to: NodeId) {
+        if let Some(question) = self.question() {
+            // Behind what helps it, and never before the own promise is durable.
+            self.out.release(to, question);
+        }
     }
 
     pub(crate) fn handle_prevote_reply(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot) {

@@ -270,11 +270,7 @@ impl Replica {
             return;
         }
         mark(Mark::BeganTold);
-        for node in durable.configuration.electors() {
-            if node != self.me {
-                self.out.send(node, Message::Began { epoch, after });
-            }
-        }
+        self.tell_electors(&Message::Began { epoch, after });
     }
 
     /// Says what this replica holds of the state that the ballot's configuration
