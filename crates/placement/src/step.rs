@@ -164,6 +164,15 @@ impl View {
     }
 }
 
+impl Change {
+    /// A shard's replicas once the change is complete; none if it does not fit them.
+    /// Who leads is not looked at.
+    #[must_use]
+    pub fn roles_after(&self, before: &BTreeMap<NodeId, Role>) -> Option<BTreeMap<NodeId, Role>> {
+        change(before, None, self).map(|(replicas, _)| replicas)
+    }
+}
+
 type After = (BTreeMap<NodeId, Role>, Option<NodeId>);
 
 /// Replicas and leader after a change; none if it does not fit.

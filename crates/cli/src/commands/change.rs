@@ -84,43 +84,6 @@ fn with_role(roles: &Roles, role: Role) -> Vec<NodeId> {
     of.map(|(node, _)| *node).collect()
 }
 
-/// The members after a change; none if it does not fit, or only hands the leadership on.
-pub fn after(before: &Roles, change: &Change) -> Option<Roles> {
-    let mut roles = before.clone();
-    let is = |node: &NodeId, role: Role| before.get(node) == Some(&role);
-    let votes = |node: &NodeId| before.get(node).is_some_and(|role| role.votes());
-    let fits = match change {
-        Change::AddLearner { node, .. } => roles.insert(*node, Role::Learner).is_none(),
-        Change::Swap { out, into, role } => {
-            roles.remove(out);
-            roles.insert(*into, *role);
-            votes(out) && is(into, Role::Learner)
-        }
-        Change::Promote { nodes } => {
-            roles.extend(nodes);
-            nodes.keys().all(|node| is(node, Role::Learner))
-        }
-        Change::Remove { nodes } => {
-            roles.retain(|node, _| !nodes.contains(node));
-            nodes.iter().all(votes)
-        }
-        Change::ChangeRole { node, role } => {
-            roles.insert(*node, *role);
-            votes(node)
-        }
-        Change::Reconfigure { replicas, .. } => {
-            roles.clone_from(replicas);
-            replicas.keys().all(|node| before.contains_key(node))
-        }
-        Change::RemoveLearner { node } => {
-            roles.remove(node);
-            is(node, Role::Learner)
-        }
-        Change::Create { .. } | Change::TransferLeader { .. } => false,
-    };
-    fits.then_some(roles)
-}
-
 /// What a step waits for: told once, when it takes long.
 struct Waiting {
     begun: Instant,
@@ -257,7 +220,8 @@ impl Changer {
             }
             change => {
                 let now = self.now(shard).await?;
-                let target = after(planned, change).filter(|_| roles(&now) == *planned);
+                let fits = roles(&now) == *planned;
+                let target = change.roles_after(planned).filter(|_| fits);
                 let Some(target) = target else {
                     return Err(Stopped::Overtaken(format!(
                         "its members are others by now: {change}"
@@ -538,23 +502,26 @@ mod tests {
             node: node(id),
             later: Role::Voter,
         };
-        assert_eq!(after(&of(&[1, 2], &[]), &add(3)), Some(of(&[1, 2], &[3])));
-        assert_eq!(after(&of(&[1, 2], &[3]), &add(3)), None);
+        assert_eq!(
+            add(3).roles_after(&of(&[1, 2], &[])),
+            Some(of(&[1, 2], &[3]))
+        );
+        assert_eq!(add(3).roles_after(&of(&[1, 2], &[3])), None);
         let swap = Change::Swap {
             out: node(1),
             into: node(3),
             role: Role::Voter,
         };
-        assert_eq!(after(&of(&[1, 2], &[3]), &swap), Some(of(&[2, 3], &[])));
-        assert_eq!(after(&of(&[2, 3], &[]), &swap), None);
-        assert_eq!(after(&of(&[1, 2], &[]), &swap), None);
+        assert_eq!(swap.roles_after(&of(&[1, 2], &[3])), Some(of(&[2, 3], &[])));
+        assert_eq!(swap.roles_after(&of(&[2, 3], &[])), None);
+        assert_eq!(swap.roles_after(&of(&[1, 2], &[])), None);
         let give_up = Change::RemoveLearner { node: node(3) };
-        assert_eq!(after(&of(&[1, 3], &[]), &give_up), None);
+        assert_eq!(give_up.roles_after(&of(&[1, 3], &[])), None);
         let all = Change::Reconfigure {
             replicas: of(&[2, 4], &[]),
             leader: None,
         };
-        assert_eq!(after(&of(&[1, 2], &[]), &all), None);
-        assert_eq!(after(&of(&[1, 2], &[4]), &all), Some(of(&[2, 4], &[])));
+        assert_eq!(all.roles_after(&of(&[1, 2], &[])), None);
+        assert_eq!(all.roles_after(&of(&[1, 2], &[4])), Some(of(&[2, 4], &[])));
     }
 }

@@ -1,6 +1,6 @@
 //! `synod placement apply|drain|members`: what changes where replicas are.
 
-use super::change::{Changer, Roles, Stopped, after, roles};
+use super::change::{Changer, Roles, Stopped, roles};
 use super::placement::{Common, Seen};
 use super::survey::Survey;
 use crate::connection::ConnectionArgs;
@@ -22,7 +22,7 @@ struct Pace {
     step_seconds: u64,
 }
 
-/// `synod placement apply …`
+/// `synod placement apply …`, and how any plan is gone.
 #[derive(Debug, clap::Args)]
 pub struct ApplyArgs {
     #[command(flatten)]
@@ -34,6 +34,17 @@ pub struct ApplyArgs {
     dry_run: bool,
 }
 
+impl ApplyArgs {
+    fn changer(&self, survey: &Survey) -> Result<Changer, Failure> {
+        let Common {
+            connection,
+            timeout_millis,
+            ..
+        } = &self.common;
+        changer(survey, connection, *timeout_millis, &self.pace)
+    }
+}
+
 /// `synod placement drain …`
 #[derive(Debug, clap::Args)]
 pub struct DrainArgs {
@@ -41,12 +52,7 @@ pub struct DrainArgs {
     #[arg(value_name = "NODE")]
     node: String,
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    pace: Pace,
-    /// Print the steps, and go none
-    #[arg(long)]
-    dry_run: bool,
+    plan: ApplyArgs,
 }
 
 /// `synod placement members …`
@@ -117,15 +123,11 @@ fn plan(seen: &Seen, only: Option<NodeId>) -> Result<(Vec<Step>, Replan), Failur
 }
 
 /// Goes the steps of a plan; plans again where others changed something meanwhile.
-async fn go(
-    common: &Common,
-    pace: &Pace,
-    only: Option<NodeId>,
-    dry: bool,
-) -> Result<Seen, Failure> {
+async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
+    let dry = args.dry_run;
     let mut gone = 0;
     for _ in 0..PLANS {
-        let seen = common.look().await?;
+        let seen = args.common.look().await?;
         if let Some(reason) = &seen.unsaid {
             return Err(Failure::input(reason.clone()));
         }
@@ -141,12 +143,7 @@ async fn go(
             }
             return Ok(seen);
         }
-        let changer = changer(
-            &seen.survey,
-            &common.connection,
-            common.timeout_millis,
-            pace,
-        )?;
+        let changer = args.changer(&seen.survey)?;
         let mut left: BTreeSet<GroupId> = BTreeSet::new();
         let shards = seen.view.shards.iter();
         let mut planned: BTreeMap<GroupId, Roles> =
@@ -157,7 +154,7 @@ async fn go(
             match changer.make(step.shard, before, &step.change).await {
                 Ok(()) => {
                     gone += 1;
-                    if let Some(now) = after(before, &step.change) {
+                    if let Some(now) = step.change.roles_after(before) {
                         *before = now;
                     }
                 }
@@ -193,12 +190,10 @@ async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure> {
 /// Goes the steps of the plan.
 pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
     unless_interrupted(async {
-        let seen = go(&args.common, &args.pace, None, args.dry_run).await?;
+        let seen = go(&args, None).await?;
         let plan = replan(&seen.view).map_err(Failure::input)?;
         if !args.dry_run {
-            let millis = args.common.timeout_millis;
-            let changer = changer(&seen.survey, &args.common.connection, millis, &args.pace)?;
-            sweep(&seen, &changer).await?;
+            sweep(&seen, &args.changer(&seen.survey)?).await?;
         }
         Ok(if plan.problems.is_empty() {
             Status::Done
@@ -210,17 +205,21 @@ pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
 }
 
 /// Moves everything off a node.
-pub async fn drain(mut args: DrainArgs) -> Result<Status, Failure> {
-    if !args.common.retire.contains(&args.node) {
-        args.common.retire.push(args.node.clone());
+pub async fn drain(args: DrainArgs) -> Result<Status, Failure> {
+    let DrainArgs {
+        node,
+        plan: mut args,
+    } = args;
+    let name = &node;
+    if !args.common.retire.contains(name) {
+        args.common.retire.push(name.clone());
     }
     unless_interrupted(async {
-        let node = args.common.look().await?.survey.node(&args.node)?;
-        let seen = go(&args.common, &args.pace, Some(node), args.dry_run).await?;
+        let node = args.common.look().await?.survey.node(name)?;
+        let seen = go(&args, Some(node)).await?;
         if args.dry_run {
             return Ok(Status::Done);
         }
-        let name = &args.node;
         let stays = seen
             .view
             .shards
@@ -235,9 +234,7 @@ pub async fn drain(mut args: DrainArgs) -> Result<Status, Failure> {
                 stays.join(", ")
             )));
         }
-        let millis = args.common.timeout_millis;
-        let changer = changer(&seen.survey, &args.common.connection, millis, &args.pace)?;
-        sweep(&seen, &changer).await?;
+        sweep(&seen, &args.changer(&seen.survey)?).await?;
         let last = args.common.look().await?.survey;
         if last.answers(node) && last.held(node) > 0 {
             return Err(Failure::failed(format!(
