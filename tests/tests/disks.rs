@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 use synod_client::Error;
 use synod_harness::cluster::{Cluster, DiskError, Options, ask, wait_for};
+use synod_harness::workload::Meter;
 use synod_rpc::wire::{Health, NodeStatus};
 use synod_tests::survive::{cluster, options, progress, survive};
 use synod_tests::{connect, program, settled, start};
@@ -62,10 +63,7 @@ async fn a_sync_that_fails_ends_the_node_with_its_reason() {
         );
         assert!(words.contains("Input/output error"), "{words}");
         progress(meter, 100).await;
-        cluster.nodes()[index].faults().heal();
-        cluster.start_node(index).expect("the node starts again");
-        settled(cluster).await;
-        progress(meter, 50).await;
+        mended(cluster, index, meter).await;
     })
     .await;
 }
@@ -112,10 +110,7 @@ async fn a_write_without_room_ends_the_node_until_there_is_room() {
         let words = last_words(cluster, index);
         assert!(words.contains("No space left on device"), "{words}");
         progress(meter, 100).await;
-        cluster.nodes()[index].faults().heal();
-        cluster.start_node(index).expect("the node starts again");
-        settled(cluster).await;
-        progress(meter, 50).await;
+        mended(cluster, index, meter).await;
     })
     .await;
 }
@@ -188,6 +183,14 @@ async fn a_nearly_full_disk_lets_only_deletes_in_until_there_is_room() {
     tokio::time::timeout(PATIENCE, wait)
         .await
         .expect("writes are let in again");
+}
+
+/// The disk is well again, the node is started, and everything goes on.
+async fn mended(cluster: &mut Cluster, index: usize, meter: &Meter) {
+    cluster.nodes()[index].faults().heal();
+    cluster.start_node(index).expect("the node starts again");
+    settled(cluster).await;
+    progress(meter, 50).await;
 }
 
 /// The newest file whose name begins so, below a directory.
