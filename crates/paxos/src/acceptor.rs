@@ -282,7 +282,12 @@ impl Replica {
         if mutated(Mutation::BelieveForeignDecided) {
             self.believe(cx, ballot, decided);
         }
-        if (syncs || !part.entries.is_empty()) && !self.store(ballot, part) {
+        let taken = (syncs || !part.entries.is_empty()).then(|| self.store(ballot, part));
+        if let Some(Taken::Contradicts) = taken {
+            // No answer: no log that this node can send would be taken.
+            return self.ignore(Ignored::Contradicts);
+        }
+        if let Some(Taken::Gap(_)) = taken {
             mark(Mark::AcceptGap);
             let gap = NackReason::Gap(self.log.durable.wanted_after(ballot));
             self.nack(from, ballot, gap);
@@ -310,8 +315,8 @@ impl Replica {
         self.ask_for_snapshot(cx, from, ballot);
     }
 
-    /// Puts entries into the log or the staged sync. False: they do not join on.
-    pub(crate) fn store(&mut self, ballot: Ballot, part: Part) -> bool {
+    /// Puts entries into the log or the staged sync.
+    pub(crate) fn store(&mut self, ballot: Ballot, part: Part) -> Taken {
         let Part {
             first,
             entries,
@@ -323,13 +328,13 @@ impl Replica {
         let begun = matches!(&self.log.durable.staging, Some(s) if s.ballot == ballot);
         if unproven && !begun {
             // Only the decided prefix is known to agree with the new leader's log.
-            return false;
+            return Taken::Gap(self.decided());
         }
         let copy = entries.clone();
         let taken = self.log.accept(ballot, first, entries, sync);
         let (Taken::Appended(fresh) | Taken::Staged(fresh) | Taken::Completed(fresh)) = taken
         else {
-            return false;
+            return taken;
         };
         if let Taken::Completed(_) = taken {
             self.heard = SupportEpoch::NONE;
@@ -351,7 +356,7 @@ impl Replica {
                 sync,
             });
         }
-        true
+        taken
     }
 
     pub(crate) fn handle_decided(&mut self, cx: &Cx<'_>, from: NodeId, ballot: Ballot, slot: Slot) {

@@ -6,6 +6,7 @@ use crate::acceptor::ABSURD;
 use crate::entry::{Entry, TermStart};
 use crate::ids::{Ballot, Mono, NodeId, Slot, SupportEpoch, Timestamp};
 use crate::leader::{FirstContact, Leader};
+use crate::log::Taken;
 use crate::message::{Message, NackReason};
 use crate::replica::{Cx, Ignored, Replica, State};
 use serde::Serialize;
@@ -444,7 +445,8 @@ impl Replica {
         if self.keeps.is_some() {
             mark(Mark::TermWentOn);
         }
-        let term = self.keeps.take().unwrap_or(campaign.ballot);
+        let kept = self.keeps.take();
+        let term = kept.unwrap_or(campaign.ballot);
         let own = promises.remove(&self.me);
         let best = promises
             .into_values()
@@ -483,8 +485,12 @@ impl Replica {
                 (first, end)
             }
         };
-        self.log
-            .accept(campaign.ballot, first, entries, Some((first, end)));
+        let sync = Some((first, end));
+        if let Taken::Contradicts = self.log.accept(campaign.ballot, first, entries, sync) {
+            self.keeps = kept;
+            self.lose_term();
+            return self.ignore(Ignored::Contradicts);
+        }
         assert_eq!(self.accepted(), campaign.ballot, "P3: the sync is complete");
         self.heard = SupportEpoch::NONE;
         let mut leader = Leader::new(

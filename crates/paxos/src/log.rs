@@ -20,6 +20,9 @@ pub(crate) enum Taken {
     Staged(Slot),
     /// The sync is complete and has replaced the suffix; entries from this slot on are new.
     Completed(Slot),
+    /// What was decided here is not in the log that the sync would make: nothing
+    /// changed, but that the sync is forgotten. No correct node sends this (P2).
+    Contradicts,
 }
 
 impl Durable {
@@ -74,7 +77,12 @@ impl Durable {
                 sync,
             } => {
                 if ballot >= self.accepted {
-                    self.accept(ballot, first, entries, sync);
+                    let taken = self.accept(ballot, first, entries, sync);
+                    assert!(
+                        taken != Taken::Contradicts,
+                        "P2: a record under {ballot} changes what was decided through {}",
+                        self.decided
+                    );
                     self.believe(ballot, decided);
                 }
             }
@@ -217,23 +225,29 @@ impl Durable {
         if self.wanted_after(ballot) < end && !mutated(Mutation::HalfSync) {
             return Taken::Staged(fresh);
         }
-        self.complete();
+        let Some(staged) = self.staging.take() else {
+            return Taken::Contradicts;
+        };
+        if self.contradicts(&staged) {
+            return Taken::Contradicts;
+        }
+        self.complete(staged);
         Taken::Completed(fresh)
     }
 
-    /// The sync covers its end: from now on its entries are the log's suffix.
-    fn complete(&mut self) {
-        let Some(staged) = self.staging.take() else {
-            return;
+    /// Whether a sync would change or drop what is decided here (P2, P4): some
+    /// disk has lost what it promised to keep, or its sender lies.
+    fn contradicts(&self, staged: &Staging) -> bool {
+        let end = Slot(staged.first.0 + staged.entries.len() as u64).prev();
+        let changed = |(slot, entry)| {
+            slot <= self.decided && self.entry(slot).is_some_and(|old: &Entry| old != entry)
         };
-        for (slot, entry) in (staged.first.0..).map(Slot).zip(&staged.entries) {
-            if slot > self.decided {
-                break;
-            }
-            if let Some(old) = self.entry(slot) {
-                assert!(old == entry, "P2: the value decided in slot {slot} changed");
-            }
-        }
+        let slots = (staged.first.0..).map(Slot);
+        end.max(self.trimmed) < self.decided || slots.zip(&staged.entries).any(changed)
+    }
+
+    /// The sync covers its end: from now on its entries are the log's suffix.
+    fn complete(&mut self, staged: Staging) {
         let trimmed = usize::try_from(self.trimmed.next().0.saturating_sub(staged.first.0))
             .unwrap_or(usize::MAX);
         let kept = usize::try_from(staged.first.0.saturating_sub(self.trimmed.next().0))
@@ -344,7 +358,7 @@ impl Log {
                 self.undecided += added;
             }
             Taken::Completed(_) => self.weigh(),
-            Taken::Gap(_) | Taken::Staged(_) => {}
+            Taken::Gap(_) | Taken::Staged(_) | Taken::Contradicts => {}
         }
         taken
     }

@@ -15,6 +15,7 @@ use crate::config::{Began, Configuration, ConfigurationError};
 use crate::effect::Effect;
 use crate::entry::{Entry, StopSign};
 use crate::ids::{Ballot, Epoch, NodeId, Round, Slot, SupportEpoch, Timestamp};
+use crate::log::Taken;
 use crate::message::{Message, NackReason};
 use crate::record::Record;
 use crate::replica::{Cx, Ignored, Replica, State};
@@ -366,8 +367,10 @@ impl Replica {
         // comes with the last part: until then that configuration may need this
         // replica, should the helper be gone.
         self.yield_to_higher(cx);
-        if !self.store(founding, part) {
-            return self.ignore(Ignored::OutOfOrder);
+        match self.store(founding, part) {
+            Taken::Gap(_) => return self.ignore(Ignored::OutOfOrder),
+            Taken::Contradicts => return self.ignore(Ignored::Contradicts),
+            Taken::Appended(_) | Taken::Staged(_) | Taken::Completed(_) => {}
         }
         let holds = self.log.durable.wanted_after(founding);
         if self.accepted() == founding {

@@ -144,6 +144,9 @@ pub enum Ignored {
     NotElector,
     /// A snapshot that is not newer than the state.
     OldSnapshot,
+    /// A log that lacks or changes what is decided here (P2): some disk has lost
+    /// what it held, or the sender lies. Should never be counted.
+    Contradicts,
 }
 
 /// How far one follower is, as its leader knows; for status.

@@ -53,13 +53,10 @@ fn replica() -> Replica {
     )
 }
 
-/// The same replica, leading under the ballot it returns.
-fn leader(leases: &NodeLease) -> (Replica, Ballot) {
-    let mut r = replica();
-    let now = Mono(1_000_000_000);
-    let cx = Cx { now, leases };
-    r.handle_timeout(&cx);
-    r.flush(&cx);
+/// Lets a replica campaign until it has asked for promises under the ballot returned.
+fn asks(r: &mut Replica, cx: &Cx<'_>) -> Ballot {
+    r.handle_timeout(cx);
+    r.flush(cx);
     let asked = r.drain_effects().into_iter().find_map(|e| match e {
         Effect::Send {
             message: Message::PreVote { ballot, .. },
@@ -68,8 +65,17 @@ fn leader(leases: &NodeLease) -> (Replica, Ballot) {
         _ => None,
     });
     let own = asked.expect("it campaigns");
-    r.handle_message(&cx, PEER, Message::PreVoteReply { ballot: own });
-    persist_all(&mut r, &cx);
+    r.handle_message(cx, PEER, Message::PreVoteReply { ballot: own });
+    persist_all(r, cx);
+    own
+}
+
+/// The same replica, leading under the ballot it returns.
+fn leader(leases: &NodeLease) -> (Replica, Ballot) {
+    let mut r = replica();
+    let now = Mono(1_000_000_000);
+    let cx = Cx { now, leases };
+    let own = asks(&mut r, &cx);
     let promise = Message::Promise {
         ballot: own,
         accepted: ballot(4, PEER),
@@ -266,6 +272,74 @@ fn no_message_makes_a_leader_panic_or_decide() {
             assert!(plausible || r.decided() == decided);
         }
     }
+}
+
+/// P2, P4: what is decided in slots 1 and 2 stays, whatever a leader says it is.
+#[test]
+fn a_sync_that_contradicts_what_is_decided_is_refused() {
+    let other = || Entry::Command(Bytes::from_static(b"other"));
+    let syncs = [
+        (1, vec![other(), Entry::Noop, Entry::Noop]),
+        (2, vec![other()]),
+        (1, vec![Entry::Noop]),
+    ];
+    for (first, entries) in syncs {
+        let leases = leases();
+        let cx = Cx {
+            now: Mono(5),
+            leases: &leases,
+        };
+        let mut r = replica();
+        let end = Slot(first + entries.len() as u64 - 1);
+        let accept = Message::Accept {
+            ballot: ballot(9, PEER),
+            first: Slot(first),
+            entries,
+            decided: Slot(2),
+            sync: Some((Slot(first), end)),
+            round: Round(1),
+        };
+        r.handle_message(&cx, PEER, accept);
+        r.flush(&cx);
+        let holds: Vec<&Entry> = r.entries_from(Slot(1)).map(|(_, e)| e).collect();
+        assert_eq!(holds, [&Entry::Noop; 3]);
+        assert_eq!((r.decided(), r.accepted()), (Slot(2), ballot(4, PEER)));
+        assert_eq!(r.ignored()[&Ignored::Contradicts], 1);
+    }
+}
+
+/// P2, P3: nor does a candidate adopt what contradicts what it has heard to be
+/// decided since it asked.
+#[test]
+fn a_promise_that_contradicts_what_is_decided_is_not_adopted() {
+    let leases = leases();
+    let cx = Cx {
+        now: Mono(1_000_000_000),
+        leases: &leases,
+    };
+    let mut r = replica();
+    let own = asks(&mut r, &cx);
+    let decided = Message::Decided {
+        ballot: ballot(4, PEER),
+        slot: Slot(3),
+    };
+    r.handle_message(&cx, PEER, decided);
+    let promise = Message::Promise {
+        ballot: own,
+        accepted: ballot(4, NodeId(3)),
+        last: Slot(3),
+        decided: Slot(0),
+        limit: Timestamp(5),
+        first: Slot(1),
+        entries: vec![Entry::Command(Bytes::from_static(b"other")); 3],
+        more: false,
+    };
+    r.handle_message(&cx, NodeId(3), promise);
+    persist_all(&mut r, &cx);
+    let holds: Vec<&Entry> = r.entries_from(Slot(1)).map(|(_, e)| e).collect();
+    assert_eq!(holds, [&Entry::Noop; 3]);
+    assert_eq!((r.decided(), r.term_ballot()), (Slot(3), None));
+    assert_eq!(r.ignored()[&Ignored::Contradicts], 1);
 }
 
 #[test]

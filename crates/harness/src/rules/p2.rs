@@ -7,7 +7,7 @@
 use super::book::is_emptied;
 use super::{Book, Change, Context, Everyone, Ledger, Rule, Verdict, hash};
 use std::collections::BTreeMap;
-use synod_paxos::{Ballot, GroupId, Message, NodeId, Replica, Slot};
+use synod_paxos::{Ballot, GroupId, Ignored, Message, NodeId, Replica, Slot};
 use synod_shard::NodeMessage;
 
 /// Entries compared again per replica when everything is compared.
@@ -115,7 +115,15 @@ impl Rule for P2 {
             for shard in worker.shards() {
                 let replica = shard.replica();
                 let from = Slot(replica.decided().0.saturating_sub(WINDOW));
-                compare(book, peer.id, shard.descriptor().id, replica, from)?;
+                let group = shard.descriptor().id;
+                compare(book, peer.id, group, replica, from)?;
+                if let Some(times) = replica.ignored().get(&Ignored::Contradicts) {
+                    return Err(format!(
+                        "{} was sent {times} times a log of {group} that contradicts what is \
+                         decided there",
+                        peer.id
+                    ));
+                }
             }
         }
         Ok(())

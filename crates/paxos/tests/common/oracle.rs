@@ -3,8 +3,8 @@
 use super::Node;
 use std::collections::BTreeMap;
 use synod_paxos::{
-    Ballot, Configuration, Cx, Durable, Entry, Message, NodeId, Replica, Role, Round, Slot,
-    Timestamp,
+    Ballot, Configuration, Cx, Durable, Entry, Ignored, Message, NodeId, Replica, Role, Round,
+    Slot, Timestamp,
 };
 
 /// What the whole cluster has done so far.
@@ -215,6 +215,10 @@ impl Oracle {
     /// P2: one value per slot; and what a leader decides is durable on a majority.
     fn check_decided(&mut self, nodes: &BTreeMap<NodeId, Node>, replica: &Replica) {
         let me = replica.me();
+        assert!(
+            !replica.ignored().contains_key(&Ignored::Contradicts),
+            "P2: {me} was sent a log that contradicts what is decided there"
+        );
         let from = self.checked.get(&me).copied().unwrap_or_default();
         let decided = replica.decided();
         let entries: Vec<(Slot, Entry)> = replica

@@ -5,7 +5,7 @@ use super::node::{Body, Packet};
 use super::{Cluster, index};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use synod_paxos::{Ballot, Entry, Message, Role, Slot, Timestamp};
+use synod_paxos::{Ballot, Entry, Ignored, Message, Role, Slot, Timestamp};
 
 /// What the checks must remember: a function of what was sent and decided.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -145,6 +145,10 @@ impl Cluster {
     fn check_decided(&mut self, at: usize) -> Result<(), String> {
         let node = Rc::clone(&self.nodes[at]);
         let (replica, id) = (&node.replica, node.id);
+        ensure(
+            !replica.ignored().contains_key(&Ignored::Contradicts),
+            || format!("P2: {id} was sent a log that contradicts what is decided there"),
+        )?;
         for (slot, entry) in replica.entries_from(Slot(1)) {
             if slot > replica.decided() {
                 break;
