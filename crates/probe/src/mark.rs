@@ -234,6 +234,9 @@ marks! {
     AskedOrAborted,
     /// A demand for an end met nothing.
     AskMetNothing,
+    /// Whom an abort of what was never staged does not name was told of it when it
+    /// voted or asked.
+    UnnamedToldAborted,
     /// A demand for an end lay below the forget floor.
     AskBelowFloor,
     /// An intent was aborted because its coordinator never had a record.

@@ -37,7 +37,7 @@ pub enum Command {
         attempt: AttemptId,
         /// The outcome.
         outcome: Outcome,
-        /// The participants, for an Abort without Staged (T5).
+        /// The participants that are known, for an Abort without Staged (T5).
         participants: Vec<Participant>,
         /// The coordinator's anchor.
         anchor: Key,
@@ -107,7 +107,8 @@ pub struct Intent {
     pub parts: u32,
     /// The spans it holds shared locks on.
     pub reads: Vec<Span>,
-    /// All participants.
+    /// Who takes part, as the Commit named them: in the coordinator shard all, elsewhere
+    /// at least this shard and the coordinator's.
     pub participants: Vec<Participant>,
     /// Index of this shard.
     pub here: u32,

@@ -71,7 +71,7 @@ pub enum PeerBody {
     /// Participant with an unresolved intent → coordinator, after `staged_timeout`:
     /// end it; without a record, abort.
     AskOrAbort {
-        /// All participants, from the intent; the Abort stores them.
+        /// Those the intent names; the Abort stores them.
         participants: Vec<Participant>,
     },
     /// Coordinator → participant: no outcome yet.

@@ -105,7 +105,8 @@ pub struct CommitRequest {
     /// The spans read in this shard (used by optimistic mode; locks are
     /// authoritative in pessimistic mode).
     pub reads: Vec<Span>,
-    /// All participants, this shard included, ascending by anchor.
+    /// Who takes part, ascending by anchor: for the coordinator all, for others at
+    /// least itself and the coordinator; see [`CommitRequest::participants_for`].
     pub participants: Vec<Participant>,
     /// Index into `participants` of this shard.
     pub here: u32,
@@ -115,6 +116,33 @@ pub struct CommitRequest {
     pub timeout_millis: u32,
     /// Optimistic mode's snapshot; none in pessimistic mode.
     pub snapshot: Option<Timestamp>,
+}
+
+impl CommitRequest {
+    /// What the Commit to participant `here` of `all` names: the participants and,
+    /// as positions among them, itself and the coordinator. Only the coordinator
+    /// needs to know everybody. If each participant did, the bytes of a commit, in
+    /// requests, logs and between replicas, would grow with the square of their number.
+    ///
+    /// # Panics
+    /// If `here` or `coordinator` is no position in `all`.
+    #[must_use]
+    pub fn participants_for(
+        all: &[Participant],
+        here: usize,
+        coordinator: usize,
+    ) -> (Vec<Participant>, u32, u32) {
+        if here == coordinator {
+            return (all.to_vec(), here as u32, coordinator as u32);
+        }
+        let (first, second) = (here.min(coordinator), here.max(coordinator));
+        let two = vec![all[first].clone(), all[second].clone()];
+        (
+            two,
+            u32::from(here == second),
+            u32::from(coordinator == second),
+        )
+    }
 }
 
 /// A leader's answer.

@@ -48,7 +48,8 @@ pub enum RestoreError {
 /// The coordinator's record of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// All participants, this shard included if it is one.
+    /// All participants of what was staged, this shard included; of an abort without
+    /// Staged those that are known.
     pub participants: Vec<Participant>,
     /// The coordinator's anchor.
     pub anchor: Key,

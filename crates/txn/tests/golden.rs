@@ -237,7 +237,9 @@ impl Script {
                 term: *term,
             })
             .collect();
-        let index = |shard: usize| plan.terms.keys().position(|s| *s == shard).unwrap() as u32;
+        let index = |shard: usize| plan.terms.keys().position(|s| *s == shard).unwrap();
+        let (participants, here, coordinator) =
+            CommitRequest::participants_for(&participants, index(at), index(plan.coordinator));
         let request = CommitRequest {
             attempt: self.attempt(txn),
             priority: self.priority(txn),
@@ -251,8 +253,8 @@ impl Script {
                 .collect(),
             reads: Vec::new(),
             participants,
-            here: index(at),
-            coordinator: index(plan.coordinator),
+            here,
+            coordinator,
             timeout_millis: plan.timeout,
             snapshot: None,
         };

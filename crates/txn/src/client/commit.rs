@@ -50,6 +50,8 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommitStep {
     parts: Vec<CommitRequest>,
+    /// All who take part, in the order of `parts`.
+    participants: Vec<Participant>,
     coordinator: usize,
     /// The coordinator has the Commit.
     staged: bool,
@@ -57,12 +59,6 @@ pub(super) struct CommitStep {
     questions: u32,
     /// Copies of the Commit sent to each part beyond the first.
     repeats: Vec<u32>,
-}
-
-impl CommitStep {
-    fn participants(&self) -> &[Participant] {
-        self.parts.first().map_or(&[], |part| &part.participants)
-    }
 }
 
 impl Transaction {
@@ -206,6 +202,8 @@ impl Transaction {
             .enumerate()
             .map(|(here, (shard, _, part))| {
                 let session = held.get(&shard).and_then(|held| held.session);
+                let (participants, here, coordinator) =
+                    CommitRequest::participants_for(&participants, here, coordinator);
                 CommitRequest {
                     attempt: self.begin.attempt,
                     priority: self.begin.priority,
@@ -213,9 +211,9 @@ impl Transaction {
                     session: session.map(|(_, session)| session),
                     writes: part.writes,
                     reads: part.reads,
-                    participants: participants.clone(),
-                    here: here as u32,
-                    coordinator: coordinator as u32,
+                    participants,
+                    here,
+                    coordinator,
                     timeout_millis: plan.timeout_millis,
                     snapshot: None,
                 }
@@ -224,6 +222,7 @@ impl Transaction {
         let count = requests.len();
         self.phase = Phase::Commit(CommitStep {
             parts: requests,
+            participants,
             coordinator,
             staged: false,
             questions: 0,
@@ -240,9 +239,8 @@ impl Transaction {
         let Phase::Commit(step) = &self.phase else {
             return;
         };
-        let request = &step.parts[part];
-        let shard = request.participants[part].shard;
-        let request = Request::Commit(Box::new(request.clone()));
+        let shard = step.participants[part].shard;
+        let request = Request::Commit(Box::new(step.parts[part].clone()));
         let awaited = Awaited::Commit { part: part as u32 };
         self.send(shard, after_nanos, request, Some(awaited));
     }
@@ -295,12 +293,12 @@ impl Transaction {
         if self.awaited.values().any(asking) {
             return;
         }
-        let request = &step.parts[step.coordinator];
-        let coordinator = &request.participants[step.coordinator];
+        let attempt = self.begin.attempt;
+        let coordinator = &step.participants[step.coordinator];
         let route = routes.of_key(&coordinator.anchor);
         let shard = route.map_or(coordinator.shard, |route| route.shard);
         let status = Request::Status {
-            attempt: request.attempt,
+            attempt,
             anchor: coordinator.anchor.clone(),
             term: coordinator.term,
         };
@@ -359,7 +357,7 @@ impl Transaction {
     /// Certainly aborted: also tell the shards that were only written to.
     fn fail_commit(&mut self, error: TransactionError) {
         if let Phase::Commit(step) = &self.phase {
-            for participant in step.participants() {
+            for participant in &step.participants {
                 self.held.entry(participant.shard).or_default();
             }
         }
@@ -371,7 +369,7 @@ impl Transaction {
     fn forget_parts(&mut self) {
         self.held.retain(|_, held| held.session.is_none());
         if let Phase::Commit(step) = &self.phase {
-            for participant in step.participants() {
+            for participant in &step.participants {
                 self.held.remove(&participant.shard);
             }
         }

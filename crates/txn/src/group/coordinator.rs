@@ -175,11 +175,25 @@ impl Group {
         self.with_office(|_, office, _| office.early.insert(attempt, from, vote, term, bound));
     }
 
-    /// Who is not on the Staged list is answered aborted (T5).
+    /// Who is not on the Staged list is answered aborted (T5). An abort of what was
+    /// never staged knows only those whom somebody named who asked for it: others
+    /// learn of it when they vote or ask, once it is decided.
     pub(super) fn answer_stranger(&mut self, attempt: AttemptId, anchor: Key, from: Key) {
-        self.counters.strays += 1;
+        if let Some(Phase::Aborting(_)) = self.phase(attempt) {
+            return;
+        }
+        let reason = match self.told(attempt) {
+            Some(Outcome::Aborted(reason)) => {
+                mark(Mark::UnnamedToldAborted);
+                reason
+            }
+            _ => {
+                self.counters.strays += 1;
+                AbortReason::Malformed
+            }
+        };
         let body = PeerBody::Resolve {
-            outcome: Outcome::Aborted(AbortReason::Malformed),
+            outcome: Outcome::Aborted(reason),
             recorded: true,
         };
         self.tell_anchor(GroupId(0), from, anchor, attempt, body);

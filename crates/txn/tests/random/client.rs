@@ -176,9 +176,12 @@ impl Sim {
             participants
                 .iter()
                 .position(|p| p.shard.0 == shard as u64 + 1)
-                .unwrap() as u32
+                .unwrap()
         };
+        let coordinator = index(txn.coordinator);
         for shard in txn.terms.keys().copied() {
+            let (participants, here, coordinator) =
+                CommitRequest::participants_for(&participants, index(shard), coordinator);
             let request = Request::Commit(Box::new(CommitRequest {
                 attempt: txn.attempt,
                 priority: txn.priority,
@@ -194,9 +197,9 @@ impl Sim {
                     })
                     .collect(),
                 reads: Vec::new(),
-                participants: participants.clone(),
-                here: index(shard),
-                coordinator: index(txn.coordinator),
+                participants,
+                here,
+                coordinator,
                 timeout_millis: 2_000,
                 snapshot: None,
             }));
