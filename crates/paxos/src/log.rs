@@ -202,48 +202,58 @@ impl Durable {
         if first > self.last().next() && self.staging.as_ref().is_none_or(|s| s.ballot != ballot) {
             return Taken::Gap(self.decided);
         }
-        let fresh = match &mut self.staging {
-            Some(s) if s.ballot == ballot && s.end == end && s.first <= first => {
-                let fresh = Slot(s.first.0 + s.entries.len() as u64);
-                if first > fresh {
-                    return Taken::Gap(fresh.prev());
-                }
-                let held = usize::try_from(fresh.0 - first.0).unwrap_or(usize::MAX);
-                s.entries.extend(entries.into_iter().skip(held));
-                fresh
-            }
-            staging => {
-                *staging = Some(Staging {
-                    ballot,
-                    first,
-                    end,
-                    entries,
-                });
-                first
-            }
+        let joined = self
+            .staging
+            .take_if(|s| s.ballot == ballot && s.end == end && s.first <= first);
+        let (begin, fresh) = joined.as_ref().map_or((first, first), |s| {
+            (s.first, Slot(s.first.0 + s.entries.len() as u64))
+        });
+        if first > fresh {
+            self.staging = joined;
+            return Taken::Gap(fresh.prev());
+        }
+        let held = usize::try_from(fresh.0 - first.0).unwrap_or(usize::MAX);
+        let joins = joined.is_some();
+        let mut staged = Staging {
+            ballot,
+            first: begin,
+            end,
+            entries: joined.map(|s| s.entries).unwrap_or_default(),
         };
-        if self.wanted_after(ballot) < end && !mutated(Mutation::HalfSync) {
+        let before = staged.entries.len();
+        staged.entries.extend(entries.into_iter().skip(held));
+        let through = Slot(begin.0 + staged.entries.len() as u64).prev();
+        let again = self.accepted == ballot;
+        let reach = if again { self.last() } else { through };
+        let complete = reach >= end || mutated(Mutation::HalfSync);
+        if self.contradicts(&staged, complete) {
+            // As if this part had never come: memory stays as the disk is.
+            if joins {
+                staged.entries.truncate(before);
+                self.staging = Some(staged);
+            }
+            return Taken::Contradicts;
+        }
+        if !complete {
+            self.staging = Some(staged);
             return Taken::Staged(fresh);
         }
-        let Some(staged) = self.staging.take() else {
-            return Taken::Contradicts;
-        };
-        if self.contradicts(&staged) {
-            return Taken::Contradicts;
-        }
+        self.staging = None;
         self.complete(staged);
         Taken::Completed(fresh)
     }
 
-    /// Whether a sync would change or drop what is decided here (P2, P4): some
-    /// disk has lost what it promised to keep, or its sender lies.
-    fn contradicts(&self, staged: &Staging) -> bool {
-        let end = Slot(staged.first.0 + staged.entries.len() as u64).prev();
-        let changed = |(slot, entry)| {
-            slot <= self.decided && self.entry(slot).is_some_and(|old: &Entry| old != entry)
+    /// Whether a sync would change or, if it is complete, drop what is decided here
+    /// (P2, P4): some disk has lost what it promised to keep, or its sender lies.
+    fn contradicts(&self, staged: &Staging, complete: bool) -> bool {
+        let through = Slot(staged.first.0 + staged.entries.len() as u64).prev();
+        let changed = |(slot, entry): (Slot, &Entry)| {
+            let old = self.entry(slot);
+            old.is_some_and(|old| old != entry)
         };
-        let slots = (staged.first.0..).map(Slot);
-        end.max(self.trimmed) < self.decided || slots.zip(&staged.entries).any(changed)
+        let drops = complete && through.max(self.trimmed) < self.decided;
+        let decided = (staged.first.0..=self.decided.0).map(Slot);
+        drops || decided.zip(&staged.entries).any(changed)
     }
 
     /// The sync covers its end: from now on its entries are the log's suffix.

@@ -308,6 +308,50 @@ fn a_sync_that_contradicts_what_is_decided_is_refused() {
     }
 }
 
+/// What is refused changes nothing in memory, as nothing of it is on disk: a replica
+/// restarts with the log it had, whatever parts of syncs came before and after.
+#[test]
+fn a_refused_sync_leaves_memory_as_the_disk_is() {
+    let leases = leases();
+    let cx = Cx {
+        now: Mono(5),
+        leases: &leases,
+    };
+    let other = || Entry::Command(Bytes::from_static(b"other"));
+    let mut r = replica();
+    let mut disk = r.durable();
+    let parts = [
+        (1, vec![Entry::Noop]),
+        (2, vec![other()]),
+        (3, vec![other(), Entry::Noop]),
+        (1, vec![Entry::Noop, other(), Entry::Noop, Entry::Noop]),
+        (1, vec![other(), Entry::Noop]),
+        (2, vec![Entry::Noop]),
+        (3, vec![other(), Entry::Noop]),
+    ];
+    for (first, entries) in parts {
+        let accept = Message::Accept {
+            ballot: ballot(9, PEER),
+            first: Slot(first),
+            entries,
+            decided: Slot(2),
+            sync: Some((Slot(1), Slot(4))),
+            round: Round(1),
+        };
+        r.handle_message(&cx, PEER, accept);
+        r.flush(&cx);
+        for effect in r.drain_effects() {
+            if let Effect::Persist { records, .. } = effect {
+                records.into_iter().for_each(|record| disk.replay(record));
+            }
+        }
+        assert_eq!(disk, r.durable());
+    }
+    assert_eq!(r.accepted(), ballot(9, PEER), "the rest of it was fine");
+    assert_eq!(r.entry(Slot(2)), Some(&Entry::Noop));
+    assert_eq!(r.ignored()[&Ignored::Contradicts], 2);
+}
+
 /// P2, P3: nor does a candidate adopt what contradicts what it has heard to be
 /// decided since it asked.
 #[test]

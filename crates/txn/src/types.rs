@@ -216,6 +216,20 @@ pub struct Participant {
     pub term: Term,
 }
 
+impl Participant {
+    /// Bytes it counts for in entries.
+    #[must_use]
+    pub(crate) fn weight(&self) -> usize {
+        Participant::weight_with(&self.anchor)
+    }
+
+    /// Bytes a participant with this anchor counts for.
+    pub(crate) fn weight_with(anchor: &Key) -> usize {
+        const OVERHEAD: usize = 96;
+        OVERHEAD + anchor.len()
+    }
+}
+
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Outcome {

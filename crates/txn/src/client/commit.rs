@@ -17,6 +17,7 @@
 use crate::client::transaction::{Awaited, Phase};
 use crate::client::{Committed, Done, Reply, Routes, Transaction, TransactionError};
 use crate::request::{CommitRequest, Refusal, Request, Response};
+use crate::settings::MAX_PARTICIPANTS_BYTES;
 use crate::types::{AbortReason, Key, MAX_PARTICIPANTS, Outcome, Participant, Span, Write};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -146,6 +147,17 @@ impl Transaction {
             return Err(TransactionError::Invalid(format!(
                 "one transaction touches at most {MAX_PARTICIPANTS} shards, this one {}",
                 parts.len()
+            )));
+        }
+        // The shards that do not coordinate would let it in: they see two names.
+        let anchors = parts.values().filter_map(anchor);
+        let bytes: usize = anchors
+            .map(|anchor| Participant::weight_with(&anchor))
+            .sum();
+        if bytes > MAX_PARTICIPANTS_BYTES {
+            return Err(TransactionError::Invalid(format!(
+                "the first keys of the transaction's shards take {bytes} bytes, more than \
+                 {MAX_PARTICIPANTS_BYTES}; use shorter keys or fewer shards"
             )));
         }
         if parts.len() == 1 {

@@ -52,10 +52,7 @@ impl Group {
         participants: &[Participant],
     ) -> (Vec<Vec<Write>>, Vec<Write>) {
         let lists = reads.iter().map(span_weight).sum::<usize>()
-            + participants
-                .iter()
-                .map(checks::participant_weight)
-                .sum::<usize>();
+            + participants.iter().map(Participant::weight).sum::<usize>();
         let room = self
             .settings
             .entry_bytes

@@ -85,7 +85,7 @@ fn participants(shard: GroupId, request: &CommitRequest) -> Check {
     if again || groups.len() < list.len() {
         return Err("the participants name a shard twice; name each shard once".into());
     }
-    let bytes: usize = list.iter().map(participant_weight).sum();
+    let bytes: usize = list.iter().map(Participant::weight).sum();
     if bytes > MAX_PARTICIPANTS_BYTES {
         return Err(format!(
             "the participants take {bytes} bytes, more than {MAX_PARTICIPANTS_BYTES}; \
@@ -115,12 +115,6 @@ pub(super) fn commit(shard: GroupId, request: &CommitRequest) -> Check {
         );
     }
     Ok(())
-}
-
-/// Bytes a participant counts for in entries.
-pub(super) fn participant_weight(participant: &Participant) -> usize {
-    const OVERHEAD: usize = 96;
-    OVERHEAD + participant.anchor.len()
 }
 
 /// Bytes a write counts for in entries.

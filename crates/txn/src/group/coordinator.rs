@@ -106,6 +106,12 @@ impl Group {
             return self.vote_without_work(attempt, anchor, from, vote, term);
         };
         let Some(index) = coordination.index_of(&from) else {
+            if let Phase::Aborting(_) = coordination.phase {
+                // Told as soon as the abort is decided, as those are whose vote
+                // came before somebody demanded it.
+                let bound = self.settings.early_votes;
+                return office.early.insert(attempt, from, vote, term, bound);
+            }
             return self.answer_stranger(attempt, anchor, from);
         };
         if coordination.participants[index].term != term {
@@ -370,7 +376,30 @@ impl Group {
         for caller in callers.flatten().unwrap_or_default() {
             self.answer_outcome(caller, outcome, 2);
         }
+        if let Outcome::Aborted(_) = outcome {
+            self.tell_early_voters(attempt);
+        }
         self.press(cx, attempt);
+    }
+
+    /// An abort of what was never staged is decided: whoever voted and is not
+    /// named by it learns of it now, not when it votes again.
+    fn tell_early_voters(&mut self, attempt: AttemptId) {
+        let unnamed = self.with_office(|_, office, _| {
+            let votes = office.early.take(attempt);
+            let coordination = office.coordinations.get(&attempt)?;
+            let anchor = coordination.anchor.clone();
+            let unnamed = votes.into_iter().filter(|(from, vote, _)| {
+                vote.denies().is_none() && coordination.index_of(from).is_none()
+            });
+            Some((anchor, unnamed.map(|(from, ..)| from).collect::<Vec<_>>()))
+        });
+        let Some((anchor, unnamed)) = unnamed.flatten() else {
+            return;
+        };
+        for from in unnamed {
+            self.answer_stranger(attempt, anchor.clone(), from);
+        }
     }
 
     /// Asks or tells again whoever has not answered; arms the next time (T9).
