@@ -1,40 +1,27 @@
 //! Several requests under way in one task.
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Poll;
 use synod_txn::client::Reply;
 
-type Delivery<'a> = Pin<Box<dyn Future<Output = Reply> + Send + 'a>>;
+type Delivery<'a> = Pin<Box<dyn Future<Output = (u64, Reply)> + Send + 'a>>;
 
-/// Requests under way. They are few (one per shard of a transaction), so all
-/// are polled whenever one may have moved; no task is spawned.
+/// Requests under way, at most one per shard of a transaction and so up to a
+/// thousand. Only those that may have moved are polled; no task is spawned.
 #[derive(Default)]
 pub(crate) struct Flight<'a> {
-    deliveries: Vec<(u64, Delivery<'a>)>,
+    deliveries: FuturesUnordered<Delivery<'a>>,
 }
 
 impl<'a> Flight<'a> {
     pub(crate) fn push(&mut self, token: u64, delivery: impl Future<Output = Reply> + Send + 'a) {
-        self.deliveries.push((token, Box::pin(delivery)));
+        self.deliveries
+            .push(Box::pin(async move { (token, delivery.await) }));
     }
 
     /// The next one that is done; none if none is under way.
     pub(crate) async fn next(&mut self) -> Option<(u64, Reply)> {
-        std::future::poll_fn(|context| {
-            if self.deliveries.is_empty() {
-                return Poll::Ready(None);
-            }
-            for index in 0..self.deliveries.len() {
-                let (token, delivery) = &mut self.deliveries[index];
-                if let Poll::Ready(reply) = delivery.as_mut().poll(context) {
-                    let token = *token;
-                    drop(self.deliveries.swap_remove(index));
-                    return Poll::Ready(Some((token, reply)));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        self.deliveries.next().await
     }
 }
