@@ -445,8 +445,7 @@ impl Replica {
         if self.keeps.is_some() {
             mark(Mark::TermWentOn);
         }
-        let kept = self.keeps.take();
-        let term = kept.unwrap_or(campaign.ballot);
+        let term = self.keeps.unwrap_or(campaign.ballot);
         let own = promises.remove(&self.me);
         let best = promises
             .into_values()
@@ -487,10 +486,10 @@ impl Replica {
         };
         let sync = Some((first, end));
         if let Taken::Contradicts = self.log.accept(campaign.ballot, first, entries, sync) {
-            self.keeps = kept;
             self.lose_term();
             return self.ignore(Ignored::Contradicts);
         }
+        self.keeps = None;
         assert_eq!(self.accepted(), campaign.ballot, "P3: the sync is complete");
         self.heard = SupportEpoch::NONE;
         let mut leader = Leader::new(

@@ -20,8 +20,8 @@ pub(crate) enum Taken {
     Staged(Slot),
     /// The sync is complete and has replaced the suffix; entries from this slot on are new.
     Completed(Slot),
-    /// What was decided here is not in the log that the sync would make: nothing
-    /// changed, but that the sync is forgotten. No correct node sends this (P2).
+    /// What is decided here is not in the log that the sync would make: nothing
+    /// changed. No correct node sends this (P2).
     Contradicts,
 }
 

@@ -274,6 +274,18 @@ fn no_message_makes_a_leader_panic_or_decide() {
     }
 }
 
+/// A part of a sync under a ballot that the replica has not accepted.
+fn sync_part(first: u64, entries: Vec<Entry>, sync: (u64, u64)) -> Message {
+    Message::Accept {
+        ballot: ballot(9, PEER),
+        first: Slot(first),
+        entries,
+        decided: Slot(2),
+        sync: Some((Slot(sync.0), Slot(sync.1))),
+        round: Round(1),
+    }
+}
+
 /// P2, P4: what is decided in slots 1 and 2 stays, whatever a leader says it is.
 #[test]
 fn a_sync_that_contradicts_what_is_decided_is_refused() {
@@ -290,16 +302,9 @@ fn a_sync_that_contradicts_what_is_decided_is_refused() {
             leases: &leases,
         };
         let mut r = replica();
-        let end = Slot(first + entries.len() as u64 - 1);
-        let accept = Message::Accept {
-            ballot: ballot(9, PEER),
-            first: Slot(first),
-            entries,
-            decided: Slot(2),
-            sync: Some((Slot(first), end)),
-            round: Round(1),
-        };
-        r.handle_message(&cx, PEER, accept);
+        let end = first + entries.len() as u64 - 1;
+        let part = sync_part(first, entries, (first, end));
+        r.handle_message(&cx, PEER, part);
         r.flush(&cx);
         let holds: Vec<&Entry> = r.entries_from(Slot(1)).map(|(_, e)| e).collect();
         assert_eq!(holds, [&Entry::Noop; 3]);
@@ -330,15 +335,8 @@ fn a_refused_sync_leaves_memory_as_the_disk_is() {
         (3, vec![other(), Entry::Noop]),
     ];
     for (first, entries) in parts {
-        let accept = Message::Accept {
-            ballot: ballot(9, PEER),
-            first: Slot(first),
-            entries,
-            decided: Slot(2),
-            sync: Some((Slot(1), Slot(4))),
-            round: Round(1),
-        };
-        r.handle_message(&cx, PEER, accept);
+        let part = sync_part(first, entries, (1, 4));
+        r.handle_message(&cx, PEER, part);
         r.flush(&cx);
         for effect in r.drain_effects() {
             if let Effect::Persist { records, .. } = effect {
