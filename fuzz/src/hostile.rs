@@ -80,6 +80,7 @@ impl Node {
             incarnation: Incarnation(1),
             shards: map.shards.iter().map(recovered).collect(),
             map,
+            nodes: Vec::new(),
             version: ClusterVersion(1),
             leases: Vec::new(),
             paxos: Settings::default(),

@@ -64,6 +64,17 @@ impl Failure {
     }
 }
 
+impl From<synod_operate::Trouble> for Failure {
+    fn from(trouble: synod_operate::Trouble) -> Failure {
+        use synod_operate::Trouble;
+        match &trouble {
+            Trouble::Input(_) => Failure::input(trouble),
+            Trouble::Failed(_) => Failure::failed(trouble),
+            Trouble::Unreachable(_) => Failure::cluster(trouble),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

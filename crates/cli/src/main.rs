@@ -70,6 +70,8 @@ enum Command {
     Shell(commands::shell::Args),
     /// Show nodes, shards, leaders and what is wrong
     Status(commands::status::Args),
+    /// Let nodes join, empty them, take them out
+    Node(commands::node::Args),
     /// Show where replicas are, why, and what a failure or a policy would do; move them
     Placement(commands::placement::Args),
     /// Measure throughput, latency and failover
@@ -123,6 +125,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Txn(args) => block_on(commands::txn::run(args)),
         Command::Shell(args) => block_on(commands::shell::run(args)),
         Command::Status(args) => block_on(commands::status::run(args)),
+        Command::Node(args) => block_on(commands::node::run(args)),
         Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),

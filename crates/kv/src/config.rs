@@ -51,6 +51,10 @@ pub struct NodeConfig {
     pub session: Duration,
     /// A log sync that takes longer than this is a stalled disk (L6).
     pub stall: Duration,
+    /// A node that is not heard for longer than this is replaced.
+    pub keeper_down: Duration,
+    /// Between two looks at the whole cluster while something happens in it.
+    pub keeper_look: Duration,
     /// For tests and demos: round-trip time between nodes in different data
     /// centres, added in the transport. Zero = none.
     pub testing_rtt: Duration,
@@ -77,6 +81,8 @@ impl NodeConfig {
             staged_timeout: Duration::from_secs(1),
             session: Duration::from_secs(10),
             stall: Duration::from_secs(1),
+            keeper_down: Duration::from_secs(300),
+            keeper_look: Duration::from_secs(5),
             testing_rtt: Duration::ZERO,
         }
     }

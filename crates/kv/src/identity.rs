@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use synod_paxos::{Incarnation, NodeId};
-use synod_shard::Bootstrap;
+use synod_shard::{Bootstrap, NodeRow};
 
 const IDENTITY_MAGIC: [u8; 8] = *b"SYNODIDE";
 const BOOTSTRAP_MAGIC: [u8; 8] = *b"SYNODBOO";
+const NODES_MAGIC: [u8; 8] = *b"SYNODNOD";
 
 /// A node's durable identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +159,23 @@ impl Directory {
     pub fn bootstrap(&self) -> Result<Option<Bootstrap>, FileError> {
         let loaded = files::load::<Bootstrap>(&self.join("cluster"), BOOTSTRAP_MAGIC)?;
         Ok(loaded.map(|(_, bootstrap)| bootstrap))
+    }
+
+    /// What was heard of nodes since the cluster began.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn nodes(&self) -> Result<Vec<NodeRow>, FileError> {
+        let loaded = files::load::<Vec<NodeRow>>(&self.join("nodes"), NODES_MAGIC)?;
+        Ok(loaded.map(|(_, nodes)| nodes).unwrap_or_default())
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store_nodes(&self, nodes: &[NodeRow]) -> Result<(), FileError> {
+        files::store(&self.join("nodes"), NODES_MAGIC, self.cluster, &nodes)
     }
 
     /// Keeps what `synod init` brought.

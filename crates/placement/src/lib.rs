@@ -25,9 +25,8 @@
 //! shard's way there is cut into steps (`route`), none of which leaves it
 //! weaker than it was (`strength`).
 //!
-//! Not here: doing the steps. A cluster that runs cannot move replicas yet, has no
-//! place to keep policies and labels, and does not tell capacities or the
-//! origins of requests; so for now plans are for `synod init` and for people.
+//! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, bytes, load and
+//! origins of requests are not told by a cluster that runs yet.
 //! Evening out goes by the number of replicas, in proportion to capacity, and
 //! by the number of leaderships; bytes only decide between equal nodes, and the
 //! load of single shards is not weighed.

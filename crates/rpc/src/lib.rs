@@ -6,6 +6,7 @@
 //! | [`Endpoint`] | a node: one UDP socket that serves clients and links to its peers |
 //! | [`Pool`] | a client (the SDK, the `synod` program); with a user's certificate |
 //! | [`wire`] | requests, answers, status |
+//! | [`ask`] | questions to single nodes |
 //! | [`cert`] | a cluster's CA and certificates |
 //!
 //! Traffic of one kind never waits behind another: per pair of nodes there is
@@ -16,6 +17,7 @@
 //! with each frame), retries and routing (the SDK's), 0-RTT and session
 //! resumption (a certificate is checked at every connection).
 
+pub mod ask;
 pub mod cert;
 pub mod close;
 mod connect;
@@ -27,6 +29,7 @@ pub mod hello;
 mod link;
 pub mod members;
 mod peer;
+pub mod placement;
 pub mod pool;
 mod replies;
 mod server;

@@ -10,6 +10,7 @@ use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
+pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
     TransportCounters,
@@ -105,6 +106,12 @@ pub enum NodeRequest {
     },
     /// Other members for a shard that this node leads.
     ChangeMembers(Box<MembersRequest>),
+    /// Become part of a running cluster, with nothing in it yet.
+    Join(Box<JoinRequest>),
+    /// The cluster's records, and what this node's keeper does about them.
+    Placement,
+    /// Change the cluster's records: asked of the node that leads the meta shard.
+    ChangeRecords(Box<RecordChange>),
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -133,7 +140,8 @@ pub enum NodeResponse {
     Status(Box<NodeStatus>),
     /// To [`NodeRequest::Counters`].
     Counters(Box<Counters>),
-    /// To [`NodeRequest::Init`] and [`NodeRequest::TransferLeader`]: accepted.
+    /// To [`NodeRequest::Init`], [`NodeRequest::Join`], [`NodeRequest::TransferLeader`] and
+    /// [`NodeRequest::ChangeRecords`]: accepted.
     Done,
     /// Refused; nothing was changed.
     Refused {
@@ -149,6 +157,8 @@ pub enum NodeResponse {
     Members(Vec<MembersStatus>),
     /// To [`NodeRequest::ChangeMembers`].
     Change(MembersAnswer),
+    /// To [`NodeRequest::Placement`].
+    Placement(Box<PlacementStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

@@ -1,5 +1,6 @@
 //! What goes into a worker: its parts at the start, then one input after another.
 
+use crate::records::NodeRow;
 use crate::shard::Recovered;
 use crate::wire::{NodeMessage, ShardMap, ShardRequest};
 use bytes::Bytes;
@@ -132,6 +133,8 @@ pub struct Setup {
     pub incarnation: Incarnation,
     /// Nodes and shards.
     pub map: ShardMap,
+    /// What is known of nodes besides; younger rows win.
+    pub nodes: Vec<NodeRow>,
     /// The cluster version.
     pub version: ClusterVersion,
     /// Limits granted before the restart.

@@ -6,12 +6,14 @@
 pub mod clock;
 pub mod input;
 pub mod outbox;
+pub mod records;
 pub mod shard;
 pub mod wire;
 pub mod worker;
 
 pub use input::{Input, Setup};
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
+pub use records::{NodeRow, Records, Roster, Standing};
 pub use shard::{Members, Now, Recovered, Shard};
 pub use wire::{
     Bootstrap, META_SHARD, NodeDescriptor, NodeMessage, RESERVED_PREFIX, ShardDescriptor, ShardMap,

@@ -1,6 +1,7 @@
 //! What nodes, and clients and nodes, say to each other about shards. The
 //! transport carries these and does not look inside.
 
+use crate::records::NodeRow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -102,14 +103,8 @@ impl ShardMap {
     /// and hardly otherwise.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.changed().fold(0, |sum, s| {
-            // Each part is spread over all bits; the order does not matter.
-            let mut part = s.id.0.rotate_left(32) ^ s.generation;
-            for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
-                part = (part ^ (part >> 29)).wrapping_mul(factor);
-            }
-            sum.wrapping_add(part ^ (part >> 32))
-        })
+        let parts = self.changed().map(|s| spread(s.id.0, s.generation));
+        parts.fold(0, u64::wrapping_add)
     }
 
     /// The node with this id.
@@ -117,6 +112,16 @@ impl ShardMap {
     pub fn node(&self, id: NodeId) -> Option<&NodeDescriptor> {
         self.nodes.iter().find(|n| n.id == id)
     }
+}
+
+/// A number of a thing and its version, spread over all bits: sums of such numbers tell
+/// sets apart, in any order.
+pub(crate) fn spread(id: u64, version: u64) -> u64 {
+    let mut part = id.rotate_left(32) ^ version;
+    for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+        part = (part ^ (part >> 29)).wrapping_mul(factor);
+    }
+    part ^ (part >> 32)
 }
 
 /// What `synod init` hands to every node. Handing it over again is harmless;
@@ -152,11 +157,13 @@ pub enum NodeMessage {
         /// The message.
         message: PeerMessage,
     },
-    /// The [`ShardMap::digest`] of the sender's map: whoever has another one answers
-    /// with `Shards`.
+    /// The [`crate::Worker::map_digest`] of the sender: whoever has another one answers
+    /// with `Shards` and `Nodes`.
     MapDigest(u64),
     /// Shards whose members have changed, as the sender knows them.
     Shards(Vec<ShardDescriptor>),
+    /// Nodes that have joined or are meant to be something else, as the sender knows them.
+    Nodes(Vec<NodeRow>),
 }
 
 /// A client's request to one shard.

@@ -6,6 +6,7 @@
 use crate::clock::{ClockMonitor, ClockVerdict};
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
+use crate::records::{NodeRow, Roster};
 use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardMap, ShardReply, ShardRequest};
 use bytes::Bytes;
@@ -60,6 +61,7 @@ impl Making {
 pub struct Worker {
     me: NodeId,
     map: ShardMap,
+    roster: Roster,
     leases: NodeLease,
     clock: ClockMonitor,
     disk_healthy: bool,
@@ -84,13 +86,11 @@ impl Worker {
     /// # Errors
     /// A checkpoint that cannot be read.
     pub fn new(setup: Setup, now: Now) -> Result<Worker, RestoreError> {
-        let peers = setup
-            .map
-            .nodes
-            .iter()
-            .map(|n| n.id)
-            .filter(|n| *n != setup.me)
-            .collect();
+        let mut map = setup.map;
+        let first = map.nodes.iter().cloned().map(NodeRow::first);
+        let roster = Roster::new(first.chain(setup.nodes));
+        map.nodes = roster.nodes().cloned().collect();
+        let peers = map.nodes.iter().map(|n| n.id).collect();
         let leases = NodeLease::new(
             setup.lease,
             setup.me,
@@ -106,7 +106,6 @@ impl Worker {
             seed: setup.seed,
         };
         let mut shards = BTreeMap::new();
-        let mut map = setup.map;
         for recovered in setup.shards {
             let shard = making.shard(setup.me, recovered, now.mono)?;
             note(&mut map, &shard);
@@ -116,6 +115,7 @@ impl Worker {
             me: setup.me,
             clock: ClockMonitor::new(now),
             map,
+            roster,
             leases,
             making,
             disk_healthy: true,
@@ -136,7 +136,20 @@ impl Worker {
         &self.map
     }
 
-    /// Rises whenever the map changes.
+    /// All nodes, and what each is meant to be.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// A number that two nodes share if they know the same of all shards and nodes, and
+    /// hardly otherwise.
+    #[must_use]
+    pub fn map_digest(&self) -> u64 {
+        self.map.digest().wrapping_add(self.roster.digest())
+    }
+
+    /// Rises whenever the map or the roster changes.
     #[must_use]
     pub fn map_changes(&self) -> u64 {
         self.map_changes
@@ -355,9 +368,26 @@ impl Worker {
             NodeMessage::Shards(descriptors) => {
                 self.map_changes += u64::from(self.map.learn_all(&descriptors));
             }
+            NodeMessage::Nodes(rows) => {
+                self.learn_nodes(now, &rows);
+            }
             // The driver answers it.
             NodeMessage::MapDigest(_) => {}
         }
+    }
+
+    /// Nodes have joined, or are meant to be something else. Who was retired is neither
+    /// asked for support nor given any.
+    pub fn learn_nodes(&mut self, now: Now, rows: &[NodeRow]) {
+        let news = rows.iter().filter(|row| self.roster.learn(row)).count();
+        if news == 0 {
+            return;
+        }
+        self.map.nodes = self.roster.nodes().cloned().collect();
+        self.map_changes += 1;
+        let peers = self.map.nodes.iter().map(|n| n.id).collect();
+        self.leases.set_peers(peers);
+        self.lease_step(now);
     }
 
     /// A leader sends a shard's entries or state to a node without a replica of it:

@@ -25,6 +25,7 @@ fn worker(now: Now) -> Worker {
             nodes: Vec::new(),
             shards: Vec::new(),
         },
+        nodes: Vec::new(),
         version: ClusterVersion(1),
         leases: Vec::new(),
         shards: Vec::new(),

@@ -162,7 +162,7 @@ async fn target(args: &Args, cluster: Option<&Cluster>) -> Result<Target, Failur
     }
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let map = crate::commands::survey::map(&pool, &connection.endpoints, timeout).await?;
+    let map = synod_operate::map(&pool, &connection.endpoints, timeout).await?;
     Ok(Target {
         client: connection.client(timeout).await?,
         pool,

@@ -4,14 +4,16 @@
 //! localities; the same map is handed to each. Doing so again is harmless: the
 //! nodes refuse another map, and take the same one as done.
 
-use crate::connection::ConnectionArgs;
+use super::records::change;
+use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use synod_harness::cluster::ask;
 use synod_paxos::{Configuration, GroupId};
 use synod_placement::{NodeView, PlanRequest};
-use synod_rpc::{NodeRequest, NodeResponse, Pool};
+use synod_rpc::placement::RecordChange;
+use synod_rpc::{NodeRequest, NodeResponse, Pool, ask};
+use synod_shard::Records;
 use synod_shard::wire::{
     Bootstrap, META_SHARD, NodeDescriptor, RESERVED_PREFIX, ShardDescriptor, ShardMap,
 };
@@ -76,6 +78,7 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
             })?;
     }
     wait_for_leaders(&pool, &bootstrap.map, deadline).await?;
+    keep_policy(&pool, &connection, args.replicas).await?;
     println!(
         "cluster {} is ready: {} nodes, {} shards (the meta shard included), {} replicas each",
         uuid::Uuid::from_u128(bootstrap.cluster),
@@ -84,6 +87,20 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
         args.replicas
     );
     Ok(Status::Done)
+}
+
+/// What was asked for is the cluster's policy from now on, unless it has one by now. (Policies
+/// know odd numbers of voters only.)
+async fn keep_policy(pool: &Pool, connection: &Connection, replicas: u32) -> Result<(), Failure> {
+    if replicas.is_multiple_of(2) {
+        return Ok(());
+    }
+    let policy = RecordChange::Policy {
+        prefix: Vec::new(),
+        text: Some(format!("voters = {replicas}")),
+    };
+    let has_one = |records: &Records| records.policies.contains_key(&[][..]);
+    change(pool, connection, policy, has_one).await.map(|_| ())
 }
 
 /// Asks every endpoint who it is, again and again until the deadline.

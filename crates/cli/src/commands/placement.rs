@@ -1,20 +1,17 @@
 //! `synod placement`: where replicas are, why, and what a failure or another
 //! policy would do. Nothing here changes anything; what does is in `rearrange`.
 
-use super::change;
 use super::rearrange;
+use super::records;
 use super::status::{first_key, table};
-use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use synod_operate::{Intent, Seen, Survey};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{
-    Domain, Expr, Locality, Node, NodeState, Policies, Policy, Shard, View, explain, explain_all,
-    replan, what_if,
-};
+use synod_placement::{Domain, Expr, Policy, explain, explain_all, replan, what_if};
 use synod_shard::wire::show_key;
 
 /// `synod placement …`
@@ -25,11 +22,15 @@ use synod_shard::wire::show_key;
   synod placement what-if --lose dc=eu-1 --endpoint 127.0.0.1:7001 --certs certs
   synod placement plan --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
   synod placement apply --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
-  synod placement drain n3 --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy 'leaders = [dc=eu-2]' --of accounts/ --endpoint 127.0.0.1:7001 --certs certs
+  synod placement auto off --endpoint 127.0.0.1:7001 --certs certs
 
 A kind of nodes is written as `dc=eu-1 & !rack=r2 | region=us`. A policy is a list of settings:
-voters, witnesses, learners, spread, require, forbid, leaders, survive; each has a default. The
-cluster keeps no policies yet: without --policy, as many voters are wanted as there are.")]
+voters, witnesses, learners, spread, require, forbid, leaders, survive; each has a default.
+
+The cluster keeps its policies and moves replicas by itself: where they want them, off nodes that
+are drained (`synod node`), and off nodes silent for longer than placement.down_seconds.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -68,8 +69,10 @@ enum Command {
     },
     /// Go the steps that `plan` prints, one by one. May be stopped at any time, and run again
     Apply(rearrange::ApplyArgs),
-    /// Move everything off a node, then say that it may be stopped for good
-    Drain(rearrange::DrainArgs),
+    /// Show the policies that the cluster keeps, or set one
+    Policy(records::PolicyArgs),
+    /// Let the cluster move replicas by itself, or only people
+    Auto(records::AutoArgs),
     /// Give one shard these members, with nothing but what keeps it safe looked at
     Members(rearrange::MembersArgs),
 }
@@ -93,30 +96,39 @@ pub(super) struct Common {
 }
 
 impl Common {
+    /// Whether the arguments want something else than the cluster's records.
+    pub(super) fn departs(&self) -> bool {
+        self.policy.is_some() || !self.policies_of.is_empty() || !self.retire.is_empty()
+    }
+
     pub(super) async fn look(&self) -> Result<Seen, Failure> {
-        let mut policies = Policies::default();
+        let connection = self.connection.resolve()?;
+        let limit = Duration::from_millis(self.timeout_millis);
+        let pool = connection.pool()?;
+        let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
+        let mut intent = match &survey.placement {
+            Some(status) => Intent::of_records(status)?,
+            None => Intent::default(),
+        };
         if let Some(text) = &self.policy {
-            policies.default = policy("--policy", text)?;
+            intent.policies.default = parse("--policy", text)?;
         }
         for pair in self.policies_of.chunks(2) {
             if let [prefix, text] = pair {
-                let policy = policy(&format!("--policy-of {prefix}"), text)?;
-                policies
-                    .directories
-                    .insert(prefix.clone().into_bytes(), policy);
+                let policy = parse(&format!("--policy-of {prefix}"), text)?;
+                let prefix = prefix.clone().into_bytes();
+                intent.policies.directories.insert(prefix, policy);
             }
         }
-        let connection = self.connection.resolve()?;
-        let limit = Duration::from_millis(self.timeout_millis);
-        Seen::of(
-            Survey::take(&connection, limit).await?,
-            policies,
-            &self.retire,
-        )
+        for name in &self.retire {
+            intent.leaving.insert(survey.node(name)?);
+        }
+        Ok(Seen::of(survey, intent)?)
     }
 }
 
-fn policy(whose: &str, text: &str) -> Result<Policy, Failure> {
+/// A policy; `whose` is for messages.
+pub(super) fn parse(whose: &str, text: &str) -> Result<Policy, Failure> {
     text.parse()
         .map_err(|error| Failure::input(format!("{whose}: {error}")))
 }
@@ -134,130 +146,10 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
         }
         Command::Plan { common } => tell_plan(&common.look().await?),
         Command::Apply(args) => rearrange::apply(args).await,
-        Command::Drain(args) => rearrange::drain(args).await,
+        Command::Policy(args) => records::policy(args).await,
+        Command::Auto(args) => records::auto(args).await,
         Command::Members(args) => rearrange::members(args).await,
     }
-}
-
-/// The cluster as its nodes tell it, and as the planner takes it.
-pub(super) struct Seen {
-    pub(super) survey: Survey,
-    pub(super) view: View,
-    /// Why shards may not be given other members by these policies, if so.
-    pub(super) unsaid: Option<String>,
-}
-
-impl Seen {
-    fn of(survey: Survey, mut policies: Policies, retire: &[String]) -> Result<Seen, Failure> {
-        let retired = retire.iter().map(|name| survey.node(name));
-        let retired = retired.collect::<Result<BTreeSet<NodeId>, Failure>>()?;
-        let unsaid = unsaid(&survey, &policies);
-        if policies.default.voters.is_none() {
-            policies.default.voters = usual_voters(&survey);
-        }
-        let mut nodes = Vec::new();
-        for node in &survey.map.nodes {
-            let locality: Locality = node.locality.parse().map_err(|error| {
-                Failure::failed(format!(
-                    "node {} says it is in `{}`: {error}",
-                    node.name, node.locality
-                ))
-            })?;
-            let mut seen = Node::new(node.id, locality);
-            seen.state = match (survey.answers(node.id), retired.contains(&node.id)) {
-                (true, false) if survey.is_unfit(node.id) => NodeState::Draining,
-                (true, false) => NodeState::Up,
-                (true, true) => NodeState::Leaving,
-                (false, false) => NodeState::Silent,
-                (false, true) => NodeState::Down,
-            };
-            nodes.push(seen);
-        }
-        let shards = survey.map.shards.iter().map(|descriptor| {
-            let start = descriptor.span.start.to_vec();
-            let end = descriptor.span.end.to_vec();
-            let configuration = &descriptor.configuration;
-            let mut shard = Shard::new(descriptor.id, start, end);
-            shard.replicas = change::roles(configuration);
-            let leader = survey.leader(descriptor.id).map(|(node, _)| node);
-            shard.leader = leader.filter(|node| configuration.is_voter(*node));
-            shard
-        });
-        let shards = shards.collect();
-        let view = View {
-            nodes,
-            policies,
-            shards,
-        };
-        Ok(Seen {
-            survey,
-            view,
-            unsaid,
-        })
-    }
-
-    /// The same text with names in place of the ids of nodes.
-    pub(super) fn named(&self, text: &str) -> String {
-        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '=');
-        let mut named = String::with_capacity(text.len());
-        let mut rest = text;
-        while !rest.is_empty() {
-            let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            let (word, behind) = rest.split_at(word);
-            let node = self.survey.map.nodes.iter();
-            let node = { node }.find(|node| node.id.to_string() == word);
-            named.push_str(node.map_or(word, |node| &node.name));
-            let gap = behind.find(is_word).unwrap_or(behind.len());
-            let (gap, behind) = behind.split_at(gap);
-            named.push_str(gap);
-            rest = behind;
-        }
-        named
-    }
-}
-
-/// Why one number of voters for all shards would take some from them: they differ, and
-/// no policy says that they should not.
-fn unsaid(survey: &Survey, policies: &Policies) -> Option<String> {
-    let says = |key: &[u8], what: fn(&Policy) -> bool| {
-        let of = policies.directories.iter();
-        what(&policies.default) || { of }.any(|(dir, p)| key.starts_with(dir) && what(p))
-    };
-    let shards = survey.map.shards.iter();
-    let open = shards.filter(|s| !says(&s.span.start, |p| p.voters.is_some()));
-    let counts = open.map(|s| (s.configuration.electors().count(), s.id.0));
-    let counts: BTreeMap<usize, u64> = counts.collect();
-    if let (Some((few, one)), Some((many, other))) =
-        (counts.first_key_value(), counts.last_key_value())
-        && few < many
-    {
-        return Some(format!(
-            "shards have different numbers of voters (shard {one} has {few}, shard {other} has \
-             {many}): say how many they are to have, with --policy 'voters = …' or --policy-of"
-        ));
-    }
-    let mut shards = survey.map.shards.iter();
-    let with = shards.find(|s| {
-        !s.configuration.witnesses.is_empty() && !says(&s.span.start, |p| p.witnesses.is_some())
-    })?;
-    Some(format!(
-        "shard {} has witnesses: say how many there are to be, with --policy 'witnesses = …' or \
-         --policy-of",
-        with.id.0
-    ))
-}
-
-/// How many voters most shards have; policies ask for odd numbers.
-fn usual_voters(survey: &Survey) -> Option<usize> {
-    let shards = survey.map.shards.iter();
-    let mut counts: Vec<usize> = shards.map(|s| s.configuration.electors().count()).collect();
-    counts.sort_unstable();
-    let middle = *counts.get(counts.len() / 2)?;
-    Some(
-        middle
-            .saturating_sub(usize::from(middle.is_multiple_of(2)))
-            .max(1),
-    )
 }
 
 /// What is shown of a place.
@@ -308,12 +200,38 @@ struct OtherRow {
 struct Shown {
     places: Vec<PlaceRow>,
     shards: Vec<ShardRow>,
+    keeper: Option<KeeperRow>,
+}
+
+/// What the cluster does by itself.
+#[derive(Debug, Serialize)]
+struct KeeperRow {
+    automatic: bool,
+    down: Vec<String>,
+    doing: Vec<String>,
+    problems: Vec<String>,
+    looks: u64,
+    steps: u64,
+}
+
+fn keeper(seen: &Seen) -> Option<KeeperRow> {
+    let status = seen.survey.placement.as_ref()?;
+    let names = status.down.iter().map(|id| seen.survey.name(*id));
+    Some(KeeperRow {
+        automatic: !status.records.manual,
+        down: names.collect(),
+        doing: status.doing.clone(),
+        problems: status.problems.clone(),
+        looks: status.looks,
+        steps: status.steps,
+    })
 }
 
 fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
     let shown = Shown {
         places: places(seen)?,
         shards: shards(seen)?,
+        keeper: keeper(seen),
     };
     if json {
         let text = serde_json::to_string_pretty(&shown).map_err(Failure::failed)?;
@@ -374,7 +292,29 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
         ]);
     }
     println!("{shards}");
+    tell_keeper(seen);
     Ok(Status::Done)
+}
+
+/// What the cluster does by itself.
+fn tell_keeper(seen: &Seen) {
+    let Some(keeper) = &seen.survey.placement else {
+        return println!("\nno node leads the meta shard: nothing moves by itself now");
+    };
+    if keeper.records.manual {
+        return println!("\nonly people move replicas (`synod placement auto on` changes that)");
+    }
+    match keeper.doing.as_slice() {
+        [] => println!("\nnothing is moved now; {} steps so far", keeper.steps),
+        doing => doing.iter().for_each(|line| println!("\nnow: {line}")),
+    }
+    for id in &keeper.down {
+        let name = seen.survey.name(*id);
+        println!("down: {name} has been silent for long, and is replaced");
+    }
+    for problem in &keeper.problems {
+        println!("problem: {problem}");
+    }
 }
 
 /// Every place of every tier, widest first.

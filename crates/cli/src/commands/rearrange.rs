@@ -1,19 +1,20 @@
-//! `synod placement apply|drain|members`: what changes where replicas are.
+//! `synod placement apply|members`: what changes where replicas are, by hand.
 
-use super::change::{Changer, Roles, Stopped, roles};
-use super::placement::{Common, Seen};
-use super::survey::Survey;
+use super::placement::Common;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
+use synod_operate::{Changer, Roles, Seen, Stopped, Survey, Tell, plan, roles, walk};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{Replan, Role, Step, replan};
+use synod_placement::{Role, replan};
 
 /// Before planning again, so that all have heard of what thwarted the last plan.
 const BETWEEN_PLANS: Duration = Duration::from_secs(1);
 /// Plans that others may thwart, at most.
 const PLANS: usize = 20;
+/// Shards whose members change at the same time.
+const PARALLEL: usize = 4;
 
 #[derive(Debug, clap::Args)]
 struct Pace {
@@ -26,16 +27,21 @@ struct Pace {
 #[derive(Debug, clap::Args)]
 pub struct ApplyArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     #[command(flatten)]
     pace: Pace,
     /// Print the steps, and go none
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 impl ApplyArgs {
-    fn changer(&self, survey: &Survey) -> Result<Changer, Failure> {
+    /// How long one step may take.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.pace.step_seconds)
+    }
+
+    pub(super) fn changer(&self, survey: &Survey) -> Result<Changer, Failure> {
         let Common {
             connection,
             timeout_millis,
@@ -43,16 +49,6 @@ impl ApplyArgs {
         } = &self.common;
         changer(survey, connection, *timeout_millis, &self.pace)
     }
-}
-
-/// `synod placement drain …`
-#[derive(Debug, clap::Args)]
-pub struct DrainArgs {
-    /// The node's name, as `synod status` shows it
-    #[arg(value_name = "NODE")]
-    node: String,
-    #[command(flatten)]
-    plan: ApplyArgs,
 }
 
 /// `synod placement members …`
@@ -80,7 +76,7 @@ pub struct MembersArgs {
 }
 
 /// Runs until done or interrupted; either way the cluster is left as it may stay.
-async fn unless_interrupted(
+pub(super) async fn unless_interrupted(
     work: impl Future<Output = Result<Status, Failure>>,
 ) -> Result<Status, Failure> {
     tokio::select! {
@@ -104,26 +100,17 @@ fn changer(
     let pool = connection.resolve()?.pool()?;
     let limit = Duration::from_millis(millis);
     let patience = Duration::from_secs(pace.step_seconds);
-    Ok(Changer::new(
-        pool,
-        survey.map.nodes.clone(),
-        limit,
-        patience,
-    ))
+    let nodes = survey.map.nodes.clone();
+    Ok(Changer::new(pool, nodes, limit, patience, tell()))
 }
 
-/// The steps of the shards that are meant, and the plan they are part of.
-fn plan(seen: &Seen, only: Option<NodeId>) -> Result<(Vec<Step>, Replan), Failure> {
-    let plan = replan(&seen.view).map_err(Failure::input)?;
-    let shards = seen.view.shards.iter();
-    let meant = shards.filter(|s| only.is_none_or(|node| s.replicas.contains_key(&node)));
-    let meant: BTreeSet<GroupId> = meant.map(|s| s.id).collect();
-    let steps = plan.steps.iter().filter(|step| meant.contains(&step.shard));
-    Ok((steps.cloned().collect(), plan))
+/// Lines on standard output.
+fn tell() -> Tell {
+    Arc::new(|line| println!("{line}"))
 }
 
 /// Goes the steps of a plan; plans again where others changed something meanwhile.
-async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
+pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
     let dry = args.dry_run;
     let mut gone = 0;
     for _ in 0..PLANS {
@@ -143,32 +130,14 @@ async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
             }
             return Ok(seen);
         }
-        let changer = args.changer(&seen.survey)?;
-        let mut left: BTreeSet<GroupId> = BTreeSet::new();
-        let shards = seen.view.shards.iter();
-        let mut planned: BTreeMap<GroupId, Roles> =
-            shards.map(|s| (s.id, s.replicas.clone())).collect();
-        for step in &steps {
-            println!("{}", seen.named(&step.to_string()));
-            let before = planned.entry(step.shard).or_default();
-            match changer.make(step.shard, before, &step.change).await {
-                Ok(()) => {
-                    gone += 1;
-                    if let Some(now) = step.change.roles_after(before) {
-                        *before = now;
-                    }
-                }
-                Err(Stopped::Overtaken(reason)) => {
-                    println!("shard {}: {reason}; planning again", step.shard.0);
-                    tokio::time::sleep(BETWEEN_PLANS).await;
-                    break;
-                }
-                Err(Stopped::Failed(failure)) => return Err(failure),
-            }
-            left.insert(step.shard);
+        let changer = Arc::new(args.changer(&seen.survey)?);
+        let walked = walk(&changer, &seen, &steps, PARALLEL, &tell()).await;
+        gone += walked.gone;
+        if let Some(trouble) = walked.trouble {
+            return Err(trouble.into());
         }
-        for shard in left {
-            changer.gone(shard).await?;
+        if walked.overtaken {
+            tokio::time::sleep(BETWEEN_PLANS).await;
         }
     }
     Err(Failure::failed(format!(
@@ -178,7 +147,7 @@ async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
 }
 
 /// Every shard that some node still has a copy of without being a member.
-async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure> {
+pub(super) async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure> {
     for shard in &seen.survey.map.shards {
         if !seen.survey.leftovers(shard.id).is_empty() {
             changer.gone(shard.id).await?;
@@ -190,6 +159,16 @@ async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure> {
 /// Goes the steps of the plan.
 pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
     unless_interrupted(async {
+        let before = args.common.look().await?;
+        let keeper = before.survey.placement.as_ref();
+        let keeps = keeper.is_some_and(|status| !status.records.manual);
+        if keeps && args.common.departs() && !args.dry_run {
+            return Err(Failure::input(
+                "the cluster moves replicas by itself, and would undo this: set the policy with \
+                 `synod placement policy`, drain nodes with `synod node drain`, or run `synod \
+                 placement auto off` first",
+            ));
+        }
         let seen = go(&args, None).await?;
         let plan = replan(&seen.view).map_err(Failure::input)?;
         if !args.dry_run {
@@ -204,64 +183,13 @@ pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
     .await
 }
 
-/// Moves everything off a node.
-pub async fn drain(args: DrainArgs) -> Result<Status, Failure> {
-    let DrainArgs {
-        node,
-        plan: mut args,
-    } = args;
-    let name = &node;
-    if !args.common.retire.contains(name) {
-        args.common.retire.push(name.clone());
-    }
-    unless_interrupted(async {
-        let node = args.common.look().await?.survey.node(name)?;
-        let seen = go(&args, Some(node)).await?;
-        if args.dry_run {
-            return Ok(Status::Done);
-        }
-        let stays = seen
-            .view
-            .shards
-            .iter()
-            .filter(|s| s.replicas.contains_key(&node));
-        let stays: Vec<String> = stays.map(|s| s.id.0.to_string()).collect();
-        if !stays.is_empty() {
-            return Err(Failure::failed(format!(
-                "{name} is still needed for the shards {}: there is no other node that may hold \
-                 them (see the problems above). Add nodes, or ask for fewer voters with \
-                 --policy 'voters = …'; what was moved stays moved",
-                stays.join(", ")
-            )));
-        }
-        sweep(&seen, &args.changer(&seen.survey)?).await?;
-        let last = args.common.look().await?.survey;
-        if last.answers(node) && last.held(node) > 0 {
-            return Err(Failure::failed(format!(
-                "{name} still has {} replicas: it did not answer in between, or somebody else put \
-                 them there. Run the command again",
-                last.held(node)
-            )));
-        }
-        if last.answers(node) {
-            println!("{name} holds nothing any more: it may be stopped for good");
-        } else {
-            println!(
-                "{name} does not answer, and no shard counts on it any more: it may stay away for \
-                 good. If it is started again it finds that out, and deletes its copies"
-            );
-        }
-        Ok(Status::Done)
-    })
-    .await
-}
-
 /// Gives one shard the members named.
 pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
     unless_interrupted(async {
         let connection = args.connection.resolve()?;
         let limit = Duration::from_millis(args.timeout_millis);
-        let survey = Survey::take(&connection, limit).await?;
+        let pool = connection.pool()?;
+        let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
         let shard = GroupId(args.shard);
         if survey.map.shard(shard).is_none() {
             let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
@@ -275,7 +203,7 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
         let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;
         match arrange(&changer, shard, &target).await {
             Ok(()) => {}
-            Err(Stopped::Failed(failure)) => return Err(failure),
+            Err(Stopped::Failed(trouble)) => return Err(trouble.into()),
             Err(Stopped::Overtaken(reason)) => {
                 return Err(Failure::failed(format!(
                     "shard {}: {reason}; look at it with `synod placement show`, then run the \

@@ -1,6 +1,5 @@
 //! `synod status`: what all nodes say about themselves and their shards, merged.
 
-use super::survey::Survey;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use comfy_table::Table;
@@ -8,7 +7,10 @@ use comfy_table::presets;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Duration;
+use synod_operate::Survey;
+use synod_paxos::NodeId;
 use synod_rpc::status::{Health, ShardStatus};
+use synod_shard::Standing;
 use synod_shard::wire::show_key;
 
 /// `synod status …`
@@ -39,6 +41,8 @@ struct NodeRow {
     address: SocketAddr,
     locality: String,
     state: String,
+    /// What it is meant to be; nothing if that cannot be told now.
+    standing: Option<&'static str>,
     version: String,
     incarnation: u64,
     leads: usize,
@@ -75,7 +79,8 @@ struct View {
 pub async fn run(args: Args) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
     let limit = Duration::from_millis(args.timeout_millis);
-    let survey = Survey::take(&connection, limit).await?;
+    let pool = connection.pool()?;
+    let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
     let view = merge(&survey);
     if args.json {
         let text = serde_json::to_string_pretty(&view).map_err(Failure::failed)?;
@@ -108,6 +113,7 @@ fn merge(survey: &Survey) -> View {
             address: node.address,
             locality: node.locality.clone(),
             state,
+            standing: standing(survey, node.id),
             version: status.map(|s| s.version.clone()).unwrap_or_default(),
             incarnation: status.map_or(0, |s| s.incarnation.0),
             leads: status.map_or(0, |s| s.shards.iter().filter(|s| s.in_office).count()),
@@ -153,6 +159,16 @@ fn merge(survey: &Survey) -> View {
     }
 }
 
+fn standing(survey: &Survey, id: NodeId) -> Option<&'static str> {
+    let rows = &survey.placement.as_ref()?.records.nodes;
+    let row = rows.iter().find(|row| row.node.id == id)?;
+    Some(match row.standing {
+        Standing::Active => "active",
+        Standing::Draining => "draining",
+        Standing::Retired => "retired",
+    })
+}
+
 fn health(health: &Health) -> String {
     match health {
         Health::Ok => "ok".to_owned(),
@@ -172,7 +188,10 @@ fn print(view: &View) {
             node.address.to_string(),
             node.locality.clone(),
             // The reason stands below the table: it is long.
-            node.state.split(": ").next().unwrap_or_default().to_owned(),
+            match node.standing {
+                Some("active") | None => short(&node.state).to_owned(),
+                Some(standing) => format!("{}, {standing}", short(&node.state)),
+            },
             node.leads.to_string(),
             node.replicas.to_string(),
         ]);
@@ -208,6 +227,11 @@ fn print(view: &View) {
         ]);
     }
     println!("{shards}");
+}
+
+/// A state without its reason.
+fn short(state: &str) -> &str {
+    state.split(": ").next().unwrap_or_default()
 }
 
 /// A shard's first key, for people.

@@ -80,6 +80,10 @@ fn millis(value: &Value, low: u64, high: u64) -> Result<Duration, String> {
     number(value, low, high).map(Duration::from_millis)
 }
 
+fn seconds(value: &Value, low: u64, high: u64) -> Result<Duration, String> {
+    number(value, low, high).map(Duration::from_secs)
+}
+
 fn quoted(text: impl std::fmt::Display) -> Option<String> {
     Some(Value::String(text.to_string()).to_string())
 }
@@ -252,6 +256,24 @@ pub const KEYS: &[Key] = &[
         required: false,
         show: |c| Some(c.stall.as_millis().to_string()),
         set: |c, v, _| millis(v, 50, 600_000).map(|v| c.stall = v),
+    },
+    Key {
+        section: "placement",
+        name: "down_seconds",
+        help: "A node that is not heard for longer than this is not waited for any more: its\n\
+               replicas are made anew on others, if there are such. The same on all nodes.",
+        required: false,
+        show: |c| Some(c.keeper_down.as_secs().to_string()),
+        set: |c, v, _| seconds(v, 1, 1_000_000).map(|v| c.keeper_down = v),
+    },
+    Key {
+        section: "placement",
+        name: "look_seconds",
+        help: "While something changes, the node that leads the meta shard looks this often at\n\
+               where replicas are and where they should be; a minute while nothing does.",
+        required: false,
+        show: |c| Some(c.keeper_look.as_secs().to_string()),
+        set: |c, v, _| seconds(v, 1, 3_600).map(|v| c.keeper_look = v),
     },
     Key {
         section: "testing",

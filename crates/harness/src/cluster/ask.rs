@@ -1,11 +1,12 @@
-//! Questions to single nodes: status, counters, information.
+//! Questions to single nodes, and to all of them.
+
+pub use synod_rpc::ask::{ask, counters, map, members, placement, status};
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use synod_paxos::{GroupId, NodeId};
-use synod_rpc::wire::{Counters, MembersStatus, NodeStatus};
-use synod_rpc::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
-use synod_shard::ShardMap;
+use synod_paxos::NodeId;
+use synod_rpc::Pool;
+use synod_rpc::status::NodeStatus;
 
 /// How long a node may take to answer while others wait for it.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -13,77 +14,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 /// A follower this near to its leader's end of log has caught up.
 const CAUGHT_UP: u64 = 200;
-
-/// Asks one node. The error is in words for people.
-///
-/// # Errors
-/// When the node cannot be reached, refuses, or does not answer within `limit`.
-pub async fn ask(
-    pool: &Pool,
-    node: SocketAddr,
-    request: NodeRequest,
-    limit: Duration,
-) -> Result<NodeResponse, String> {
-    let deadline = Instant::now() + limit;
-    match pool.call(node, RequestBody::Node(request), deadline).await {
-        Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(reason),
-        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => Err(format!(
-            "the node at {node} has too much to do; retry later"
-        )),
-        Ok(ServerBody::Node(response)) => Ok(response),
-        Ok(ServerBody::Shard(_)) => Err(format!("the node at {node} answered for a shard")),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A node's state.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn status(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<NodeStatus, String> {
-    match ask(pool, node, NodeRequest::Status, limit).await? {
-        NodeResponse::Status(status) => Ok(*status),
-        other => Err(format!("the node at {node} answered {other:?} to Status")),
-    }
-}
-
-/// What a node's replicas know of their shards' members; of one shard, or of all.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn members(
-    pool: &Pool,
-    node: SocketAddr,
-    of: Option<GroupId>,
-    limit: Duration,
-) -> Result<Vec<MembersStatus>, String> {
-    match ask(pool, node, NodeRequest::Members { of }, limit).await? {
-        NodeResponse::Members(members) => Ok(members),
-        other => Err(format!("the node at {node} answered {other:?} to Members")),
-    }
-}
-
-/// The shard map that a node knows.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn map(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<ShardMap, String> {
-    match ask(pool, node, NodeRequest::Map, limit).await? {
-        NodeResponse::Map(map) => Ok(*map),
-        other => Err(format!("the node at {node} answered {other:?} to Map")),
-    }
-}
-
-/// A node's totals.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn counters(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<Counters, String> {
-    match ask(pool, node, NodeRequest::Counters, limit).await? {
-        NodeResponse::Counters(counters) => Ok(*counters),
-        other => Err(format!("the node at {node} answered {other:?} to Counters")),
-    }
-}
 
 /// Whether every one of these nodes answers, and no follower is far behind its leader.
 async fn is_level(pool: &Pool, nodes: &[SocketAddr]) -> bool {

@@ -219,6 +219,49 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes and starts one more node, in this place; it belongs to no cluster until it joins
+    /// (`synod node join`). Returns its index.
+    ///
+    /// # Errors
+    /// When its files cannot be made or its process cannot be started. A cluster with a relay
+    /// cannot grow.
+    pub fn add_node(&mut self, locality: &str) -> Result<usize, ClusterError> {
+        if self.relay.is_some() {
+            return Err(ClusterError::Init(
+                "a cluster with a relay cannot get more nodes".to_owned(),
+            ));
+        }
+        let certs = self.certs();
+        let name = format!("n{}", self.nodes.len() + 1);
+        cert::issue_node(&certs, &name, &Validity::default()).map_err(|error| {
+            ClusterError::Certificates {
+                dir: certs.clone(),
+                reason: error.to_string(),
+            }
+        })?;
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| ClusterError::Io { what, source }
+        };
+        let listens = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr());
+        let listens = listens.map_err(io("choosing a free UDP port"))?;
+        let node = Node::new(name, locality.to_owned(), listens, &self.dir);
+        let text = layout::node_config(
+            &self.options,
+            &node.name,
+            &node.locality,
+            listens,
+            listens,
+            &certs,
+            &node.data_dir,
+        );
+        std::fs::write(&node.config, text).map_err(io("writing a configuration"))?;
+        self.nodes.push(node);
+        let index = self.nodes.len() - 1;
+        self.start_node(index)?;
+        Ok(index)
+    }
+
     /// Runs `synod init`, which waits for all nodes and then for leaders.
     fn init(&mut self) -> Result<(), ClusterError> {
         let certs = self.certs();

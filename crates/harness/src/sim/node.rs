@@ -164,6 +164,7 @@ impl SimNode {
             me: self.id,
             incarnation: Incarnation(self.incarnation),
             bootstrap,
+            nodes: Vec::new(),
             paxos: paxos(config),
             lease: lease(config),
             txn: txn(config),

@@ -10,9 +10,7 @@ mod applies;
 mod recovery;
 mod upkeep;
 
-pub use recovery::{
-    Assembly, RecoveryError, Replayed, assemble, first_records, replay, seed_meta, shard_row,
-};
+pub use recovery::{Assembly, RecoveryError, Replayed, assemble, first_records, replay, seed_meta};
 
 use crate::engine::{Engine, EngineError};
 use crate::lane::{EngineEvent, EngineWork};
@@ -22,7 +20,7 @@ use bytes::Bytes;
 use std::time::Duration;
 use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
 use synod_shard::{
-    EngineRead, Input, Members, NodeMessage, NodeRecord, Now, Output, ShardReply, Worker,
+    EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply, Worker,
 };
 use synod_txn::Caller;
 use synod_txn::effect::EngineRows;
@@ -161,6 +159,13 @@ impl Machine {
         match &mut self.worker {
             Some(worker) => worker.reconfigure(lanes.now(), group, members),
             None => Err(ReconfigureError::NotLeader { leader: None }),
+        }
+    }
+
+    /// What the meta shard's rows say about nodes.
+    pub fn learn_nodes(&mut self, lanes: &mut impl Lanes, rows: &[NodeRow]) {
+        if let Some(worker) = &mut self.worker {
+            worker.learn_nodes(lanes.now(), rows);
         }
     }
 

@@ -5,10 +5,11 @@ use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
 use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
-use synod_shard::wire::{META_SHARD, RESERVED_PREFIX};
+use synod_shard::records::{self, FIRST_VERSION, NodeRow};
+use synod_shard::wire::META_SHARD;
 use synod_shard::{Bootstrap, Now, Recovered, Setup, ShardMap, Worker};
 use synod_txn::request::ScanRange;
-use synod_txn::{AttemptId, GroupSettings, Key, RestoreError, Span};
+use synod_txn::{AttemptId, GroupSettings, RestoreError};
 
 /// Why there is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -87,26 +88,13 @@ pub fn first_records(bootstrap: &Bootstrap, me: NodeId) -> Vec<LogRecord> {
         .collect()
 }
 
-fn row_key(kind: &str, rest: &[u8]) -> Key {
-    [RESERVED_PREFIX, kind.as_bytes(), rest].concat().into()
-}
-
-/// The key of the meta shard's row about the shard that begins there.
-#[must_use]
-pub fn shard_row(start: &[u8]) -> Key {
-    row_key("/shards/", start)
-}
-
 /// What the engine holds of the meta shard's rows about shards: as old as it may be,
 /// it is a beginning for a map that begins with the cluster's first one.
 fn known_shards(engine: &dyn Engine, map: &mut ShardMap) -> Result<(), EngineError> {
-    let mut start = shard_row(b"");
+    let mut start = records::shard_key(b"");
     loop {
         let scan = ScanRange {
-            span: Span {
-                start,
-                end: row_key("/shards0", b""),
-            },
+            span: records::shard_span(start),
             limit: u32::MAX,
             reverse: false,
         };
@@ -127,22 +115,14 @@ fn known_shards(engine: &dyn Engine, map: &mut ShardMap) -> Result<(), EngineErr
 /// # Errors
 /// When the engine cannot be written.
 pub fn seed_meta(engine: &dyn Engine, bootstrap: &Bootstrap) -> Result<(), EngineError> {
-    let mut rows = Vec::new();
-    for node in &bootstrap.map.nodes {
-        rows.push((
-            row_key("/nodes/", &node.id.0.to_be_bytes()),
-            postcard::to_stdvec(node),
-        ));
-    }
-    for shard in &bootstrap.map.shards {
-        rows.push((shard_row(&shard.span.start), postcard::to_stdvec(shard)));
-    }
-    let versions = rows
-        .into_iter()
-        .filter_map(|(key, value)| {
-            Some((key, Timestamp(1), AttemptId(0), Some(value.ok()?.into())))
-        })
-        .collect();
+    let nodes = bootstrap.map.nodes.iter().cloned().map(NodeRow::first);
+    let nodes = nodes.filter_map(|row| Some((row.key(), row.value()?)));
+    let shards = bootstrap.map.shards.iter().filter_map(|shard| {
+        let value = postcard::to_stdvec(shard).ok()?;
+        Some((records::shard_key(&shard.span.start), value.into()))
+    });
+    let version = |(key, value)| (key, FIRST_VERSION, AttemptId(0), Some(value));
+    let versions = nodes.chain(shards).map(version).collect();
     engine.apply(EngineBatch {
         versions,
         ..EngineBatch::default()
@@ -157,8 +137,10 @@ pub struct Assembly<'a> {
     pub me: NodeId,
     /// Its incarnation, durable, already incremented.
     pub incarnation: Incarnation,
-    /// The cluster's first map.
+    /// The cluster's first map, or that of the day this node joined.
     pub bootstrap: &'a Bootstrap,
+    /// What this node has heard of nodes since.
+    pub nodes: Vec<NodeRow>,
     /// Consensus settings.
     pub paxos: synod_paxos::Settings,
     /// Lease settings.
@@ -204,8 +186,14 @@ pub fn assemble(
             let applied = engine.applied(descriptor.id)?.unwrap_or(Slot(0));
             (engine.checkpoint(descriptor.id)?, applied)
         };
-        if descriptor.id == META_SHARD && checkpoint.is_none() && durable.trimmed == Slot(0) {
-            // The engine's copy may be gone; the log does not hold these rows.
+        let was_first = descriptor.configuration.is_member(me);
+        if descriptor.id == META_SHARD
+            && was_first
+            && checkpoint.is_none()
+            && durable.trimmed == Slot(0)
+        {
+            // The engine's copy may be gone; the log does not hold these rows. (Who became
+            // a member later has them from a snapshot.)
             seed_meta(engine, bootstrap)?;
         }
         if descriptor.id == META_SHARD {
@@ -222,6 +210,7 @@ pub fn assemble(
         me,
         incarnation: assembly.incarnation,
         map,
+        nodes: assembly.nodes,
         version: bootstrap.version,
         leases: replayed.leases.into_values().collect(),
         shards,

@@ -1,16 +1,15 @@
-//! What a node answers about itself, and the cluster's first map.
+//! What a node answers about itself.
 
-use super::clients::is_admin;
+use super::clients::{is_admin, is_node};
 use super::driver::Driver;
-use super::{VERSION, recovery, time};
-use crate::machine;
+use super::time;
 use synod_paxos::replica::Role as PaxosRole;
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::wire::{
     ClockStatus, Counters, FollowerLag, Health, NodeRequest, NodeResponse, NodeStatus,
     ReplicaRole as Role, ShardStatus,
 };
-use synod_shard::{Bootstrap, Input, Shard, Worker};
+use synod_shard::{Input, Shard, Worker};
 
 fn refused(reason: impl Into<String>) -> NodeResponse {
     NodeResponse::Refused {
@@ -40,9 +39,14 @@ impl Driver {
             },
             NodeRequest::Status => NodeResponse::Status(Box::new(self.status())),
             NodeRequest::Counters => NodeResponse::Counters(Box::new(self.counters())),
-            NodeRequest::Init(_)
-            | NodeRequest::TransferLeader { .. }
-            | NodeRequest::ChangeMembers(_)
+            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_)
+                if !is_admin(user) && !is_node(user) =>
+            {
+                refused(format!(
+                    "user `{user}` may not do this: use the certificate of `admin`"
+                ))
+            }
+            NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::ChangeRecords(_)
                 if !is_admin(user) =>
             {
                 refused(format!(
@@ -50,6 +54,9 @@ impl Driver {
                 ))
             }
             NodeRequest::Init(bootstrap) => self.init(*bootstrap),
+            NodeRequest::Join(request) => self.join(*request),
+            NodeRequest::ChangeRecords(change) => self.change_records(*change),
+            NodeRequest::Placement => NodeResponse::Placement(Box::new(self.placement_status())),
             NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
             NodeRequest::ChangeMembers(request) => {
@@ -60,99 +67,6 @@ impl Driver {
 
     fn advertised(&self) -> std::net::SocketAddr {
         self.config.advertise.unwrap_or(self.address)
-    }
-
-    /// The first map. The same one again is harmless.
-    fn init(&mut self, bootstrap: Bootstrap) -> NodeResponse {
-        if let Some(known) = &self.bootstrap {
-            return if *known == bootstrap {
-                NodeResponse::Done
-            } else {
-                refused("this node belongs to an initialized cluster already; nothing was changed")
-            };
-        }
-        let identity = self.directory.identity().clone();
-        if let Err(reason) = self.check(&bootstrap, identity.node) {
-            return refused(reason);
-        }
-        let records = machine::first_records(&bootstrap, identity.node);
-        self.machine.submit(&mut self.lanes, records, None);
-        if let Err(error) = self.lanes.log.wait_synced() {
-            return refused(format!("the log failed: {error}"));
-        }
-        let started = machine::seed_meta(&*self.lanes.engine, &bootstrap)
-            .map_err(|e| e.to_string())
-            .and_then(|()| {
-                self.directory
-                    .store_bootstrap(&bootstrap)
-                    .map_err(|e| e.to_string())
-            })
-            .and_then(|()| {
-                recovery::worker(
-                    &self.config,
-                    &self.directory,
-                    &bootstrap,
-                    machine::Replayed::default(),
-                    &*self.lanes.engine,
-                )
-                .map_err(|e| e.to_string())
-            });
-        match started {
-            Ok(worker) => {
-                tracing::info!(
-                    shards = bootstrap.map.shards.len(),
-                    nodes = bootstrap.map.nodes.len(),
-                    "the cluster is initialized"
-                );
-                self.bootstrap = Some(bootstrap);
-                self.machine.begin(worker);
-                let full = self.space.trouble().is_some();
-                self.input(Input::DiskSpace { full });
-                self.know_peers();
-                NodeResponse::Done
-            }
-            Err(error) => refused(format!("the first state cannot be kept: {error}")),
-        }
-    }
-
-    /// What must hold of a first map.
-    fn check(&self, bootstrap: &Bootstrap, me: NodeId) -> Result<(), String> {
-        if bootstrap.cluster != self.directory.cluster() {
-            return Err("the map is for another cluster than this node's certificates".into());
-        }
-        if bootstrap.version != VERSION {
-            return Err(format!(
-                "the map asks for cluster version {}, this program knows {}",
-                bootstrap.version.0, VERSION.0
-            ));
-        }
-        let map = &bootstrap.map;
-        let mine = map.node(me).ok_or_else(|| {
-            format!("the map does not name this node (id {}): a wiped directory makes a new node, run `synod init` again", me.0)
-        })?;
-        if mine.name != self.directory.identity().name {
-            return Err(format!("the map calls this node `{}`", mine.name));
-        }
-        if map.nodes.windows(2).any(|w| w[0].id >= w[1].id) {
-            return Err("the map's nodes are not ascending, or two have the same id".into());
-        }
-        let first = map.shards.first().is_some_and(|s| s.span.start.is_empty());
-        let last = map.shards.last().is_some_and(|s| s.span.end.is_empty());
-        let joined = map.shards.windows(2).all(|w| {
-            !w[0].span.end.is_empty() && w[0].span.end == w[1].span.start && !w[0].span.is_empty()
-        });
-        if !(first && last && joined) {
-            return Err("the map's shards leave holes or overlap".into());
-        }
-        for shard in &map.shards {
-            if shard.id == GroupId(0) || shard.configuration.voters.is_empty() {
-                return Err(format!("shard {} has no voters", shard.id.0));
-            }
-            if shard.configuration.members().any(|n| map.node(n).is_none()) {
-                return Err(format!("shard {} names an unknown node", shard.id.0));
-            }
-        }
-        Ok(())
     }
 
     fn transfer(&mut self, shard: GroupId, to: NodeId) -> NodeResponse {
@@ -188,7 +102,14 @@ impl Driver {
                      granted before are over"
                         .to_owned()
                 });
-                let trouble = clock.or_else(|| self.space.trouble()).or(lately);
+                let retired = self.is_retired().then(|| {
+                    "it was taken out of the cluster: `synod node rejoin` takes it in again"
+                        .to_owned()
+                });
+                let trouble = retired
+                    .or(clock)
+                    .or_else(|| self.space.trouble())
+                    .or(lately);
                 trouble.map_or(Health::Ok, Health::Degraded)
             }
         };

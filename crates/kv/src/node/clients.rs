@@ -74,8 +74,19 @@ pub(super) fn is_admin(user: &str) -> bool {
     user == ADMIN
 }
 
+/// Whether this is a node that asks, not a user: its keeper may look everywhere and move
+/// replicas.
+pub(super) fn is_node(user: &str) -> bool {
+    user.contains(':')
+}
+
 /// Refuses what `user` may not do.
 pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Response>> {
+    if is_node(user) {
+        return Err(Box::new(Response::Refused(Refusal::Invalid(format!(
+            "{user} is no user and may not ask as one; issue a certificate with `synod cert user`"
+        )))));
+    }
     let Request::Commit(commit) = &request.request else {
         return Ok(());
     };

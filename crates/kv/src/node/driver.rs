@@ -7,7 +7,9 @@ use super::clients::{self, Clients};
 use super::engine_thread::EngineThread;
 use super::farewell::Farewell;
 use super::gossip::Gossip;
+use super::keeper::Keeper;
 use super::lanes::{Counts, RealLanes};
+use super::records::Reading;
 use super::rows::Rows;
 use super::space::Space;
 use super::{Fatal, StartError, recovery};
@@ -20,6 +22,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use synod_paxos::NodeId;
 use synod_rpc::{
     ClientFrame, Endpoint, EndpointOptions, Event, EventQueue, ServerFrame, TlsIdentity,
 };
@@ -53,6 +56,8 @@ pub(super) struct Driver {
     pub(super) space: Space,
     pub(super) gossip: Gossip,
     pub(super) rows: Rows,
+    pub(super) reading: Reading,
+    pub(super) keeper: Keeper,
     certificates: Certificates,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
@@ -111,6 +116,10 @@ impl Driver {
             config.disk_reserve_bytes,
             Instant::now(),
         );
+        let keeper = Keeper::start(&config, Instant::now()).map_err(|source| StartError::Io {
+            action: "start the keeper's thread",
+            source,
+        })?;
         let mut driver = Driver {
             machine: Machine::new(worker, settings),
             lanes: RealLanes {
@@ -130,6 +139,8 @@ impl Driver {
             space,
             gossip: Gossip::new(Instant::now()),
             rows: Rows::new(Instant::now()),
+            reading: Reading::new(Instant::now()),
+            keeper,
             certificates,
             events,
             inbox,
@@ -161,6 +172,8 @@ impl Driver {
             }
             self.gossip(now);
             self.keep_rows(now);
+            self.read_records(now);
+            self.instruct_keeper(now);
             if farewell.is_none() && *stopping.borrow() {
                 tracing::info!("stopping: handing leaderships over");
                 farewell = Some(Farewell::begin(now));
@@ -234,7 +247,7 @@ impl Driver {
         match event {
             Event::PeerFrame { from, messages, .. } => {
                 if !self.lanes.peers.contains_key(&from) {
-                    return;
+                    return self.answer_stranger(from, &messages);
                 }
                 for message in &messages {
                     if let NodeMessage::MapDigest(digest) = message {
@@ -346,7 +359,7 @@ impl Driver {
     }
 
     pub(super) fn know_peers(&mut self) {
-        let Some(bootstrap) = &self.bootstrap else {
+        let Some(worker) = self.machine.worker() else {
             return;
         };
         let me = self.directory.identity().node;
@@ -355,7 +368,13 @@ impl Driver {
             tier.map(|t| t.trim().to_owned())
         };
         let here = dc(&self.config.locality.to_string());
-        for node in bootstrap.map.nodes.iter().filter(|n| n.id != me) {
+        let gone = |id: &NodeId| worker.map().node(*id).is_none();
+        let gone: Vec<NodeId> = self.lanes.peers.keys().copied().filter(gone).collect();
+        for id in gone {
+            self.lanes.peers.remove(&id);
+            self.lanes.endpoint.forget_peer(id);
+        }
+        for node in worker.map().nodes.iter().filter(|n| n.id != me) {
             self.lanes.peers.insert(node.id, node.address);
             self.lanes.endpoint.know_peer(node.id, &node.name);
             if !self.config.testing_rtt.is_zero() && dc(&node.locality) != here {

@@ -11,7 +11,8 @@ use crate::machine::{Channel, Lanes};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId};
-use synod_shard::{NodeMessage, Shard, ShardDescriptor, Worker};
+use synod_rpc::Lane;
+use synod_shard::{NodeMessage, NodeRow, Shard, ShardDescriptor};
 
 /// Between two comparisons.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,6 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES: usize = 256 << 10;
 /// Bytes of a descriptor besides its keys, about.
 const DESCRIPTOR_BYTES: usize = 256;
+
+/// Rows about nodes in one message.
+const NODES: usize = 500;
 
 /// What was told, and when to compare again.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Gossip {
     digest: u64,
     /// The generations that everybody was told of from here.
     told: BTreeMap<GroupId, u64>,
+    /// The roster's number when it was stored last.
+    stored: u64,
 }
 
 impl Gossip {
@@ -39,6 +45,7 @@ impl Gossip {
             seen: None,
             digest: 0,
             told: BTreeMap::new(),
+            stored: 0,
         }
     }
 }
@@ -78,8 +85,9 @@ impl Driver {
             tell = messages(news.iter().copied());
             let news: Vec<_> = news.iter().map(|d| (d.id, d.generation)).collect();
             self.gossip.seen = Some(worker.map_changes());
-            self.gossip.digest = worker.map().digest();
+            self.gossip.digest = worker.map_digest();
             self.gossip.told.extend(news);
+            self.keep_roster();
         }
         if now >= self.gossip.next {
             self.gossip.next = now + INTERVAL;
@@ -94,15 +102,55 @@ impl Driver {
         }
     }
 
+    /// A node that was taken out of the cluster is no peer; but one that compares maps has
+    /// not heard of it yet.
+    pub(super) fn answer_stranger(&mut self, from: NodeId, messages: &[NodeMessage]) {
+        let compares = |m: &NodeMessage| matches!(m, NodeMessage::MapDigest(_));
+        let Some(worker) = self.machine.worker() else {
+            return;
+        };
+        let mut rows = worker.roster().rows();
+        if let Some(row) = rows.find(|row| row.node.id == from)
+            && messages.iter().any(compares)
+        {
+            let answer = [NodeMessage::Nodes(vec![row.clone()])];
+            let (address, lane) = (row.node.address, Lane::Consensus);
+            self.lanes.endpoint.send_peer(from, address, lane, &answer);
+        }
+    }
+
+    /// Nodes that have joined are peers from now on, also after a restart; those that were
+    /// taken out are none any more.
+    fn keep_roster(&mut self) {
+        let Some(worker) = self.machine.worker() else {
+            return;
+        };
+        let digest = worker.roster().digest();
+        if digest == self.gossip.stored {
+            return;
+        }
+        let rows: Vec<NodeRow> = worker.roster().changed().cloned().collect();
+        self.gossip.stored = digest;
+        self.know_peers();
+        if let Err(error) = self.directory.store_nodes(&rows) {
+            self.machine
+                .fail(format!("what nodes there are cannot be stored: {error}"));
+        }
+    }
+
     /// Another node's map has this number: if it is not this one's, it gets what is
     /// known here.
     pub(super) fn compare_maps(&mut self, from: NodeId, digest: u64) {
-        let worker = self.machine.worker();
-        let Some(map) = worker.map(Worker::map) else {
+        let Some(worker) = self.machine.worker() else {
             return;
         };
-        if digest != map.digest() {
-            let known = messages(map.changed());
+        if digest != worker.map_digest() {
+            let mut known = messages(worker.map().changed());
+            let nodes: Vec<NodeRow> = worker.roster().changed().cloned().collect();
+            let parts = nodes
+                .chunks(NODES)
+                .map(|part| NodeMessage::Nodes(part.to_vec()));
+            known.extend(parts);
             self.lanes.send(from, Channel::Consensus, known);
         }
     }

@@ -16,8 +16,10 @@ use synod_rpc::{Endpoint, Lane as Stream, ServerFrame};
 use synod_shard::{NodeMessage, Now, ShardReply};
 use synod_txn::{Caller, Outcome, Response};
 
-/// The connection of requests that the node makes of itself.
-pub(super) const OWN: u64 = u64::MAX;
+/// The connections of requests that the node makes of itself: about the rows of shards,
+/// and about the cluster's records.
+pub(super) const OWN_ROWS: u64 = u64::MAX;
+pub(super) const OWN_RECORDS: u64 = u64::MAX - 1;
 
 /// Totals since the start.
 #[derive(Debug, Default)]
@@ -37,10 +39,18 @@ pub(super) struct RealLanes {
     pub(super) peers: BTreeMap<NodeId, SocketAddr>,
     pub(super) counts: Counts,
     /// Answers to this node's own requests.
-    pub(super) own: Vec<(u64, ShardReply)>,
+    pub(super) own: Vec<(Caller, ShardReply)>,
 }
 
 impl RealLanes {
+    /// Takes the answers to requests of one of the node's own connections.
+    pub(super) fn own_answers(&mut self, connection: u64) -> Vec<(u64, ShardReply)> {
+        let taken = self
+            .own
+            .extract_if(.., |(to, _)| to.connection == connection);
+        taken.map(|(to, reply)| (to.request, reply)).collect()
+    }
+
     fn count(&mut self, reply: &ShardReply) {
         if let ShardReply::Response(Response::Outcome { outcome, .. }) = reply {
             match outcome {
@@ -91,8 +101,8 @@ impl Lanes for RealLanes {
     }
 
     fn reply(&mut self, to: Caller, reply: ShardReply) {
-        if to.connection == OWN {
-            self.own.push((to.request, reply));
+        if to.connection >= OWN_RECORDS {
+            self.own.push((to, reply));
             return;
         }
         self.count(&reply);

@@ -86,6 +86,7 @@ pub(super) fn worker(
         me: identity.node,
         incarnation: identity.incarnation,
         bootstrap,
+        nodes: directory.nodes()?,
         paxos: synod_paxos::Settings::default(),
         lease: LeaseSettings::of_lease(nanos(config.lease)),
         txn: GroupSettings {

@@ -9,17 +9,14 @@
 //! a while sends its reader to a node that knows better, as an old map does.
 
 use super::driver::Driver;
-use super::lanes::OWN;
-use crate::machine::shard_row;
+use super::lanes::OWN_ROWS;
+use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use synod_paxos::{Term, Timestamp};
-use synod_shard::{Input, META_SHARD, Shard, ShardDescriptor, ShardReply, ShardRequest};
-use synod_txn::request::CommitRequest;
-use synod_txn::{
-    Caller, ClientId, Key, Outcome, Participant, Priority, Request, Response, Write,
-    client::attempt_id,
-};
+use synod_shard::records::shard_key;
+use synod_shard::{META_SHARD, Shard, ShardDescriptor, ShardReply};
+use synod_txn::{ClientId, Outcome, Request, Response, Write};
 
 /// Rows in one transaction, at most.
 const ROWS: usize = 64;
@@ -28,8 +25,6 @@ const ROWS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After a refusal.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What the transaction may take; milliseconds.
-const TIMEOUT_MILLIS: u32 = 2_000;
 
 /// Where it stands.
 #[derive(Debug)]
@@ -64,7 +59,7 @@ impl Rows {
             step: Step::Idle,
             number: 0,
             next: now,
-            client: ClientId(uuid::Uuid::new_v4().as_u128() as u64),
+            client: own::client(),
         }
     }
 
@@ -96,7 +91,7 @@ fn outdated(
 impl Driver {
     /// Goes on with what is to be written, if this node leads the meta shard.
     pub(super) fn keep_rows(&mut self, now: Instant) {
-        let answers = std::mem::take(&mut self.lanes.own);
+        let answers = self.lanes.own_answers(OWN_ROWS);
         let Some(worker) = self.machine.worker() else {
             return;
         };
@@ -131,24 +126,15 @@ impl Driver {
             return;
         }
         let shards: Vec<ShardDescriptor> = self.rows.left.drain(..count).collect();
-        let keys = shards.iter().map(|s| shard_row(&s.span.start)).collect();
+        let keys = shards.iter().map(|s| shard_key(&s.span.start)).collect();
         self.rows.step = Step::Reading(shards);
-        self.ask_meta(now, Request::Latest { keys, scan: None });
+        self.ask_for_rows(now, Request::Latest { keys, scan: None });
     }
 
-    fn ask_meta(&mut self, now: Instant, request: Request) {
+    fn ask_for_rows(&mut self, now: Instant, request: Request) {
         self.rows.number += 1;
         self.rows.next = now + PATIENCE;
-        let caller = Caller {
-            connection: OWN,
-            request: self.rows.number,
-        };
-        let request = ShardRequest {
-            shard: META_SHARD,
-            generation: 0,
-            request,
-        };
-        self.input(Input::Client { caller, request });
+        self.ask_meta(OWN_ROWS, self.rows.number, request);
     }
 
     fn row_answer(&mut self, now: Instant, reply: ShardReply) {
@@ -193,36 +179,15 @@ impl Driver {
         let row = |shard: &ShardDescriptor| {
             let value = postcard::to_stdvec(shard).ok()?;
             Some(Write {
-                key: shard_row(&shard.span.start),
+                key: shard_key(&shard.span.start),
                 value: Some(value.into()),
             })
         };
         // Ascending, as a map's shards are.
         let writes: Vec<Write> = shards.iter().filter_map(row).collect();
-        let anchor = writes.first().map_or_else(Key::new, |w| w.key.clone());
-        let attempt = attempt_id(told, uuid::Uuid::new_v4().as_u128());
-        let commit = CommitRequest {
-            attempt,
-            priority: Priority {
-                start: told,
-                first: attempt,
-            },
-            client: self.rows.client,
-            session: None,
-            writes,
-            reads: Vec::new(),
-            participants: vec![Participant {
-                anchor,
-                shard: META_SHARD,
-                term,
-            }],
-            here: 0,
-            coordinator: 0,
-            timeout_millis: TIMEOUT_MILLIS,
-            snapshot: None,
-        };
+        let commit = own::commit(self.rows.client, writes, term, told);
         self.rows.step = Step::Writing;
-        self.ask_meta(now, Request::Commit(Box::new(commit)));
+        self.ask_for_rows(now, commit);
     }
 }
 
@@ -230,7 +195,7 @@ impl Driver {
 mod tests {
     use super::*;
     use synod_paxos::{Configuration, GroupId, NodeId};
-    use synod_txn::{AttemptId, Span, Version};
+    use synod_txn::{AttemptId, Key, Span, Version};
 
     fn shard(id: u64, generation: u64) -> ShardDescriptor {
         ShardDescriptor {

@@ -347,6 +347,7 @@ fn start(id: NodeId, bootstrap: &Bootstrap) -> Node {
         me: id,
         incarnation: Incarnation(1),
         bootstrap,
+        nodes: Vec::new(),
         paxos: synod_paxos::Settings::default(),
         lease: LeaseSettings::of_lease(600_000_000),
         txn: GroupSettings::default(),

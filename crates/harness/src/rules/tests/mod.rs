@@ -104,6 +104,7 @@ impl Lab {
             me: NodeId(1),
             incarnation: Incarnation(incarnation),
             map: map.clone(),
+            nodes: Vec::new(),
             version: ClusterVersion(1),
             leases: Vec::new(),
             shards: map.shards.iter().map(recovered).collect(),

@@ -1,74 +1,108 @@
 //! What all nodes say about themselves and their shards, asked one by one.
 
-use crate::connection::Connection;
-use crate::exit::Failure;
+use crate::Trouble;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
-use synod_harness::cluster::ask;
 use synod_paxos::{Configuration, GroupId, NodeId};
+use synod_rpc::ask;
 use synod_rpc::status::{Health, NodeStatus, ReplicaRole, ShardStatus};
-use synod_rpc::wire::MembersStatus;
+use synod_rpc::wire::{MembersStatus, PlacementStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
 use synod_shard::wire::{ShardDescriptor, ShardMap};
+use synod_shard::{NodeRow, Roster};
 use tokio::task::JoinSet;
 
 /// The map, and each node's answer or why there is none.
+#[derive(Clone)]
 pub struct Survey {
     /// As all nodes know it together.
     pub map: ShardMap,
+    /// What each node answered, or why it did not.
     pub answers: BTreeMap<NodeId, Result<NodeStatus, String>>,
     /// What the nodes that answer know of the members of the shards they have or had.
     pub members: BTreeMap<NodeId, Vec<MembersStatus>>,
+    /// The cluster's records, from the node whose keeper acts; none if there is none now.
+    pub placement: Option<PlacementStatus>,
 }
 
-type Answer = (
-    NodeId,
-    Result<NodeStatus, String>,
-    Vec<MembersStatus>,
-    Vec<ShardDescriptor>,
-);
-
 /// One node's answers.
+struct Answer {
+    node: NodeId,
+    status: Result<NodeStatus, String>,
+    members: Vec<MembersStatus>,
+    shards: Vec<ShardDescriptor>,
+    placement: Option<PlacementStatus>,
+}
+
 async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) -> Answer {
-    let status = ask::status(&pool, address, limit).await;
-    if status.is_err() {
-        return (node, status, Vec::new(), Vec::new());
-    }
-    let members = match ask::members(&pool, address, None, limit).await {
-        Ok(members) => members,
-        // Nothing may be concluded from half an answer.
-        Err(reason) => return (node, Err(reason), Vec::new(), Vec::new()),
+    let mut answer = Answer {
+        node,
+        status: ask::status(&pool, address, limit).await,
+        members: Vec::new(),
+        shards: Vec::new(),
+        placement: None,
     };
-    let map = ask::map(&pool, address, limit).await;
-    let shards = map.map(|map| map.shards).unwrap_or_default();
-    (node, status, members, shards)
+    if answer.status.is_err() {
+        return answer;
+    }
+    match ask::members(&pool, address, None, limit).await {
+        Ok(members) => answer.members = members,
+        // Nothing may be concluded from half an answer.
+        Err(reason) => answer.status = Err(reason),
+    }
+    if let Ok(map) = ask::map(&pool, address, limit).await {
+        answer.shards = map.shards;
+    }
+    answer.placement = ask::placement(&pool, address, limit).await.ok();
+    answer
 }
 
 impl Survey {
     /// Asks every node; each may take this long.
-    pub async fn take(connection: &Connection, limit: Duration) -> Result<Survey, Failure> {
-        let pool = connection.pool()?;
-        let mut map = map(&pool, &connection.endpoints, limit).await?;
-        let mut asked = JoinSet::new();
-        for n in &map.nodes {
-            asked.spawn(node(pool.clone(), n.id, n.address, limit));
-        }
+    ///
+    /// # Errors
+    /// When no node has a map.
+    pub async fn take(
+        pool: &Pool,
+        endpoints: &[SocketAddr],
+        limit: Duration,
+    ) -> Result<Survey, Trouble> {
+        let mut map = map(pool, endpoints, limit).await?;
         let mut answers = BTreeMap::new();
         let mut members = BTreeMap::new();
-        for (id, status, of, shards) in asked.join_all().await {
-            map.learn_all(&shards);
-            answers.insert(id, status);
-            members.insert(id, of);
+        let mut placement: Option<PlacementStatus> = None;
+        // Twice if there are nodes that the first map does not know yet.
+        for _ in 0..2 {
+            let mut asked = JoinSet::new();
+            let new = map.nodes.iter().filter(|n| !answers.contains_key(&n.id));
+            for n in new {
+                asked.spawn(node(pool.clone(), n.id, n.address, limit));
+            }
+            for answer in asked.join_all().await {
+                map.learn_all(&answer.shards);
+                answers.insert(answer.node, answer.status);
+                members.insert(answer.node, answer.members);
+                if let Some(told) = answer.placement.filter(|p| p.acting) {
+                    placement.get_or_insert(told);
+                }
+            }
+            if let Some(told) = &placement {
+                let known = map.nodes.iter().cloned().map(NodeRow::first);
+                let roster = Roster::new(known.chain(told.records.nodes.iter().cloned()));
+                map.nodes = roster.nodes().cloned().collect();
+            }
         }
         Ok(Survey {
             map,
             answers,
             members,
+            placement,
         })
     }
 
     /// What a shard's leader knows of its members.
+    #[must_use]
     pub fn leading(&self, shard: GroupId) -> Option<&MembersStatus> {
         let all = self.members.values().flatten();
         all.filter(|m| m.shard == shard && m.in_office)
@@ -76,6 +110,7 @@ impl Survey {
     }
 
     /// Nodes that still have a copy of a shard that went on without them.
+    #[must_use]
     pub fn leftovers(&self, shard: GroupId) -> Vec<NodeId> {
         let has = |(node, all): (&NodeId, &Vec<MembersStatus>)| {
             let of = all.iter().find(|m| m.shard == shard)?;
@@ -86,12 +121,14 @@ impl Survey {
     }
 
     /// How many replicas a node has.
+    #[must_use]
     pub fn held(&self, node: NodeId) -> usize {
         let of = self.members.get(&node).into_iter().flatten();
         of.filter(|m| !m.emptied).count()
     }
 
     /// A node's name; its id if the map does not have it.
+    #[must_use]
     pub fn name(&self, id: NodeId) -> String {
         self.map
             .node(id)
@@ -99,13 +136,16 @@ impl Survey {
     }
 
     /// The node of this name.
-    pub fn node(&self, name: &str) -> Result<NodeId, Failure> {
+    ///
+    /// # Errors
+    /// When there is none; says which there are.
+    pub fn node(&self, name: &str) -> Result<NodeId, Trouble> {
         let node = self.map.nodes.iter().find(|node| node.name == name);
         node.map(|node| node.id).ok_or_else(|| {
             let names = self.map.nodes.iter().map(|node| node.name.as_str());
             let names: BTreeSet<&str> = names.collect();
             let names: Vec<&str> = names.into_iter().collect();
-            Failure::input(format!(
+            Trouble::Input(format!(
                 "there is no node `{name}`; there are {}",
                 names.join(", ")
             ))
@@ -113,12 +153,14 @@ impl Survey {
     }
 
     /// Whether a node answered.
+    #[must_use]
     pub fn answers(&self, id: NodeId) -> bool {
         matches!(self.answers.get(&id), Some(Ok(_)))
     }
 
     /// Whether a node answered that it cannot lead for as long as something is wrong with
     /// it: its clock or its disk. (One that was started lately says so, too; that passes.)
+    #[must_use]
     pub fn is_unfit(&self, id: NodeId) -> bool {
         let answer = self.answers.get(&id).and_then(|a| a.as_ref().ok());
         answer.is_some_and(|status| {
@@ -128,12 +170,14 @@ impl Survey {
     }
 
     /// How many of those who vote in a shard answered.
+    #[must_use]
     pub fn answering(&self, configuration: &Configuration) -> usize {
         let electors = configuration.electors();
         electors.filter(|id| self.answers(*id)).count()
     }
 
     /// What a shard's replicas say about it.
+    #[must_use]
     pub fn replicas(&self, shard: GroupId) -> Vec<(NodeId, &ShardStatus)> {
         let replicas = self.answers.iter().filter_map(|(node, answer)| {
             let shards = &answer.as_ref().ok()?.shards;
@@ -143,6 +187,7 @@ impl Survey {
     }
 
     /// Who leads a shard: of several that say so, the one with a lease.
+    #[must_use]
     pub fn leader(&self, shard: GroupId) -> Option<(NodeId, &ShardStatus)> {
         let replicas = self.replicas(shard).into_iter();
         replicas
@@ -152,11 +197,14 @@ impl Survey {
 }
 
 /// The shard map, from the first endpoint that has one.
+///
+/// # Errors
+/// When none has.
 pub async fn map(
     pool: &Pool,
     endpoints: &[SocketAddr],
     limit: Duration,
-) -> Result<ShardMap, Failure> {
+) -> Result<ShardMap, Trouble> {
     let mut last = String::new();
     for &endpoint in endpoints {
         match ask::ask(pool, endpoint, NodeRequest::Map, limit).await {
@@ -168,5 +216,5 @@ pub async fn map(
             Err(reason) => last = reason,
         }
     }
-    Err(Failure::cluster(last))
+    Err(Trouble::Unreachable(last))
 }

@@ -4,13 +4,13 @@
 //! the configuration it follows, and is complete when the cluster says so. So it may
 //! end between any two lines, and whoever runs it again goes on from what is there.
 
-use crate::exit::Failure;
+use crate::{Tell, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use synod_harness::cluster::ask;
 use synod_paxos::{Configuration, Epoch, GroupId, NodeId, ReconfigureError};
 use synod_placement::{Change, Role};
+use synod_rpc::ask;
 use synod_rpc::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
 use synod_shard::wire::NodeDescriptor;
@@ -35,23 +35,24 @@ pub enum Stopped {
     /// Somebody else changed the shard meanwhile, or it has happened before: look again.
     Overtaken(String),
     /// It cannot be made, or takes too long.
-    Failed(Failure),
+    Failed(Trouble),
 }
 
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Stopped {
+impl From<Trouble> for Stopped {
+    fn from(failure: Trouble) -> Stopped {
         Stopped::Failed(failure)
     }
 }
 
 /// Asks for changes and waits for them.
 pub struct Changer {
-    pub pool: Pool,
-    pub nodes: Vec<NodeDescriptor>,
+    pool: Pool,
+    nodes: Vec<NodeDescriptor>,
     /// How long a node may take to answer.
-    pub limit: Duration,
+    limit: Duration,
     /// How long one step may take.
-    pub patience: Duration,
+    patience: Duration,
+    tell: Tell,
     /// Nodes that did not answer last time: they get less time.
     silent: Mutex<BTreeSet<NodeId>>,
 }
@@ -71,6 +72,7 @@ impl Look {
 }
 
 /// The parts of all members.
+#[must_use]
 pub fn roles(configuration: &Configuration) -> Roles {
     let voters = configuration.voters.iter().map(|id| (*id, Role::Voter));
     let witnesses = configuration.witnesses.iter();
@@ -79,7 +81,9 @@ pub fn roles(configuration: &Configuration) -> Roles {
     voters.chain(witnesses).chain(learners).collect()
 }
 
-fn with_role(roles: &Roles, role: Role) -> Vec<NodeId> {
+/// Those with this part.
+#[must_use]
+pub fn with_role(roles: &Roles, role: Role) -> Vec<NodeId> {
     let of = roles.iter().filter(|(_, is)| **is == role);
     of.map(|(node, _)| *node).collect()
 }
@@ -91,17 +95,22 @@ struct Waiting {
 }
 
 impl Changer {
+    /// For a cluster of these nodes, each of which may take `limit` to answer; one step
+    /// may take `patience`.
+    #[must_use]
     pub fn new(
         pool: Pool,
         nodes: Vec<NodeDescriptor>,
         limit: Duration,
         patience: Duration,
+        tell: Tell,
     ) -> Changer {
         Changer {
             pool,
             nodes,
             limit,
             patience,
+            tell,
             silent: Mutex::default(),
         }
     }
@@ -111,11 +120,15 @@ impl Changer {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A node's name; its id if it is not known.
+    #[must_use]
     pub fn name(&self, id: NodeId) -> String {
         let node = self.nodes.iter().find(|node| node.id == id);
         node.map_or_else(|| id.to_string(), |node| node.name.clone())
     }
 
+    /// Several, with commas.
+    #[must_use]
     pub fn names(&self, ids: &[NodeId]) -> String {
         let names: Vec<String> = ids.iter().map(|id| self.name(*id)).collect();
         names.join(", ")
@@ -156,9 +169,9 @@ impl Changer {
         waiting: &mut Waiting,
         shard: GroupId,
         reason: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Trouble> {
         if waiting.begun.elapsed() > self.patience {
-            return Err(Failure::failed(format!(
+            return Err(Trouble::Failed(format!(
                 "shard {}: {reason}, for {} s now. What was asked for goes on; run the command \
                  again to go on waiting, or look at `synod status`",
                 shard.0,
@@ -166,7 +179,7 @@ impl Changer {
             )));
         }
         if waiting.begun.elapsed() > TOLD_AFTER && waiting.told != reason {
-            println!("shard {}: waiting: {reason}", shard.0);
+            (self.tell)(&format!("shard {}: waiting: {reason}", shard.0));
             reason.clone_into(&mut waiting.told);
         }
         tokio::time::sleep(POLL).await;
@@ -181,7 +194,7 @@ impl Changer {
     }
 
     /// The leader's node, its knowledge, and what all others tell; waits for a leader.
-    async fn led(&self, waiting: &mut Waiting, shard: GroupId) -> Result<(NodeId, Look), Failure> {
+    async fn led(&self, waiting: &mut Waiting, shard: GroupId) -> Result<(NodeId, Look), Trouble> {
         loop {
             let look = self.look(shard).await;
             if let Some((leader, _)) = look.leader() {
@@ -197,15 +210,21 @@ impl Changer {
     }
 
     /// The members of a shard now.
-    pub async fn now(&self, shard: GroupId) -> Result<Configuration, Failure> {
+    ///
+    /// # Errors
+    /// When it cannot be had, or takes longer than one step may.
+    pub async fn now(&self, shard: GroupId) -> Result<Configuration, Trouble> {
         let mut waiting = self.begin();
         let (_, look) = self.led(&mut waiting, shard).await?;
         let leader = look.leader().map(|(_, m)| m.configuration.clone());
-        leader.ok_or_else(|| Failure::failed(format!("shard {} has no leader", shard.0)))
+        leader.ok_or_else(|| Trouble::Failed(format!("shard {} has no leader", shard.0)))
     }
 
     /// Makes one change of members, or hands the leadership on, and waits for it. The
     /// change was planned for the members `planned`: with others it may be wrong.
+    ///
+    /// # Errors
+    /// When it cannot be had, or takes longer than one step may.
     pub async fn make(
         &self,
         shard: GroupId,
@@ -243,6 +262,9 @@ impl Changer {
     /// Makes these the members that follow the configuration `follows`. The leader goes
     /// on leading if it can; otherwise one that stays takes over before, where there
     /// is one.
+    ///
+    /// # Errors
+    /// When it cannot be had, or takes longer than one step may.
     pub async fn change(
         &self,
         shard: GroupId,
@@ -294,7 +316,7 @@ impl Changer {
                     Err(Refused::Overtaken) => "its members have just changed".to_owned(),
                     Err(Refused::Bad(reason)) => {
                         let text = format!("shard {}: {reason}", shard.0);
-                        return Err(Failure::input(text).into());
+                        return Err(Trouble::Input(text).into());
                     }
                 }
             };
@@ -352,13 +374,13 @@ impl Changer {
     }
 
     /// Asks a leader to hand over.
-    async fn hand_over(&self, leader: NodeId, shard: GroupId, to: NodeId) -> Result<(), Failure> {
+    async fn hand_over(&self, leader: NodeId, shard: GroupId, to: NodeId) -> Result<(), Trouble> {
         let Some(node) = self.nodes.iter().find(|n| n.id == leader) else {
             return Ok(());
         };
         let request = NodeRequest::TransferLeader { shard, to };
         match ask::ask(&self.pool, node.address, request, self.limit).await {
-            Err(reason) if reason.contains("may not do this") => Err(Failure::input(reason)),
+            Err(reason) if reason.contains("may not do this") => Err(Trouble::Input(reason)),
             // Another leads by now, or is about to; the next look tells who.
             _ => Ok(()),
         }
@@ -390,7 +412,7 @@ impl Changer {
                         shard.0,
                         self.name(to)
                     );
-                    return Err(Failure::failed(text).into());
+                    return Err(Trouble::Failed(text).into());
                 }
                 self.hand_over(leader, shard, to).await?;
                 (asked, last) = (asked + 1, Some(Instant::now()));
@@ -426,7 +448,10 @@ impl Changer {
     }
 
     /// Waits until every node that answers and is not part of the shard has nothing of it.
-    pub async fn gone(&self, shard: GroupId) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it cannot be had, or takes longer than one step may.
+    pub async fn gone(&self, shard: GroupId) -> Result<(), Trouble> {
         let mut waiting = self.begin();
         loop {
             let look = self.look(shard).await;

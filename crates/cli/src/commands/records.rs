@@ -1,0 +1,229 @@
+//! Changes of the cluster's records: `synod placement policy|auto`, and what
+//! `synod node` and `synod init` have in common with them.
+
+use super::placement::parse;
+use crate::bytes;
+use crate::connection::{Connection, ConnectionArgs};
+use crate::exit::{Failure, Status};
+use std::time::{Duration, Instant};
+use synod_operate::{Intent, Seen, Survey};
+use synod_placement::{Problem, check};
+use synod_rpc::placement::{PlacementStatus, RecordChange};
+use synod_rpc::{NodeRequest, Pool, ask};
+use synod_shard::Records;
+use synod_shard::wire::show_key;
+
+/// How long a node may take to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// How long a change may take to show in the records.
+const SHOWN: Duration = Duration::from_secs(30);
+/// A change that does not show after so long is asked for again.
+const AGAIN: Duration = Duration::from_secs(3);
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(50);
+
+/// `synod placement policy …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod placement policy --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy 'leaders = [dc=eu-2]' --of accounts/ --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy --remove --of accounts/ --endpoint 127.0.0.1:7001 --certs certs
+
+Without TEXT the policies are shown. One that cannot be kept by the nodes that are there (claims to
+survive what it would not, wants more voters than there are nodes, names an unknown tier) is refused,
+unless --anyway says that they will come.")]
+pub struct PolicyArgs {
+    /// The policy, such as 'voters = 5, survive = dc'
+    #[arg(value_name = "TEXT", conflicts_with = "remove")]
+    text: Option<String>,
+    /// Of the keys that begin with PREFIX: text or x'hex'; without it, of the whole cluster
+    #[arg(long, value_name = "PREFIX", value_parser = bytes::parse)]
+    of: Option<bytes::Given>,
+    /// Take the policy away: what is around it holds
+    #[arg(long)]
+    remove: bool,
+    /// Store it although the nodes that are there cannot keep it
+    #[arg(long)]
+    anyway: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// `synod placement auto …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod placement auto off --endpoint 127.0.0.1:7001 --certs certs
+
+While it is off, nothing is replaced when nodes are lost, and `synod placement apply|members` are all
+that moves replicas.")]
+pub struct AutoArgs {
+    /// on: the cluster moves replicas by itself; off: only people do
+    #[arg(value_name = "on|off", value_parser = ["on", "off"])]
+    which: String,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// The node whose keeper acts, and what it knows.
+pub(super) struct Acting {
+    address: std::net::SocketAddr,
+    pub(super) status: PlacementStatus,
+}
+
+/// Finds it; of all nodes that the endpoints know.
+pub(super) async fn acting(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
+    let map = synod_operate::map(pool, &connection.endpoints, ANSWER).await?;
+    let mut asked = tokio::task::JoinSet::new();
+    for node in &map.nodes {
+        let (pool, address) = (pool.clone(), node.address);
+        asked.spawn(async move { (address, ask::placement(&pool, address, ANSWER).await) });
+    }
+    while let Some(answer) = asked.join_next().await {
+        if let Ok((address, Ok(status))) = answer
+            && status.acting
+        {
+            return Ok(Acting { address, status });
+        }
+    }
+    Err(Failure::cluster(
+        "no node leads the meta shard now, so nothing was changed; see `synod status`, and run the \
+         command again",
+    ))
+}
+
+/// Has a change made, and waits until the records show it.
+pub(super) async fn change(
+    pool: &Pool,
+    connection: &Connection,
+    change: RecordChange,
+    shows: impl Fn(&Records) -> bool,
+) -> Result<Acting, Failure> {
+    let begun = Instant::now();
+    let mut asked: Option<Instant> = None;
+    loop {
+        let late = begun.elapsed() > SHOWN;
+        match acting(pool, connection).await {
+            Ok(acting) if shows(&acting.status.records) => return Ok(acting),
+            Ok(acting) if asked.is_none_or(|at| at.elapsed() > AGAIN) && !late => {
+                let request = NodeRequest::ChangeRecords(Box::new(change.clone()));
+                match ask::ask(pool, acting.address, request, ANSWER).await {
+                    Ok(_) => {}
+                    Err(reason) if reason.contains("Ask again") || reason.contains("retry") => {}
+                    Err(reason) => return Err(Failure::input(reason)),
+                }
+                asked = Some(Instant::now());
+            }
+            Ok(_) => {}
+            Err(failure) if late => return Err(failure),
+            Err(_) => {}
+        }
+        if late {
+            return Err(Failure::failed(format!(
+                "the change does not show in the cluster's records after {} s; it may still be \
+                 made. Run the command again: that is harmless",
+                SHOWN.as_secs()
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Shows, sets or removes a policy.
+pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let pool = connection.pool()?;
+    let prefix = args.of.map(|given| given.0).unwrap_or_default().to_vec();
+    if args.text.is_none() && !args.remove {
+        show(&acting(&pool, &connection).await?.status.records);
+        return Ok(Status::Done);
+    }
+    if let Some(text) = &args.text {
+        let policy = parse("the policy", text)?;
+        let survey = Survey::take(&pool, &connection.endpoints, ANSWER).await?;
+        let mut intent = match &survey.placement {
+            Some(status) => Intent::of_records(status).unwrap_or_default(),
+            None => Intent::default(),
+        };
+        let before = problems(&Seen::of(survey.clone(), intent.clone())?)?;
+        if prefix.is_empty() {
+            intent.policies.default = policy;
+        } else {
+            intent.policies.directories.insert(prefix.clone(), policy);
+        }
+        let mut problems = problems(&Seen::of(survey, intent)?)?;
+        problems.retain(|problem| !before.contains(problem));
+        if !problems.is_empty() && !args.anyway {
+            return Err(Failure::input(format!(
+                "the nodes that are there cannot keep it:\n  {}\nNothing was changed; add nodes \
+                 (`synod node join`), or store it with --anyway",
+                problems.join("\n  ")
+            )));
+        }
+        problems.iter().for_each(|p| println!("problem: {p}"));
+    }
+    let wanted = args.text.clone();
+    let of = prefix.clone();
+    let acting = change(
+        &pool,
+        &connection,
+        RecordChange::Policy {
+            prefix,
+            text: args.text,
+        },
+        |records| records.policies.get(&of) == wanted.as_ref(),
+    )
+    .await?;
+    show(&acting.status.records);
+    if acting.status.records.manual {
+        println!("only people move replicas now: `synod placement apply` goes there");
+    }
+    Ok(Status::Done)
+}
+
+/// What the nodes that are there cannot keep of the policies.
+fn problems(seen: &Seen) -> Result<Vec<String>, Failure> {
+    let problems = check(&seen.view.nodes, &seen.view.policies).map_err(Failure::input)?;
+    // That a kind of leader is missing now is nothing that cannot be kept.
+    let hard = problems
+        .iter()
+        .filter(|p| !matches!(p, Problem::NoPreferredLeader { .. }));
+    Ok(hard.map(|p| seen.named(&p.to_string())).collect())
+}
+
+fn show(records: &Records) {
+    let mut default = true;
+    for (prefix, text) in &records.policies {
+        match prefix.as_slice() {
+            [] => println!("the cluster: {text}"),
+            prefix => println!("{}…: {text}", show_key(&prefix.to_vec().into())),
+        }
+        default &= !prefix.is_empty();
+    }
+    if default {
+        println!("the cluster: nothing said; as many voters as most shards have");
+    }
+}
+
+/// Says who moves replicas.
+pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let pool = connection.pool()?;
+    let manual = args.which == "off";
+    let change = change(
+        &pool,
+        &connection,
+        RecordChange::Placement { manual },
+        |records| records.manual == manual,
+    );
+    change.await?;
+    println!(
+        "{}",
+        if manual {
+            "only people move replicas from now on"
+        } else {
+            "the cluster moves replicas by itself from now on"
+        }
+    );
+    Ok(Status::Done)
+}

@@ -1,0 +1,364 @@
+//! The keeper brings the cluster where its records want it, and replaces what is lost.
+//!
+//! Every node has one; that of the node which leads the meta shard acts. It looks at the
+//! whole cluster, plans, and goes the plan's steps, several shards at a time, as an operator's
+//! command would: by requests to the shards' leaders, each of which names the configuration
+//! that it follows. Nothing is kept between two looks, and two keepers, or a keeper and a
+//! person, at most make each other plan again. It has a thread and connections of its own,
+//! so that the node's loop never waits for it.
+
+use super::driver::Driver;
+use crate::config::NodeConfig;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use synod_operate::{Changer, Intent, Seen, Survey, Tell, Walked, plan, walk};
+use synod_paxos::NodeId;
+use synod_placement::{Change, Step};
+use synod_rpc::placement::PlacementStatus;
+use synod_rpc::{Pool, PoolOptions, TlsIdentity};
+use synod_shard::Records;
+use tokio::sync::watch;
+
+/// How long a node may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long one step may take: a snapshot of a large shard is one.
+const STEP: Duration = Duration::from_secs(3600);
+/// Shards whose members change at the same time.
+const PARALLEL: usize = 4;
+/// Between two looks while nothing happens: for each thousand shards so long again.
+const REST: Duration = Duration::from_secs(60);
+/// Connections are made anew after this long, so that new certificates come into use.
+const POOL_AGE: Duration = Duration::from_secs(900);
+
+/// What an acting keeper goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Orders {
+    records: Records,
+    down: Vec<NodeId>,
+    /// What else makes another look worth while.
+    signs: Signs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Signs {
+    heard: BTreeSet<NodeId>,
+    map_changes: u64,
+    endpoints: Vec<SocketAddr>,
+}
+
+/// What a keeper tells of itself.
+#[derive(Debug, Default)]
+struct Report {
+    /// What was said last about each shard in hand.
+    doing: BTreeMap<String, String>,
+    problems: Vec<String>,
+    looks: u64,
+    steps: u64,
+}
+
+/// Nobody panics while holding it.
+fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
+    report.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The handle that the node's loop has of it.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    orders: watch::Sender<Option<Orders>>,
+    report: Arc<Mutex<Report>>,
+    /// When each other node was last heard, as seen about once a second.
+    heard: BTreeMap<NodeId, Instant>,
+    began: Instant,
+    next: Instant,
+}
+
+/// How often the loop looks who is heard.
+const HEARD_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Keeper {
+    /// Starts the thread; it ends when this value is dropped.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(config: &NodeConfig, now: Instant) -> std::io::Result<Keeper> {
+        let (orders, ordered) = watch::channel(None);
+        let report = Arc::new(Mutex::new(Report::default()));
+        let at_work = AtWork {
+            files: [&config.ca, &config.cert, &config.key].map(Clone::clone),
+            look: config.keeper_look,
+            report: report.clone(),
+            pool: None,
+            last_transfers: Vec::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("synod-keeper".to_owned())
+            .spawn(move || {
+                tokio::task::LocalSet::new().block_on(&runtime, at_work.run(ordered));
+            })?;
+        Ok(Keeper {
+            orders,
+            report,
+            heard: BTreeMap::new(),
+            began: now,
+            next: now,
+        })
+    }
+
+    /// Those of `nodes` not heard for longer than `limit`.
+    fn down(&self, nodes: &[NodeId], limit: Duration, now: Instant) -> Vec<NodeId> {
+        let silent = |id: &&NodeId| {
+            let heard = self.heard.get(id).copied().unwrap_or(self.began);
+            now.duration_since(heard) > limit
+        };
+        nodes.iter().filter(silent).copied().collect()
+    }
+}
+
+impl Driver {
+    /// Tells the keeper what to go by; nothing if this node does not lead the meta shard.
+    pub(super) fn instruct_keeper(&mut self, now: Instant) {
+        if now < self.keeper.next {
+            return;
+        }
+        self.keeper.next = now + HEARD_INTERVAL;
+        let orders = self.orders(now);
+        self.keeper.orders.send_if_modified(|current| {
+            let changed = *current != orders;
+            if changed {
+                *current = orders;
+            }
+            changed
+        });
+    }
+
+    fn orders(&mut self, now: Instant) -> Option<Orders> {
+        let worker = self.machine.worker()?;
+        let me = self.directory.identity().node;
+        let mono = super::time::now().mono;
+        let others = worker.map().nodes.iter().filter(|n| n.id != me);
+        let others: Vec<NodeId> = others.map(|n| n.id).collect();
+        // Who supports this node has answered it lately.
+        let supports = |id: &&NodeId| worker.leases().held_from(**id, mono).is_some();
+        let heard: BTreeSet<NodeId> = others.iter().filter(supports).copied().collect();
+        let endpoints = worker.map().nodes.iter().map(|n| n.address).collect();
+        let map_changes = worker.map_changes();
+        self.keeper.heard.extend(heard.iter().map(|id| (*id, now)));
+        let records = self.reading.latest()?.clone();
+        Some(Orders {
+            records,
+            down: self.keeper.down(&others, self.config.keeper_down, now),
+            signs: Signs {
+                heard,
+                map_changes,
+                endpoints,
+            },
+        })
+    }
+
+    /// The records and the keeper's doings, for people.
+    pub(super) fn placement_status(&self) -> PlacementStatus {
+        let report = lock(&self.keeper.report);
+        let current = self.keeper.orders.borrow();
+        let Some(records) = self.reading.latest() else {
+            return PlacementStatus::default();
+        };
+        PlacementStatus {
+            acting: true,
+            records: records.clone(),
+            down: current.as_ref().map_or_else(Vec::new, |o| o.down.clone()),
+            doing: report.doing.values().cloned().collect(),
+            problems: report.problems.clone(),
+            looks: report.looks,
+            steps: report.steps,
+        }
+    }
+}
+
+/// The keeper's thread.
+struct AtWork {
+    /// CA, certificate, key.
+    files: [PathBuf; 3],
+    /// Between two looks while something happens.
+    look: Duration,
+    report: Arc<Mutex<Report>>,
+    pool: Option<(Pool, Instant)>,
+    /// The handing over that the last look wanted, and nothing else.
+    last_transfers: Vec<Step>,
+}
+
+/// What a look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Steps were gone, or wait for the next look.
+    Work,
+    /// Nothing to do in a cluster of so many shards.
+    Nothing { shards: usize },
+}
+
+impl AtWork {
+    async fn run(mut self, mut ordered: watch::Receiver<Option<Orders>>) {
+        let mut quiet: Option<(Orders, Duration)> = None;
+        let mut looked = Instant::now();
+        loop {
+            let orders = ordered.borrow_and_update().clone();
+            let Some(orders) = orders.filter(|orders| !orders.records.manual) else {
+                *lock(&self.report) = Report::default();
+                (quiet, self.pool) = (None, None);
+                if ordered.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let pause = match &quiet {
+                Some((then, rest)) if *then == orders => *rest,
+                _ => self.look,
+            };
+            tokio::select! {
+                biased;
+                changed = ordered.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep_until((looked + pause).into()) => {}
+            }
+            let found = tokio::select! {
+                biased;
+                changed = superseded(&mut ordered, &orders) => match changed {
+                    Some(()) => continue,
+                    None => return,
+                },
+                found = self.look(&orders) => found,
+            };
+            looked = Instant::now();
+            quiet = match found {
+                Found::Work => None,
+                Found::Nothing { shards } => {
+                    let thousands = u32::try_from(shards / 1000).unwrap_or(u32::MAX);
+                    let rest = REST.max(self.look) * thousands.saturating_add(1).min(100);
+                    Some((orders, rest))
+                }
+            };
+            lock(&self.report).doing.clear();
+        }
+    }
+
+    /// Looks at the cluster, and goes what steps there are.
+    async fn look(&mut self, orders: &Orders) -> Found {
+        let (seen, steps) = match self.plan(orders).await {
+            Ok(planned) => planned,
+            Err(reason) => {
+                tracing::debug!(%reason, "the keeper cannot plan");
+                let mut report = lock(&self.report);
+                report.problems = vec![reason];
+                report.looks += 1;
+                self.pool = None;
+                return Found::Work;
+            }
+        };
+        let steps = self.due(steps);
+        lock(&self.report).looks += 1;
+        let Some((pool, _)) = &self.pool else {
+            return Found::Work;
+        };
+        if steps.is_empty() {
+            let shards = seen.view.shards.len();
+            return if self.last_transfers.is_empty() {
+                Found::Nothing { shards }
+            } else {
+                Found::Work
+            };
+        }
+        let tell = self.tell();
+        let nodes = seen.survey.map.nodes.clone();
+        let changer = Changer::new(pool.clone(), nodes, ANSWER, STEP, tell.clone());
+        let Walked { gone, trouble, .. } =
+            walk(&Arc::new(changer), &seen, &steps, PARALLEL, &tell).await;
+        let mut report = lock(&self.report);
+        report.steps += gone as u64;
+        if let Some(trouble) = trouble {
+            tracing::warn!(%trouble, "a step of the plan was not gone");
+            report.problems.push(trouble.to_string());
+        }
+        Found::Work
+    }
+
+    async fn plan(&mut self, orders: &Orders) -> Result<(Seen, Vec<Step>), String> {
+        let pool = self.pool()?;
+        let survey = Survey::take(&pool, &orders.signs.endpoints, ANSWER).await;
+        let survey = survey.map_err(|e| e.to_string())?;
+        let status = PlacementStatus {
+            records: orders.records.clone(),
+            down: orders.down.clone(),
+            ..PlacementStatus::default()
+        };
+        let intent = Intent::of_records(&status).map_err(|e| e.to_string())?;
+        let seen = Seen::of(survey, intent).map_err(|e| e.to_string())?;
+        if let Some(reason) = &seen.unsaid {
+            return Err(reason.clone());
+        }
+        // Of many shards it takes long, and others wait for this thread's connections.
+        let planned = tokio::task::spawn_blocking(move || {
+            let planned = plan(&seen, None);
+            (seen, planned)
+        });
+        let (seen, planned) = planned.await.map_err(|e| e.to_string())?;
+        let (steps, whole) = planned.map_err(|e| e.to_string())?;
+        let problems = whole.problems.iter().map(|p| seen.named(&p.to_string()));
+        lock(&self.report).problems = problems.collect();
+        Ok((seen, steps))
+    }
+
+    /// Leaders are moved for balance only once two looks in a row want the same: one who
+    /// was started lately, or is about to stop, is left in peace.
+    fn due(&mut self, steps: Vec<Step>) -> Vec<Step> {
+        let (transfers, others): (Vec<Step>, Vec<Step>) = steps
+            .into_iter()
+            .partition(|step| matches!(step.change, Change::TransferLeader { .. }));
+        if others.is_empty() && !transfers.is_empty() && transfers == self.last_transfers {
+            self.last_transfers.clear();
+            return transfers;
+        }
+        self.last_transfers = transfers;
+        others
+    }
+
+    fn pool(&mut self) -> Result<Pool, String> {
+        if let Some((pool, made)) = &self.pool
+            && made.elapsed() < POOL_AGE
+        {
+            return Ok(pool.clone());
+        }
+        let [ca, cert, key] = &self.files;
+        let tls = TlsIdentity::from_files(ca, cert, key).map_err(|e| e.to_string())?;
+        let pool = Pool::new(&tls, PoolOptions::default()).map_err(|e| e.to_string())?;
+        self.pool = Some((pool.clone(), Instant::now()));
+        Ok(pool)
+    }
+
+    /// Lines begin with what they are about: `shard 7: …`.
+    fn tell(&self) -> Tell {
+        let report = self.report.clone();
+        Arc::new(move |line| {
+            tracing::info!("placement: {line}");
+            let about = line.split(':').next().unwrap_or_default().to_owned();
+            lock(&report).doing.insert(about, line.to_owned());
+        })
+    }
+}
+
+/// Returns once what people or silences ask for differs from `orders`; none if the node ends.
+/// What the keeper's own steps change does not count.
+async fn superseded(ordered: &mut watch::Receiver<Option<Orders>>, orders: &Orders) -> Option<()> {
+    let same = |now: &Option<Orders>| {
+        let now = now.as_ref();
+        now.is_some_and(|now| now.records == orders.records && now.down == orders.down)
+    };
+    let changed = ordered.wait_for(|now| !same(now)).await;
+    changed.ok().map(|_| ())
+}

@@ -1,0 +1,355 @@
+//! The cluster's records: the node that leads the meta shard reads them once a second,
+//! and changes them as administrators ask it to.
+//!
+//! Nobody else writes them, so what is read and what is written upon it in the same term
+//! belong together. What the rows say about nodes goes on to everybody by gossip;
+//! policies and settings are the keeper's.
+
+use super::driver::Driver;
+use super::lanes::OWN_RECORDS;
+use super::own;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use synod_paxos::{NodeId, Term, Timestamp};
+use synod_placement::{Locality, Policy};
+use synod_rpc::placement::RecordChange;
+use synod_rpc::wire::NodeResponse;
+use synod_shard::records::{self, NodeRow};
+use synod_shard::{META_SHARD, Records, Shard, ShardReply, Standing};
+use synod_txn::request::ScanRange;
+use synod_txn::{ClientId, Key, Request, Response, Write};
+
+/// Between two readings.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A request without an answer is given up after this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pages of one reading, at most: more rows than any cluster has.
+const PAGES: u32 = 1_000;
+/// Changes that wait to be written, at most.
+const CHANGES: usize = 64;
+
+/// What is under way.
+#[derive(Debug)]
+enum Step {
+    Idle,
+    /// Rows of the pages read so far, and how many pages these were.
+    Reading(Records, u32),
+    Writing,
+}
+
+/// What was read, what is being read, and what is to be written.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Not before; once a request is under way, until then it is waited for.
+    next: Instant,
+    /// The number of the last request.
+    number: u64,
+    step: Step,
+    /// As of the last whole reading; none if this node does not lead the meta shard.
+    latest: Option<Records>,
+    changes: VecDeque<RecordChange>,
+    client: ClientId,
+}
+
+impl Reading {
+    pub(super) fn new(now: Instant) -> Reading {
+        Reading {
+            next: now,
+            number: 0,
+            step: Step::Idle,
+            latest: None,
+            changes: VecDeque::new(),
+            client: own::client(),
+        }
+    }
+
+    /// The records, if this node leads the meta shard and has read them.
+    pub(super) fn latest(&self) -> Option<&Records> {
+        self.latest.as_ref()
+    }
+}
+
+/// What a change writes; nothing if the records say so already. The error is in words.
+fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, String> {
+    let write = |row: NodeRow| Write {
+        key: row.key(),
+        value: row.value(),
+    };
+    let known = |id: NodeId| records.nodes.iter().find(|row| row.node.id == id);
+    match change {
+        RecordChange::Node(node) => {
+            node.locality
+                .parse::<Locality>()
+                .map_err(|error| format!("its locality is `{}`: {error}", node.locality))?;
+            match known(node.id) {
+                Some(row) if row.standing == Standing::Retired => {
+                    return Err(format!(
+                        "node {} was taken out of the cluster: `synod node rejoin {}`",
+                        node.name, node.name
+                    ));
+                }
+                Some(row) if row.node == *node => return Ok(None),
+                _ => {}
+            }
+            let mut others = records.nodes.iter().filter(|row| row.node.id != node.id);
+            let twin = others.find(|row| {
+                let same = row.node.name == node.name || row.node.address == node.address;
+                same && row.standing != Standing::Retired
+            });
+            if let Some(twin) = twin {
+                return Err(format!(
+                    "there is a node {} at {} already, with another id: if that one has lost its \
+                     directory and this is its successor, run `synod node decommission {}` first",
+                    twin.node.name, twin.node.address, twin.node.name
+                ));
+            }
+            let mut row = NodeRow::first(node.clone());
+            row.standing = known(node.id).map_or(Standing::Active, |known| known.standing);
+            Ok(Some(write(row)))
+        }
+        RecordChange::Standing { node, standing } => {
+            let row = known(*node).ok_or_else(|| format!("there is no node {node}"))?;
+            let mut changed = row.clone();
+            changed.standing = *standing;
+            Ok((changed != *row).then(|| write(changed)))
+        }
+        RecordChange::Policy { prefix, text } => {
+            if let Some(text) = text {
+                text.parse::<Policy>().map_err(|error| error.to_string())?;
+            }
+            let same = records.policies.get(prefix) == text.as_ref();
+            Ok((!same).then(|| Write {
+                key: records::policy_key(prefix),
+                value: text.clone().map(Into::into),
+            }))
+        }
+        RecordChange::Placement { manual } => Ok((records.manual != *manual).then(|| Write {
+            key: records::placement_key(),
+            value: Some(records::placement_value(!manual)),
+        })),
+    }
+}
+
+impl Driver {
+    /// Takes a change on; it shows in the records once it is made.
+    pub(super) fn change_records(&mut self, change: RecordChange) -> NodeResponse {
+        let refused = |reason: String| NodeResponse::Refused { reason };
+        let Some(records) = &self.reading.latest else {
+            return refused(
+                "this node does not lead the meta shard; nothing was changed. Ask again".to_owned(),
+            );
+        };
+        if self.reading.changes.len() >= CHANGES {
+            return NodeResponse::Overloaded {
+                retry_after_millis: 1_000,
+            };
+        }
+        if let Err(reason) = write_of(&change, records) {
+            return refused(format!("{reason}. Nothing was changed"));
+        }
+        if let RecordChange::Standing {
+            node,
+            standing: Standing::Retired,
+        } = change
+            && let Some(shard) = self.counts_on(node)
+        {
+            return refused(format!(
+                "shard {shard} still counts on that node: drain it first. Nothing was changed"
+            ));
+        }
+        self.reading.changes.push_back(change);
+        if !matches!(self.reading.step, Step::Writing) {
+            self.reading.next = Instant::now();
+        }
+        NodeResponse::Done
+    }
+
+    /// A shard that a node is a member of, as far as this one knows.
+    fn counts_on(&self, node: NodeId) -> Option<u64> {
+        let mut shards = self.machine.worker()?.map().shards.iter();
+        let shard = shards.find(|s| s.configuration.is_member(node))?;
+        Some(shard.id.0)
+    }
+
+    /// Goes on with reading and writing, if this node leads the meta shard.
+    pub(super) fn read_records(&mut self, now: Instant) {
+        let answers = self.lanes.own_answers(OWN_RECORDS);
+        let meta = self.machine.worker().and_then(|w| w.shard(META_SHARD));
+        let Some(term) = meta.filter(|s| s.in_office()).and_then(Shard::term) else {
+            if self.reading.latest.is_some() || !matches!(self.reading.step, Step::Idle) {
+                // Whoever asked for a change sees that it was not made, and asks again.
+                self.reading = Reading {
+                    number: self.reading.number,
+                    ..Reading::new(now)
+                };
+            }
+            return;
+        };
+        for (number, reply) in answers {
+            if number == self.reading.number {
+                self.records_answer(now, term, reply);
+            }
+        }
+        if now >= self.reading.next {
+            self.read_page(now, Records::default(), 0, None);
+        }
+    }
+
+    fn ask_for_records(&mut self, now: Instant, request: Request) {
+        self.reading.number += 1;
+        self.reading.next = now + PATIENCE;
+        self.ask_meta(OWN_RECORDS, self.reading.number, request);
+    }
+
+    fn read_page(&mut self, now: Instant, so_far: Records, pages: u32, from: Option<Key>) {
+        self.reading.step = Step::Reading(so_far, pages);
+        let scan = ScanRange {
+            span: Records::span(from),
+            limit: u32::MAX,
+            reverse: false,
+        };
+        let request = Request::Latest {
+            keys: Vec::new(),
+            scan: Some(scan),
+        };
+        self.ask_for_records(now, request);
+    }
+
+    fn records_answer(&mut self, now: Instant, term: Term, reply: ShardReply) {
+        let step = std::mem::replace(&mut self.reading.step, Step::Idle);
+        let ShardReply::Response(response) = reply else {
+            self.reading.next = now + INTERVAL;
+            return;
+        };
+        match (step, response) {
+            (
+                Step::Reading(mut records, pages),
+                Response::Read {
+                    rows,
+                    more,
+                    now: told,
+                    ..
+                },
+            ) => {
+                rows.iter().for_each(|row| records.read(row));
+                match rows.last() {
+                    Some(last) if more && pages < PAGES => {
+                        let next = [&last.key[..], &[0]].concat().into();
+                        self.read_page(now, records, pages + 1, Some(next));
+                    }
+                    _ => self.have_read(now, records, term, told),
+                }
+            }
+            // What was written shows at once.
+            (Step::Writing, Response::Outcome { .. }) => self.reading.next = now,
+            (_, response) => {
+                tracing::debug!(?response, "the cluster's records are read later");
+                self.reading.next = now + INTERVAL;
+            }
+        }
+    }
+
+    fn have_read(&mut self, now: Instant, records: Records, term: Term, told: Timestamp) {
+        self.machine.learn_nodes(&mut self.lanes, &records.nodes);
+        let mut writes: Vec<Write> = Vec::new();
+        while let Some(change) = self.reading.changes.front() {
+            match write_of(change, &records) {
+                // One after the other where two are about the same.
+                Ok(Some(write)) if writes.iter().any(|w| w.key == write.key) => break,
+                Ok(Some(write)) => {
+                    tracing::info!(?change, "the cluster's records change");
+                    writes.push(write);
+                }
+                Ok(None) => {}
+                Err(reason) => tracing::warn!(%reason, ?change, "a change is not made"),
+            }
+            self.reading.changes.pop_front();
+        }
+        self.reading.latest = Some(records);
+        if writes.is_empty() {
+            self.reading.next = now + INTERVAL;
+            return;
+        }
+        writes.sort_by(|a, b| a.key.cmp(&b.key));
+        self.reading.step = Step::Writing;
+        let commit = own::commit(self.reading.client, writes, term, told);
+        self.ask_for_records(now, commit);
+    }
+
+    /// Whether this node was taken out of the cluster.
+    pub(super) fn is_retired(&self) -> bool {
+        let me = self.directory.identity().node;
+        let worker = self.machine.worker();
+        worker.is_some_and(|w| w.roster().standing(me) == Some(Standing::Retired))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_shard::NodeDescriptor;
+
+    fn node(id: u64, name: &str, port: u16) -> NodeDescriptor {
+        NodeDescriptor {
+            id: NodeId(id),
+            name: name.to_owned(),
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+            locality: "dc=a".to_owned(),
+        }
+    }
+
+    fn records() -> Records {
+        Records {
+            nodes: vec![NodeRow::first(node(1, "n1", 7001))],
+            ..Records::default()
+        }
+    }
+
+    #[test]
+    fn a_node_joins_once_and_under_a_name_and_address_of_its_own() {
+        let mut known = records();
+        let join = |node: NodeDescriptor, known: &Records| {
+            write_of(&RecordChange::Node(node), known).map(|write| write.is_some())
+        };
+        assert_eq!(join(node(2, "n2", 7002), &known), Ok(true));
+        assert_eq!(join(node(1, "n1", 7001), &known), Ok(false));
+        for twin in [node(2, "n1", 7002), node(2, "n2", 7001)] {
+            let refused = join(twin, &known).expect_err("a twin");
+            assert!(refused.contains("decommission n1"), "{refused}");
+        }
+        let mut odd = node(2, "n2", 7002);
+        odd.locality = "nowhere".to_owned();
+        assert!(join(odd, &known).is_err());
+        // Its successor may take the name of one that was taken out.
+        known.nodes[0].standing = Standing::Retired;
+        assert_eq!(join(node(2, "n1", 7001), &known), Ok(true));
+        let refused = join(node(1, "n1", 7001), &known).expect_err("it is out");
+        assert!(refused.contains("rejoin n1"), "{refused}");
+    }
+
+    #[test]
+    fn only_what_is_new_is_written() {
+        let known = records();
+        let drain = |standing| RecordChange::Standing {
+            node: NodeId(1),
+            standing,
+        };
+        assert_eq!(write_of(&drain(Standing::Active), &known), Ok(None));
+        let write = write_of(&drain(Standing::Draining), &known).expect("it is known");
+        let value = write.and_then(|w| w.value).expect("a row");
+        let row = NodeRow::decode(&value, Timestamp(9)).expect("a row");
+        assert_eq!(row.standing, Standing::Draining);
+        let policy = |text: Option<&str>| RecordChange::Policy {
+            prefix: b"a/".to_vec(),
+            text: text.map(str::to_owned),
+        };
+        assert!(write_of(&policy(Some("voters = 4")), &known).is_err());
+        assert!(matches!(
+            write_of(&policy(Some("voters = 5")), &known),
+            Ok(Some(_))
+        ));
+        assert_eq!(write_of(&policy(None), &known), Ok(None));
+        let manual = RecordChange::Placement { manual: false };
+        assert_eq!(write_of(&manual, &known), Ok(None));
+    }
+}

@@ -1,0 +1,107 @@
+//! Going the steps of a plan.
+
+use crate::{Changer, Roles, Seen, Stopped, Tell, Trouble};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use synod_paxos::{GroupId, NodeId};
+use synod_placement::{Replan, Step, replan};
+use tokio::task::JoinSet;
+
+/// The plan, and of its steps those of the shards that are meant: all, or those with a
+/// replica on one node.
+///
+/// # Errors
+/// When the policies make no sense.
+pub fn plan(seen: &Seen, only: Option<NodeId>) -> Result<(Vec<Step>, Replan), Trouble> {
+    let plan = replan(&seen.view).map_err(|error| Trouble::Input(error.to_string()))?;
+    let shards = seen.view.shards.iter();
+    let meant = shards.filter(|s| only.is_none_or(|node| s.replicas.contains_key(&node)));
+    let meant: BTreeSet<GroupId> = meant.map(|s| s.id).collect();
+    let steps = plan.steps.iter().filter(|step| meant.contains(&step.shard));
+    Ok((steps.cloned().collect(), plan))
+}
+
+/// How far a walk came.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Steps gone.
+    pub gone: usize,
+    /// Somebody changed a shard meanwhile: look and plan again.
+    pub overtaken: bool,
+    /// Why the steps of some shards were not all gone.
+    pub trouble: Option<Trouble>,
+}
+
+/// Goes these steps: those of one shard in order, those of up to `parallel` shards at a
+/// time. What thwarts one shard does not stop the others. Dropping the future ends it
+/// between two questions; the cluster is then left as it may stay.
+pub async fn walk(
+    changer: &Arc<Changer>,
+    seen: &Seen,
+    steps: &[Step],
+    parallel: usize,
+    tell: &Tell,
+) -> Walked {
+    let mut of_shards: VecDeque<(GroupId, Vec<(Step, String)>)> = VecDeque::new();
+    for step in steps {
+        let said = (step.clone(), seen.named(&step.to_string()));
+        match of_shards.iter_mut().find(|(shard, _)| *shard == step.shard) {
+            Some((_, steps)) => steps.push(said),
+            None => of_shards.push_back((step.shard, vec![said])),
+        }
+    }
+    let shards = seen.view.shards.iter();
+    let before: BTreeMap<GroupId, Roles> = shards.map(|s| (s.id, s.replicas.clone())).collect();
+    let gone = Arc::new(AtomicUsize::new(0));
+    let mut walked = Walked::default();
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < parallel.max(1)
+            && let Some((shard, steps)) = of_shards.pop_front()
+        {
+            let (changer, tell, gone) = (changer.clone(), tell.clone(), gone.clone());
+            let before = before.get(&shard).cloned().unwrap_or_default();
+            under_way.spawn(async move {
+                let stopped = one_shard(&changer, shard, before, steps, &gone, &tell).await;
+                (shard, stopped)
+            });
+        }
+        match under_way.join_next().await {
+            None => break,
+            Some(Ok((_, Ok(())))) => {}
+            Some(Ok((shard, Err(Stopped::Overtaken(reason))))) => {
+                tell(&format!("shard {}: {reason}; planning again", shard.0));
+                walked.overtaken = true;
+            }
+            Some(Ok((_, Err(Stopped::Failed(trouble))))) => {
+                walked.trouble.get_or_insert(trouble);
+            }
+            Some(Err(error)) => {
+                let text = format!("a step ended unexpectedly: {error}");
+                walked.trouble.get_or_insert(Trouble::Failed(text));
+            }
+        }
+    }
+    walked.gone = gone.load(Ordering::Relaxed);
+    walked
+}
+
+async fn one_shard(
+    changer: &Changer,
+    shard: GroupId,
+    mut planned: Roles,
+    steps: Vec<(Step, String)>,
+    gone: &AtomicUsize,
+    tell: &Tell,
+) -> Result<(), Stopped> {
+    for (step, said) in steps {
+        tell(&said);
+        changer.make(shard, &planned, &step.change).await?;
+        gone.fetch_add(1, Ordering::Relaxed);
+        if let Some(now) = step.change.roles_after(&planned) {
+            planned = now;
+        }
+    }
+    Ok(changer.gone(shard).await?)
+}

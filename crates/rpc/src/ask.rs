@@ -1,0 +1,98 @@
+//! Questions to single nodes: status, counters, members, the map.
+
+use crate::members::MembersStatus;
+use crate::placement::PlacementStatus;
+use crate::status::{Counters, NodeStatus};
+use crate::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use synod_paxos::GroupId;
+use synod_shard::ShardMap;
+
+/// Asks one node. The error is in words for people.
+///
+/// # Errors
+/// When the node cannot be reached, refuses, or does not answer within `limit`.
+pub async fn ask(
+    pool: &Pool,
+    node: SocketAddr,
+    request: NodeRequest,
+    limit: Duration,
+) -> Result<NodeResponse, String> {
+    let deadline = Instant::now() + limit;
+    match pool.call(node, RequestBody::Node(request), deadline).await {
+        Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(reason),
+        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => Err(format!(
+            "the node at {node} has too much to do; retry later"
+        )),
+        Ok(ServerBody::Node(response)) => Ok(response),
+        Ok(ServerBody::Shard(_)) => Err(format!("the node at {node} answered for a shard")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A node's state.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn status(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<NodeStatus, String> {
+    match ask(pool, node, NodeRequest::Status, limit).await? {
+        NodeResponse::Status(status) => Ok(*status),
+        other => Err(format!("the node at {node} answered {other:?} to Status")),
+    }
+}
+
+/// What a node's replicas know of their shards' members; of one shard, or of all.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn members(
+    pool: &Pool,
+    node: SocketAddr,
+    of: Option<GroupId>,
+    limit: Duration,
+) -> Result<Vec<MembersStatus>, String> {
+    match ask(pool, node, NodeRequest::Members { of }, limit).await? {
+        NodeResponse::Members(members) => Ok(members),
+        other => Err(format!("the node at {node} answered {other:?} to Members")),
+    }
+}
+
+/// The shard map that a node knows.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn map(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<ShardMap, String> {
+    match ask(pool, node, NodeRequest::Map, limit).await? {
+        NodeResponse::Map(map) => Ok(*map),
+        other => Err(format!("the node at {node} answered {other:?} to Map")),
+    }
+}
+
+/// A node's totals.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn counters(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<Counters, String> {
+    match ask(pool, node, NodeRequest::Counters, limit).await? {
+        NodeResponse::Counters(counters) => Ok(*counters),
+        other => Err(format!("the node at {node} answered {other:?} to Counters")),
+    }
+}
+
+/// What a node knows of the cluster's records, and what it does about them.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn placement(
+    pool: &Pool,
+    node: SocketAddr,
+    limit: Duration,
+) -> Result<PlacementStatus, String> {
+    match ask(pool, node, NodeRequest::Placement, limit).await? {
+        NodeResponse::Placement(status) => Ok(*status),
+        other => Err(format!(
+            "the node at {node} answered {other:?} to Placement"
+        )),
+    }
+}
