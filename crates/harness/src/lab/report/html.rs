@@ -56,20 +56,12 @@ fn head(page: &mut String, report: &Report) {
         "<p class=\"outcome {class}\"><b>{sign}</b> {outcome}</p>"
     );
     tiles(page, report);
-    let clients = report.sites.iter().map(|s| s.clients as u64).sum();
-    let nodes = report.sites.iter().map(|s| s.nodes.len()).sum();
-    let cluster = format!(
-        "{} in {}, {} of {}",
-        words::many(nodes, "node"),
-        words::many(report.sites.len(), "site"),
-        words::many(report.shards, "shard"),
-        words::many(report.replicas, "replica")
-    );
+    let clients = words::over_sites(report, |site| site.clients as u64);
     let began = words::utc(report.began_unix_millis);
     let ran = words::moment(report.run_millis);
     let facts = [
         ("Began", format!("{began}, ran for {ran}")),
-        ("Cluster", cluster),
+        ("Cluster", words::cluster(report)),
         ("Clients", words::count(clients)),
         ("Workload", report.workload.clone()),
         ("Seed", report.seed.to_string()),
@@ -84,7 +76,7 @@ fn head(page: &mut String, report: &Report) {
 
 /// The few numbers that are looked for first.
 fn tiles(page: &mut String, report: &Report) {
-    let sum = |part: fn(&Site) -> u64| report.sites.iter().map(part).fold(0, u64::saturating_add);
+    let sum = |part: fn(&Site) -> u64| words::over_sites(report, part);
     let longest = report
         .sites
         .iter()
@@ -215,18 +207,20 @@ fn pictures(page: &mut String, report: &Report) {
     let mut words = "Time is in seconds since the run began. Latency has the same axis at every \
                      site, successes per second each its own."
         .to_string();
-    let merged = report.sites.iter().map(|site| {
-        let drawn = columns::columns(site, columns::end_millis(report), Shape::Wide.columns());
-        (drawn.len(), site.buckets.len())
-    });
-    if merged
-        .into_iter()
-        .any(|(drawn, buckets)| drawn + 1 < buckets)
-    {
-        words += " Several measurements share a column: its p50 is their median, its p99 their \
-                  highest.";
+    let fewest = Shape::Narrow.columns();
+    if report.sites.iter().any(|site| site.buckets.len() > fewest) {
+        words += " Where there are more measurements than room, several share a column: its p50 \
+                  is their median, its p99 their highest.";
     }
     let _ = writeln!(page, "<p class=\"small\">{words}</p>");
+}
+
+/// A name that stays in one line, if it is not too long for that.
+fn whole(name: &str) -> String {
+    if name.chars().count() > 24 {
+        return escape(name);
+    }
+    format!("<span class=\"s\">{}</span>", escape(name))
 }
 
 fn sites(page: &mut String, report: &Report) {
@@ -237,9 +231,8 @@ fn sites(page: &mut String, report: &Report) {
     let row = |site: &Site| {
         let total = &site.total;
         let mut row = vec![
-            escape(&site.name),
-            escape(&site.region),
-            escape(&site.nodes.join(", ")),
+            whole(&site.name),
+            whole(&site.region),
             words::count(site.clients as u64),
         ];
         row.extend([total.ok, total.failed, total.unknown].map(words::count));
@@ -251,13 +244,14 @@ fn sites(page: &mut String, report: &Report) {
         ];
         row.extend(latencies.map(words::micros));
         row.push(words::gap(site));
+        let nodes: Vec<String> = site.nodes.iter().map(|node| whole(node)).collect();
+        row.push(nodes.join(", "));
         row
     };
     let rows: Vec<_> = report.sites.iter().map(row).collect();
     let columns = [
-        "!site",
-        "!region",
-        "nodes",
+        "site",
+        "region",
         "#clients",
         "#succeeded",
         "#failed",
@@ -267,6 +261,7 @@ fn sites(page: &mut String, report: &Report) {
         "#p99.9",
         "#max",
         "#longest gap",
+        "nodes",
     ];
     table(page, false, &columns, &rows);
 }
@@ -288,7 +283,7 @@ fn faults(page: &mut String, report: &Report) {
         .iter()
         .map(row)
         .collect();
-    table(page, true, &["#no.", "!when", "what", "on"], &rows);
+    table(page, true, &["!no.", "!when", "what", "on"], &rows);
 }
 
 fn links(page: &mut String, report: &Report) {
@@ -298,7 +293,7 @@ fn links(page: &mut String, report: &Report) {
     page.push_str("<h2>Links</h2>\n");
     let row = |link: &super::data::LinkInfo| {
         vec![
-            format!("{} – {}", escape(&link.a), escape(&link.b)),
+            format!("{} – {}", whole(&link.a), whole(&link.b)),
             words::micros(link.rtt_micros),
             words::percent(link.loss),
         ]

@@ -81,14 +81,9 @@ fn head(out: &mut String, report: &Report) {
         wrapped(out, "  ", 2, &report.about);
     }
     out.push('\n');
-    let clients = report.sites.iter().map(|site| site.clients).sum();
-    let cluster = format!(
-        "{}, {}, {} of {}",
-        words::many(report.sites.len(), "site"),
-        words::many(clients, "client"),
-        words::many(report.shards, "shard"),
-        words::many(report.replicas, "replica")
-    );
+    let clients = words::over_sites(report, |site| site.clients as u64);
+    let clients = words::many(clients as usize, "client");
+    let cluster = format!("{}, {clients}", words::cluster(report));
     let seed = format!("seed {}", report.seed);
     let began = format!("began {}", words::utc(report.began_unix_millis));
     let ran = format!("ran for {}", words::moment(report.run_millis));

@@ -48,12 +48,12 @@ fn figures(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// Whole numbers of more than three figures keep them, with separators.
+/// Thousands keep their figures, with separators.
 fn long(value: f64) -> String {
-    if value >= 999.5 {
-        count(value.round() as u64)
-    } else {
-        figures(value)
+    match value {
+        v if v < 999.5 => figures(v),
+        v if v < 99_999.5 => count(v.round() as u64),
+        v => short(v),
     }
 }
 
@@ -78,6 +78,9 @@ pub(super) fn lasted(millis: u64) -> String {
 
 /// A moment of the run, in seconds: `8 s`, `8.25 s`.
 pub(super) fn moment(millis: u64) -> String {
+    if millis >= 100_000_000_000 {
+        return format!("{} s", short(millis as f64 / 1e3));
+    }
     let text = format!("{}.{:03}", count(millis / 1000), millis % 1000);
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{text} s")
@@ -93,6 +96,23 @@ pub(super) fn percent(share: f64) -> String {
 pub(super) fn many(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", count(number as u64))
+}
+
+/// A sum over the sites.
+pub(super) fn over_sites(report: &Report, part: impl Fn(&Site) -> u64) -> u64 {
+    report.sites.iter().map(part).fold(0, u64::saturating_add)
+}
+
+/// The shape of the cluster: `9 nodes in 3 sites, 12 shards of 3 replicas`.
+pub(super) fn cluster(report: &Report) -> String {
+    let nodes = over_sites(report, |site| site.nodes.len() as u64);
+    format!(
+        "{} in {}, {} of {}",
+        many(nodes as usize, "node"),
+        many(report.sites.len(), "site"),
+        many(report.shards, "shard"),
+        many(report.replicas, "replica")
+    )
 }
 
 /// A moment of the calendar: `2026-03-01 12:00:00 UTC`.

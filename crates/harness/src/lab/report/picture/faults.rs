@@ -13,7 +13,7 @@ const ROW: f64 = 24.0;
 /// Between a number and its words.
 const SPACE: f64 = 5.0;
 /// How wide letters of the picture are, about.
-const LETTER: f64 = 6.2;
+const LETTER: f64 = 6.5;
 /// The height of a row of numbers above a site's panels.
 const MARK: f64 = 15.0;
 
@@ -73,7 +73,8 @@ impl<'a> Entry<'a> {
     fn of(frame: &Frame<'_>, fault: &'a Numbered<'a>) -> Entry<'a> {
         let edge = frame.right() + frame.shape.right();
         let number = mark_width(fault);
-        let room = (edge - frame.left() - number - SPACE) / LETTER;
+        // Words that are cut must not run out of the picture, however broad.
+        let room = (edge - frame.left() - number - SPACE) / (LETTER * 1.15);
         let words = words::cut(&fault.words(), room as usize);
         let width = words.chars().count() as f64 * LETTER;
         let bar = bar(frame, fault);

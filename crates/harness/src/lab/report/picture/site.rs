@@ -58,9 +58,12 @@ fn heading(svg: &mut Svg, frame: &Frame<'_>, site: &Site, top: f64) -> f64 {
     let facts = facts.join(" · ");
     match frame.shape {
         Shape::Wide => {
-            let name = words::cut(&site.name, 48);
+            let name = words::cut(&site.name, 40);
             svg.text(frame.left(), top + 14.0, "name", &name);
-            let facts = words::cut(&facts, 90);
+            // What the name leaves of the line: its letters are the larger ones.
+            let width = frame.right() - frame.left();
+            let room = (width - 10.0 * name.chars().count() as f64) / 6.0;
+            let facts = words::cut(&facts, room.max(0.0) as usize);
             svg.text(frame.right(), top + 14.0, "muted end", &facts);
             top + 24.0
         }

@@ -91,6 +91,11 @@ fn follows(until: f64, from: f64) -> bool {
     (until - from).abs() < 0.05
 }
 
+/// Whether two heights are written alike.
+fn is_same(one: f64, other: f64) -> bool {
+    (one * 10.0).round() == (other * 10.0).round()
+}
+
 /// The outline of steps, each `(from, until, y)` in positions; where one does not
 /// begin where the last ended, the pen is lifted.
 pub(super) fn steps(steps: &[(f64, f64, f64)]) -> String {
@@ -98,7 +103,7 @@ pub(super) fn steps(steps: &[(f64, f64, f64)]) -> String {
     let mut merged: Vec<(f64, f64, f64)> = Vec::new();
     for &step in steps {
         match merged.last_mut() {
-            Some(last) if follows(last.1, step.0) && place(last.2) == place(step.2) => {
+            Some(last) if follows(last.1, step.0) && is_same(last.2, step.2) => {
                 last.1 = step.1;
             }
             _ => merged.push(step),
