@@ -6,6 +6,7 @@
 //! | [`workload`] | what clients do while things break, recorded as a history |
 //! | [`load`] | what many clients do at once, and how long it takes them |
 //! | [`history`] | the record: who asked what, when, and what they were told |
+//! | [`lab`] | the fault lab: scenarios of real clusters, and the report of a run |
 //! | [`rules`] | the rules by number, checked on a running cluster |
 //! | [`sim`] | a whole cluster in one thread, from one seed |
 //! | [`edn`] | histories as text, in Jepsen's form |
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod edn;
 pub mod explore;
 pub mod history;
+pub mod lab;
 #[cfg(feature = "processes")]
 pub mod load;
 #[cfg(feature = "processes")]
