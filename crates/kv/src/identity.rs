@@ -152,7 +152,7 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// What `synod init` left here.
+    /// The map that this node began with: from `synod init`, or of the day it joined.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -161,13 +161,17 @@ impl Directory {
         Ok(loaded.map(|(_, bootstrap)| bootstrap))
     }
 
-    /// What was heard of nodes since the cluster began.
-    ///
-    /// # Errors
-    /// When the file is damaged.
-    pub fn nodes(&self) -> Result<Vec<NodeRow>, FileError> {
-        let loaded = files::load::<Vec<NodeRow>>(&self.join("nodes"), NODES_MAGIC)?;
-        Ok(loaded.map(|(_, nodes)| nodes).unwrap_or_default())
+    /// What was heard of nodes since the cluster began. A file that cannot be read is no
+    /// harm: the others tell it again.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeRow> {
+        match files::load::<Vec<NodeRow>>(&self.join("nodes"), NODES_MAGIC) {
+            Ok(loaded) => loaded.map(|(_, nodes)| nodes).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "what was heard of nodes is heard anew");
+                Vec::new()
+            }
+        }
     }
 
     /// Keeps that.
@@ -178,7 +182,7 @@ impl Directory {
         files::store(&self.join("nodes"), NODES_MAGIC, self.cluster, &nodes)
     }
 
-    /// Keeps what `synod init` brought.
+    /// Keeps that map.
     ///
     /// # Errors
     /// When it cannot be written.

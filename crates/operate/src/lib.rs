@@ -19,7 +19,7 @@ mod walk;
 pub use change::{Changer, Roles, Stopped, roles, with_role};
 pub use seen::{Intent, Seen};
 pub use survey::{Survey, map};
-pub use walk::{Walked, plan, walk};
+pub use walk::{Pace, Walked, plan, walk};
 
 use std::sync::Arc;
 

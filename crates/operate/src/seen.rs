@@ -97,6 +97,7 @@ impl Seen {
             };
             nodes.push(seen);
         }
+        nodes.extend(strangers(&survey));
         let shards = survey.map.shards.iter().map(|descriptor| {
             let start = descriptor.span.start.to_vec();
             let end = descriptor.span.end.to_vec();
@@ -139,6 +140,22 @@ impl Seen {
         }
         named
     }
+}
+
+/// Members of shards that are none of the cluster's nodes any more: taken out while a change
+/// that counts on them was under way. What they hold is to go elsewhere.
+fn strangers(survey: &Survey) -> Vec<Node> {
+    let shards = survey.map.shards.iter();
+    let members: BTreeSet<NodeId> = shards.flat_map(|s| s.configuration.members()).collect();
+    let strangers = members.iter().filter(|id| survey.map.node(**id).is_none());
+    let node = |id: &NodeId| {
+        let locality = survey.row(*id).map(|row| row.node.locality.parse());
+        let locality = locality.and_then(Result::ok);
+        let mut node = Node::new(*id, locality.unwrap_or(Locality(Vec::new())));
+        node.state = NodeState::Down;
+        node
+    };
+    strangers.map(node).collect()
 }
 
 /// Why one number of voters for all shards would take some from them: they differ, and

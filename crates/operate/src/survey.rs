@@ -130,9 +130,23 @@ impl Survey {
     /// A node's name; its id if the map does not have it.
     #[must_use]
     pub fn name(&self, id: NodeId) -> String {
-        self.map
-            .node(id)
-            .map_or_else(|| id.to_string(), |node| node.name.clone())
+        let node = self.map.node(id).or_else(|| Some(&self.row(id)?.node));
+        node.map_or_else(|| id.to_string(), |node| node.name.clone())
+    }
+
+    /// What the cluster's records say of a node, one that was taken out too.
+    #[must_use]
+    pub fn row(&self, id: NodeId) -> Option<&NodeRow> {
+        let records = &self.placement.as_ref()?.records;
+        records.nodes.iter().find(|row| row.node.id == id)
+    }
+
+    /// Shards whose members may be others in a moment, or are not known for sure.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<GroupId> {
+        let settled = |id| self.leading(id).is_some_and(|leader| !leader.changing);
+        let shards = self.map.shards.iter().map(|s| s.id);
+        shards.filter(|id| !settled(*id)).collect()
     }
 
     /// The node of this name.
@@ -152,10 +166,12 @@ impl Survey {
         })
     }
 
-    /// Whether a node answered.
+    /// Whether a node answered, as itself and as one of the cluster: at its address may be
+    /// another one by now, or one that has lost its directory.
     #[must_use]
     pub fn answers(&self, id: NodeId) -> bool {
-        matches!(self.answers.get(&id), Some(Ok(_)))
+        let answer = self.answers.get(&id).and_then(|a| a.as_ref().ok());
+        answer.is_some_and(|s| s.id == id && s.health != Health::Uninitialized)
     }
 
     /// Whether a node answered that it cannot lead for as long as something is wrong with

@@ -33,14 +33,22 @@ pub struct Walked {
     pub trouble: Option<Trouble>,
 }
 
-/// Goes these steps: those of one shard in order, those of up to `parallel` shards at a
-/// time. What thwarts one shard does not stop the others. Dropping the future ends it
+/// How to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Shards whose members change at the same time.
+    pub parallel: usize,
+    /// Wait until copies that are left over are deleted, too.
+    pub sweep: bool,
+}
+
+/// Goes these steps: those of one shard in order, those of several shards at a time. What thwarts one shard does not stop the others. Dropping the future ends it
 /// between two questions; the cluster is then left as it may stay.
 pub async fn walk(
     changer: &Arc<Changer>,
     seen: &Seen,
     steps: &[Step],
-    parallel: usize,
+    pace: Pace,
     tell: &Tell,
 ) -> Walked {
     let mut of_shards: VecDeque<(GroupId, Vec<(Step, String)>)> = VecDeque::new();
@@ -57,13 +65,17 @@ pub async fn walk(
     let mut walked = Walked::default();
     let mut under_way = JoinSet::new();
     loop {
-        while under_way.len() < parallel.max(1)
+        while under_way.len() < pace.parallel.max(1)
             && let Some((shard, steps)) = of_shards.pop_front()
         {
             let (changer, tell, gone) = (changer.clone(), tell.clone(), gone.clone());
             let before = before.get(&shard).cloned().unwrap_or_default();
             under_way.spawn(async move {
                 let stopped = one_shard(&changer, shard, before, steps, &gone, &tell).await;
+                let stopped = match stopped {
+                    Ok(()) if pace.sweep => changer.gone(shard).await.map_err(Stopped::from),
+                    stopped => stopped,
+                };
                 (shard, stopped)
             });
         }
@@ -103,5 +115,5 @@ async fn one_shard(
             planned = now;
         }
     }
-    Ok(changer.gone(shard).await?)
+    Ok(())
 }

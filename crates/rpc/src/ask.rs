@@ -9,6 +9,18 @@ use std::time::{Duration, Instant};
 use synod_paxos::GroupId;
 use synod_shard::ShardMap;
 
+/// Why a node's answer is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It refuses; nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// It did not answer, or has too much to do. What was asked for may have happened;
+    /// every request to a node may be repeated.
+    #[error("{0}")]
+    Lost(String),
+}
+
 /// Asks one node. The error is in words for people.
 ///
 /// # Errors
@@ -19,15 +31,31 @@ pub async fn ask(
     request: NodeRequest,
     limit: Duration,
 ) -> Result<NodeResponse, String> {
+    let asked = try_ask(pool, node, request, limit).await;
+    asked.map_err(|error| error.to_string())
+}
+
+/// The same, for those to whom it matters why there is no answer.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn try_ask(
+    pool: &Pool,
+    node: SocketAddr,
+    request: NodeRequest,
+    limit: Duration,
+) -> Result<NodeResponse, AskError> {
     let deadline = Instant::now() + limit;
     match pool.call(node, RequestBody::Node(request), deadline).await {
-        Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(reason),
-        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => Err(format!(
+        Ok(ServerBody::Node(NodeResponse::Refused { reason })) => Err(AskError::Refused(reason)),
+        Ok(ServerBody::Node(NodeResponse::Overloaded { .. })) => Err(AskError::Lost(format!(
             "the node at {node} has too much to do; retry later"
-        )),
+        ))),
         Ok(ServerBody::Node(response)) => Ok(response),
-        Ok(ServerBody::Shard(_)) => Err(format!("the node at {node} answered for a shard")),
-        Err(error) => Err(error.to_string()),
+        Ok(ServerBody::Shard(_)) => Err(AskError::Lost(format!(
+            "the node at {node} answered for a shard"
+        ))),
+        Err(error) => Err(AskError::Lost(error.to_string())),
     }
 }
 

@@ -72,8 +72,8 @@ impl Subject {
     pub fn of_der(der: &[u8]) -> Result<Subject, IdentityError> {
         let found = common_name(der, "the certificate")?;
         let (role, name) = match found.split_once(':') {
-            Some(("node", name)) => (CertRole::Node, name),
-            Some(("user", name)) => (CertRole::User, name),
+            Some(("node", name)) if check_name(name).is_ok() => (CertRole::Node, name),
+            Some(("user", name)) if check_name(name).is_ok() => (CertRole::User, name),
             _ => {
                 return Err(IdentityError::Subject {
                     what: "the certificate",

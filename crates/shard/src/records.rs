@@ -1,6 +1,6 @@
-//! The cluster's own records: rows of the meta shard, written by ordinary
-//! transactions of the user `admin` (the rows about shards: by the meta
-//! shard's leader, as changes are decided in the shards themselves).
+//! The cluster's own records: rows of the meta shard, written by the node that leads it
+//! and by nobody else: those about shards as changes are decided in the shards themselves,
+//! the others as administrators ask for it.
 //!
 //! | key, behind the reserved prefix | value |
 //! |---|---|
@@ -152,6 +152,13 @@ impl Records {
             start: from.unwrap_or_else(|| key(NODES, b"")),
             end: key("/settings0", b""),
         }
+    }
+
+    /// Takes one row in, in place of what was there of the same key.
+    pub fn replace(&mut self, row: &Row) {
+        self.nodes.retain(|known| known.key() != row.key);
+        self.read(row);
+        self.nodes.sort_by_key(|row| row.node.id);
     }
 
     /// Takes one row in. What is not understood, a later version's, is left alone.

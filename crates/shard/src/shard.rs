@@ -268,6 +268,11 @@ impl Shard {
         }
     }
 
+    /// Whether commits wait for a higher limit.
+    pub(crate) fn waits_for_limit(&self) -> bool {
+        self.group.waits_for_limit()
+    }
+
     /// Quarantine of the node's clock begins or ends (K2): a leader hands over.
     pub(crate) fn set_clock_usable(&mut self, now: Now, leases: &NodeLease, usable: bool) {
         self.clock_usable = usable;

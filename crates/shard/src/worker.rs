@@ -509,7 +509,8 @@ impl Worker {
         }
     }
 
-    /// Carries out what the lease machine wants; a change of any view goes to all replicas.
+    /// Carries out what the lease machine wants; a change of any view goes to all replicas,
+    /// a higher limit to those that wait for one.
     fn lease_step(&mut self, now: Now) {
         loop {
             let effects = self.leases.drain_effects();
@@ -533,8 +534,15 @@ impl Worker {
                 }
             }
         }
+        let raised = self.leases.take_raised();
         if self.leases.take_changed() {
             for (id, shard) in &mut self.shards {
+                shard.handle_lease_change(now, &self.leases);
+                self.dirty.insert(*id);
+            }
+        } else if raised {
+            let waiting = self.shards.iter_mut().filter(|(_, s)| s.waits_for_limit());
+            for (id, shard) in waiting {
                 shard.handle_lease_change(now, &self.leases);
                 self.dirty.insert(*id);
             }

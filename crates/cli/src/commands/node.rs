@@ -16,8 +16,8 @@ use synod_shard::{Bootstrap, NodeDescriptor, NodeRow, Records, Roster, Standing}
 const POLL: Duration = Duration::from_millis(300);
 /// How long a new node may take to start.
 const STARTING: Duration = Duration::from_secs(10);
-/// Looks in a row in which nothing can be done for a node that is still needed.
-const BLOCKED_LOOKS: u32 = 10;
+/// For so long there must be nothing that can be done for a node that is still needed.
+const BLOCKED: Duration = Duration::from_secs(5);
 
 /// `synod node …`
 #[derive(Debug, clap::Args)]
@@ -97,17 +97,16 @@ async fn join(args: JoinArgs) -> Result<Status, Failure> {
             args.address
         ))
     })?;
-    let node = meet(&pool, address).await?;
+    let (node, initialized) = meet(&pool, address).await?;
     let known = acting(&pool, &connection).await?.status.records;
-    let belongs = known.nodes.iter().any(|row| row.node.id == node.0.id);
-    if node.1 && !belongs {
+    let belongs = known.nodes.iter().any(|row| row.node.id == node.id);
+    if initialized && !belongs {
         return Err(Failure::input(format!(
             "the node at {address} ({}) belongs to a cluster already, and this one does not know \
              it: give it an empty directory",
-            node.0.name
+            node.name
         )));
     }
-    let node = node.0;
     let id = node.id;
     let knows = |records: &Records| {
         let rows = records.nodes.iter();
@@ -229,7 +228,10 @@ async fn stand(
 /// The row of a node by its name: one that belongs to the cluster before one that does not.
 fn row_of<'a>(records: &'a Records, name: &str) -> Result<&'a NodeRow, Failure> {
     let mut rows: Vec<&NodeRow> = records.nodes.iter().collect();
-    rows.sort_by_key(|row| (row.standing == Standing::Retired, row.version));
+    rows.sort_by_key(|row| {
+        let youngest = std::cmp::Reverse(row.version);
+        (row.standing == Standing::Retired, youngest)
+    });
     let found = rows.iter().find(|row| row.node.name == name);
     found.copied().ok_or_else(|| {
         let mut names: Vec<&str> = rows.iter().map(|row| row.node.name.as_str()).collect();
@@ -292,6 +294,11 @@ async fn empty(args: EmptyArgs, for_good: bool) -> Result<Status, Failure> {
     };
     if survey.answers(id) {
         println!("{name} holds nothing any more, {stays}: it may be stopped for good");
+    } else if for_good {
+        println!(
+            "{name} does not answer, no shard counts on it any more, {stays}: it may stay away for \
+             good. Its copies stay until its directory is wiped"
+        );
     } else {
         println!(
             "{name} does not answer, no shard counts on it any more, {stays}: it may stay away for \
@@ -331,19 +338,20 @@ async fn emptied(
     let patience = plan_args.patience();
     let mut told: Vec<String> = Vec::new();
     let mut last = (usize::MAX, Instant::now());
-    let mut blocked = 0;
+    let mut blocked: Option<Instant> = None;
     loop {
         let survey = Survey::take(pool, &connection.endpoints, ANSWER).await?;
         let (answers, held) = (survey.answers(node), survey.held(node));
         let doing = survey.placement.as_ref().map(|s| s.doing.clone());
         let problems = survey.placement.as_ref().map(|s| s.problems.clone());
+        let unsettled = !survey.unsettled().is_empty();
         let intent = match &survey.placement {
             Some(status) => Intent::of_records(status)?,
             None => Intent::default(),
         };
         let seen = Seen::of(survey, intent)?;
         let stays = counting_on(&seen, node);
-        if stays.is_empty() && (!answers || held == 0) {
+        if stays.is_empty() && (!answers || held == 0) && !unsettled {
             return Ok(());
         }
         for line in doing.unwrap_or_default() {
@@ -357,13 +365,12 @@ async fn emptied(
             last = (stays.len() + held, Instant::now());
         }
         let (steps, _) = plan(&seen, Some(node))?;
-        blocked = if steps.is_empty() && !stays.is_empty() {
-            blocked + 1
-        } else {
-            0
-        };
         let problems = problems.unwrap_or_default();
-        if blocked > BLOCKED_LOOKS {
+        // Without the keeper's word it may be a matter of a moment.
+        let is_blocked = steps.is_empty() && !stays.is_empty() && !problems.is_empty();
+        if !is_blocked {
+            blocked = None;
+        } else if blocked.get_or_insert_with(Instant::now).elapsed() > BLOCKED {
             return Err(still_needed(name, &stays, &problems));
         }
         if last.1.elapsed() > patience {

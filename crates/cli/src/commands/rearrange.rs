@@ -13,8 +13,11 @@ use synod_placement::{Role, replan};
 const BETWEEN_PLANS: Duration = Duration::from_secs(1);
 /// Plans that others may thwart, at most.
 const PLANS: usize = 20;
-/// Shards whose members change at the same time.
-const PARALLEL: usize = 4;
+/// Several shards at a time, and nothing is left over.
+const PACE: synod_operate::Pace = synod_operate::Pace {
+    parallel: 4,
+    sweep: true,
+};
 
 #[derive(Debug, clap::Args)]
 struct Pace {
@@ -131,7 +134,7 @@ pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, F
             return Ok(seen);
         }
         let changer = Arc::new(args.changer(&seen.survey)?);
-        let walked = walk(&changer, &seen, &steps, PARALLEL, &tell()).await;
+        let walked = walk(&changer, &seen, &steps, PACE, &tell()).await;
         gone += walked.gone;
         if let Some(trouble) = walked.trouble {
             return Err(trouble.into());
@@ -198,6 +201,12 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
                 shard.0,
                 ids.collect::<Vec<_>>().join(", ")
             )));
+        }
+        if survey.placement.as_ref().is_some_and(|s| !s.records.manual) {
+            return Err(Failure::input(
+                "the cluster moves replicas by itself, and would undo this: run `synod placement \
+                 auto off` first, or set a policy",
+            ));
         }
         let target = named(&args, &survey)?;
         let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;

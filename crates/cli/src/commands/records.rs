@@ -8,8 +8,9 @@ use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
 use synod_operate::{Intent, Seen, Survey};
 use synod_placement::{Problem, check};
+use synod_rpc::ask::{self, AskError};
 use synod_rpc::placement::{PlacementStatus, RecordChange};
-use synod_rpc::{NodeRequest, Pool, ask};
+use synod_rpc::{NodeRequest, Pool};
 use synod_shard::Records;
 use synod_shard::wire::show_key;
 
@@ -107,10 +108,12 @@ pub(super) async fn change(
             Ok(acting) if shows(&acting.status.records) => return Ok(acting),
             Ok(acting) if asked.is_none_or(|at| at.elapsed() > AGAIN) && !late => {
                 let request = NodeRequest::ChangeRecords(Box::new(change.clone()));
-                match ask::ask(pool, acting.address, request, ANSWER).await {
-                    Ok(_) => {}
-                    Err(reason) if reason.contains("Ask again") || reason.contains("retry") => {}
-                    Err(reason) => return Err(Failure::input(reason)),
+                match ask::try_ask(pool, acting.address, request, ANSWER).await {
+                    Err(AskError::Refused(reason)) if !reason.contains("Ask again") => {
+                        return Err(Failure::input(reason));
+                    }
+                    // It may have been taken on all the same; the records tell.
+                    Ok(_) | Err(_) => {}
                 }
                 asked = Some(Instant::now());
             }

@@ -29,6 +29,14 @@ pub struct Replayed {
     leases: BTreeMap<NodeId, LeaseRecord>,
 }
 
+impl Replayed {
+    /// Whether the log held nothing of any cluster.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.leases.is_empty()
+    }
+}
+
 /// Opens the log and replays it.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What a node answers about itself.
 
-use super::clients::{is_admin, is_node};
+use super::clients::{is_admin, node_name};
 use super::driver::Driver;
 use super::time;
 use synod_paxos::replica::Role as PaxosRole;
@@ -35,18 +35,23 @@ impl Driver {
             }
             NodeRequest::Map => match self.machine.worker() {
                 Some(worker) => NodeResponse::Map(Box::new(worker.map().clone())),
-                None => refused("this node belongs to no cluster yet: run `synod init`"),
+                None => refused(
+                    "this node belongs to no cluster yet: run `synod init` for a new one, `synod node \
+                     join` for one that runs",
+                ),
             },
             NodeRequest::Status => NodeResponse::Status(Box::new(self.status())),
             NodeRequest::Counters => NodeResponse::Counters(Box::new(self.counters())),
             NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_)
-                if !is_admin(user) && !is_node(user) =>
+                if self.is_member(user) =>
             {
-                refused(format!(
-                    "user `{user}` may not do this: use the certificate of `admin`"
-                ))
+                self.move_replicas(request)
             }
-            NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::ChangeRecords(_)
+            NodeRequest::Init(_)
+            | NodeRequest::Join(_)
+            | NodeRequest::ChangeRecords(_)
+            | NodeRequest::TransferLeader { .. }
+            | NodeRequest::ChangeMembers(_)
                 if !is_admin(user) =>
             {
                 refused(format!(
@@ -57,11 +62,27 @@ impl Driver {
             NodeRequest::Join(request) => self.join(*request),
             NodeRequest::ChangeRecords(change) => self.change_records(*change),
             NodeRequest::Placement => NodeResponse::Placement(Box::new(self.placement_status())),
-            NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
+            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
+                self.move_replicas(request)
+            }
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
+        }
+    }
+
+    /// Whether this is a node of the cluster that asks, for its keeper.
+    fn is_member(&self, user: &str) -> bool {
+        let nodes = self.machine.worker().map(|w| &w.map().nodes);
+        let mut nodes = nodes.into_iter().flatten();
+        node_name(user).is_some_and(|name| nodes.any(|node| node.name == name))
+    }
+
+    fn move_replicas(&mut self, request: NodeRequest) -> NodeResponse {
+        match request {
+            NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
             NodeRequest::ChangeMembers(request) => {
                 NodeResponse::Change(self.change_members(*request))
             }
+            other => refused(format!("{other:?} moves nothing")),
         }
     }
 

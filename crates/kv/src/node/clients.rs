@@ -7,7 +7,7 @@ use synod_shard::wire::RESERVED_PREFIX;
 use synod_txn::request::Refusal;
 use synod_txn::{Caller, ClientId, Request, Response};
 
-/// The user that may change the cluster's own records. Grants per user come
+/// The user that may have the cluster's own records changed. Grants per user come
 /// with the meta shard's `users` records; until then there is this one.
 const ADMIN: &str = "admin";
 
@@ -74,15 +74,17 @@ pub(super) fn is_admin(user: &str) -> bool {
     user == ADMIN
 }
 
-/// Whether this is a node that asks, not a user: its keeper may look everywhere and move
-/// replicas.
-pub(super) fn is_node(user: &str) -> bool {
-    user.contains(':')
+/// What a node's name begins with where users' names are expected, which have no colon.
+const NODE: &str = "node:";
+
+/// The name of the node that asks, if it is one and no user.
+pub(super) fn node_name(user: &str) -> Option<&str> {
+    user.strip_prefix(NODE)
 }
 
 /// Refuses what `user` may not do.
 pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Response>> {
-    if is_node(user) {
+    if node_name(user).is_some() {
         return Err(Box::new(Response::Refused(Refusal::Invalid(format!(
             "{user} is no user and may not ask as one; issue a certificate with `synod cert user`"
         )))));
@@ -95,13 +97,12 @@ pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Re
         .iter()
         .find(|w| w.key.starts_with(RESERVED_PREFIX));
     match reserved {
-        Some(write) if !is_admin(user) => {
-            Err(Box::new(Response::Refused(Refusal::Invalid(format!(
-                "key {} begins with x'ffff', which is reserved for the cluster's own records; \
-                 only the user `{ADMIN}` may write there",
-                synod_shard::wire::show_key(&write.key)
-            )))))
-        }
-        _ => Ok(()),
+        Some(write) => Err(Box::new(Response::Refused(Refusal::Invalid(format!(
+            "key {} begins with x'ffff', which is reserved for the cluster's own records; the \
+             node that leads the meta shard writes them, as `synod node` and `synod placement` \
+             ask it to",
+            synod_shard::wire::show_key(&write.key)
+        ))))),
+        None => Ok(()),
     }
 }

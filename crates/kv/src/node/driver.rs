@@ -58,6 +58,8 @@ pub(super) struct Driver {
     pub(super) rows: Rows,
     pub(super) reading: Reading,
     pub(super) keeper: Keeper,
+    /// The log holds something although this node belongs to no cluster.
+    pub(super) has_past: bool,
     certificates: Certificates,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
@@ -73,6 +75,7 @@ impl Driver {
         let bootstrap = directory.bootstrap()?;
         super::check_version(&config.data_dir, bootstrap.as_ref())?;
         let (log, replayed) = recovery::open_log(&config, &directory, bootstrap.as_ref())?;
+        let has_past = bootstrap.is_none() && !replayed.is_empty();
         let engine = recovery::open_engine(&config, &directory)?;
         let worker = match &bootstrap {
             Some(bootstrap) => Some(recovery::worker(
@@ -141,6 +144,7 @@ impl Driver {
             rows: Rows::new(Instant::now()),
             reading: Reading::new(Instant::now()),
             keeper,
+            has_past,
             certificates,
             events,
             inbox,

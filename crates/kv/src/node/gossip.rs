@@ -21,6 +21,8 @@ const MESSAGE_BYTES: usize = 256 << 10;
 /// Bytes of a descriptor besides its keys, about.
 const DESCRIPTOR_BYTES: usize = 256;
 
+/// How long a node that is no peer is spoken with.
+const STRANGER: Duration = Duration::from_secs(5);
 /// Rows about nodes in one message.
 const NODES: usize = 500;
 
@@ -36,6 +38,8 @@ pub(super) struct Gossip {
     told: BTreeMap<GroupId, u64>,
     /// The roster's number when it was stored last.
     stored: u64,
+    /// Nodes that were answered though they are no peers, and when.
+    strangers: BTreeMap<NodeId, Instant>,
 }
 
 impl Gossip {
@@ -46,6 +50,7 @@ impl Gossip {
             digest: 0,
             told: BTreeMap::new(),
             stored: 0,
+            strangers: BTreeMap::new(),
         }
     }
 }
@@ -87,11 +92,17 @@ impl Driver {
             self.gossip.seen = Some(worker.map_changes());
             self.gossip.digest = worker.map_digest();
             self.gossip.told.extend(news);
-            self.keep_roster();
+            if self.keep_roster() && self.reading.latest().is_some() {
+                // First-hand: the rows are read here.
+                tell.extend(self.known_nodes());
+            }
         }
         if now >= self.gossip.next {
             self.gossip.next = now + INTERVAL;
-            tell.push(NodeMessage::MapDigest(self.gossip.digest));
+            self.forget_strangers(now);
+            if !self.is_retired() {
+                tell.push(NodeMessage::MapDigest(self.gossip.digest));
+            }
         }
         if tell.is_empty() {
             return;
@@ -112,22 +123,46 @@ impl Driver {
         let mut rows = worker.roster().rows();
         if let Some(row) = rows.find(|row| row.node.id == from)
             && messages.iter().any(compares)
+            && !self.gossip.strangers.contains_key(&from)
         {
+            self.gossip.strangers.insert(from, Instant::now());
             let answer = [NodeMessage::Nodes(vec![row.clone()])];
             let (address, lane) = (row.node.address, Lane::Consensus);
             self.lanes.endpoint.send_peer(from, address, lane, &answer);
         }
     }
 
+    /// The links to those who were answered are closed again.
+    fn forget_strangers(&mut self, now: Instant) {
+        let lanes = &self.lanes;
+        self.gossip.strangers.retain(|id, at| {
+            let stays = now.duration_since(*at) <= STRANGER;
+            if !stays && !lanes.peers.contains_key(id) {
+                lanes.endpoint.forget_peer(*id);
+            }
+            stays
+        });
+    }
+
+    /// What was heard of nodes since the cluster began.
+    fn known_nodes(&self) -> Vec<NodeMessage> {
+        let rows = self.machine.worker().map(|w| w.roster().changed());
+        let rows: Vec<NodeRow> = rows.into_iter().flatten().cloned().collect();
+        let parts = rows.chunks(NODES);
+        parts
+            .map(|part| NodeMessage::Nodes(part.to_vec()))
+            .collect()
+    }
+
     /// Nodes that have joined are peers from now on, also after a restart; those that were
-    /// taken out are none any more.
-    fn keep_roster(&mut self) {
+    /// taken out are none any more. Returns whether there was news of any.
+    fn keep_roster(&mut self) -> bool {
         let Some(worker) = self.machine.worker() else {
-            return;
+            return false;
         };
         let digest = worker.roster().digest();
         if digest == self.gossip.stored {
-            return;
+            return false;
         }
         let rows: Vec<NodeRow> = worker.roster().changed().cloned().collect();
         self.gossip.stored = digest;
@@ -136,6 +171,7 @@ impl Driver {
             self.machine
                 .fail(format!("what nodes there are cannot be stored: {error}"));
         }
+        true
     }
 
     /// Another node's map has this number: if it is not this one's, it gets what is
@@ -146,11 +182,11 @@ impl Driver {
         };
         if digest != worker.map_digest() {
             let mut known = messages(worker.map().changed());
-            let nodes: Vec<NodeRow> = worker.roster().changed().cloned().collect();
-            let parts = nodes
-                .chunks(NODES)
-                .map(|part| NodeMessage::Nodes(part.to_vec()));
-            known.extend(parts);
+            known.extend(self.known_nodes());
+            if self.is_retired() {
+                // It asks nobody by itself any more; perhaps it was taken in again.
+                known.push(NodeMessage::MapDigest(worker.map_digest()));
+            }
             self.lanes.send(from, Channel::Consensus, known);
         }
     }

@@ -39,7 +39,11 @@ impl Driver {
         if let Err(error) = self.lanes.log.wait_synced() {
             return refused(format!("the log failed: {error}"));
         }
-        match machine::seed_meta(&*self.lanes.engine, &bootstrap) {
+        let seeded = machine::seed_meta(&*self.lanes.engine, &bootstrap);
+        let seeded = seeded.map_err(|error| error.to_string());
+        // What an earlier attempt to join elsewhere may have left.
+        let emptied = self.directory.store_nodes(&[]).map_err(|e| e.to_string());
+        match seeded.and(emptied) {
             Ok(()) => self.begin(bootstrap),
             Err(error) => refused(format!("the first state cannot be kept: {error}")),
         }
@@ -62,10 +66,17 @@ impl Driver {
         if let Err(reason) = self.check(&bootstrap) {
             return refused(reason);
         }
+        // A learner has promised nothing.
         let holds = |map: &ShardMap| {
             let mut shards = map.shards.iter();
-            shards.find_map(|s| s.configuration.is_member(me).then_some(s.id))
+            shards.find_map(|s| s.configuration.is_elector(me).then_some(s.id))
         };
+        if self.has_past {
+            return refused(
+                "this node's log holds shards of a cluster that it knows no more of: wipe its \
+                 directory (that makes it a new node) and let that one join",
+            );
+        }
         if let Some(shard) = holds(&bootstrap.map) {
             return refused(format!(
                 "this node was a member of shard {} and has lost what it held: wipe its directory \

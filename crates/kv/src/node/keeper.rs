@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use synod_operate::{Changer, Intent, Seen, Survey, Tell, Walked, plan, walk};
+use synod_operate::{Changer, Intent, Pace, Seen, Survey, Tell, Walked, plan, walk};
 use synod_paxos::NodeId;
 use synod_placement::{Change, Step};
 use synod_rpc::placement::PlacementStatus;
@@ -25,9 +25,12 @@ use tokio::sync::watch;
 /// How long a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long one step may take: a snapshot of a large shard is one.
-const STEP: Duration = Duration::from_secs(3600);
-/// Shards whose members change at the same time.
-const PARALLEL: usize = 4;
+const STEP: Duration = Duration::from_secs(600);
+/// Several shards at a time; what is left over is deleted by whoever has it.
+const PACE: Pace = Pace {
+    parallel: 4,
+    sweep: false,
+};
 /// Between two looks while nothing happens: for each thousand shards so long again.
 const REST: Duration = Duration::from_secs(60);
 /// Connections are made anew after this long, so that new certificates come into use.
@@ -69,9 +72,9 @@ fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
 pub(super) struct Keeper {
     orders: watch::Sender<Option<Orders>>,
     report: Arc<Mutex<Report>>,
-    /// When each other node was last heard, as seen about once a second.
+    /// When each other node was last heard, as seen about once a second; at first, when
+    /// it came to be known.
     heard: BTreeMap<NodeId, Instant>,
-    began: Instant,
     next: Instant,
 }
 
@@ -105,7 +108,6 @@ impl Keeper {
             orders,
             report,
             heard: BTreeMap::new(),
-            began: now,
             next: now,
         })
     }
@@ -113,8 +115,8 @@ impl Keeper {
     /// Those of `nodes` not heard for longer than `limit`.
     fn down(&self, nodes: &[NodeId], limit: Duration, now: Instant) -> Vec<NodeId> {
         let silent = |id: &&NodeId| {
-            let heard = self.heard.get(id).copied().unwrap_or(self.began);
-            now.duration_since(heard) > limit
+            let heard = self.heard.get(id);
+            heard.is_some_and(|heard| now.duration_since(*heard) > limit)
         };
         nodes.iter().filter(silent).copied().collect()
     }
@@ -148,6 +150,10 @@ impl Driver {
         let heard: BTreeSet<NodeId> = others.iter().filter(supports).copied().collect();
         let endpoints = worker.map().nodes.iter().map(|n| n.address).collect();
         let map_changes = worker.map_changes();
+        self.keeper.heard.retain(|id, _| others.contains(id));
+        for id in &others {
+            self.keeper.heard.entry(*id).or_insert(now);
+        }
         self.keeper.heard.extend(heard.iter().map(|id| (*id, now)));
         let records = self.reading.latest()?.clone();
         Some(Orders {
@@ -197,7 +203,7 @@ struct AtWork {
 enum Found {
     /// Steps were gone, or wait for the next look.
     Work,
-    /// Nothing to do in a cluster of so many shards.
+    /// Nothing to do, or nothing that can be done now, in a cluster of so many shards.
     Nothing { shards: usize },
 }
 
@@ -257,8 +263,7 @@ impl AtWork {
                 let mut report = lock(&self.report);
                 report.problems = vec![reason];
                 report.looks += 1;
-                self.pool = None;
-                return Found::Work;
+                return Found::Nothing { shards: 0 };
             }
         };
         let steps = self.due(steps);
@@ -278,14 +283,16 @@ impl AtWork {
         let nodes = seen.survey.map.nodes.clone();
         let changer = Changer::new(pool.clone(), nodes, ANSWER, STEP, tell.clone());
         let Walked { gone, trouble, .. } =
-            walk(&Arc::new(changer), &seen, &steps, PARALLEL, &tell).await;
+            walk(&Arc::new(changer), &seen, &steps, PACE, &tell).await;
         let mut report = lock(&self.report);
         report.steps += gone as u64;
-        if let Some(trouble) = trouble {
-            tracing::warn!(%trouble, "a step of the plan was not gone");
-            report.problems.push(trouble.to_string());
-        }
-        Found::Work
+        let Some(trouble) = trouble else {
+            return Found::Work;
+        };
+        tracing::warn!(%trouble, "a step of the plan was not gone");
+        report.problems.push(trouble.to_string());
+        // What failed is not tried again in a tight loop.
+        Found::Nothing { shards: 0 }
     }
 
     async fn plan(&mut self, orders: &Orders) -> Result<(Seen, Vec<Step>), String> {

@@ -11,13 +11,13 @@ use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use synod_paxos::{NodeId, Term, Timestamp};
-use synod_placement::{Locality, Policy};
+use synod_placement::{Locality, Policy, Tiers};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::records::{self, NodeRow};
-use synod_shard::{META_SHARD, Records, Shard, ShardReply, Standing};
+use synod_shard::{META_SHARD, NodeDescriptor, Records, Shard, ShardReply, Standing};
 use synod_txn::request::ScanRange;
-use synod_txn::{ClientId, Key, Request, Response, Write};
+use synod_txn::{ClientId, Key, Request, Response, Row, Write};
 
 /// Between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -78,9 +78,7 @@ fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, S
     let known = |id: NodeId| records.nodes.iter().find(|row| row.node.id == id);
     match change {
         RecordChange::Node(node) => {
-            node.locality
-                .parse::<Locality>()
-                .map_err(|error| format!("its locality is `{}`: {error}", node.locality))?;
+            check_place(node, records)?;
             match known(node.id) {
                 Some(row) if row.standing == Standing::Retired => {
                     return Err(format!(
@@ -91,24 +89,16 @@ fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, S
                 Some(row) if row.node == *node => return Ok(None),
                 _ => {}
             }
-            let mut others = records.nodes.iter().filter(|row| row.node.id != node.id);
-            let twin = others.find(|row| {
-                let same = row.node.name == node.name || row.node.address == node.address;
-                same && row.standing != Standing::Retired
-            });
-            if let Some(twin) = twin {
-                return Err(format!(
-                    "there is a node {} at {} already, with another id: if that one has lost its \
-                     directory and this is its successor, run `synod node decommission {}` first",
-                    twin.node.name, twin.node.address, twin.node.name
-                ));
-            }
+            check_twins(node, records)?;
             let mut row = NodeRow::first(node.clone());
             row.standing = known(node.id).map_or(Standing::Active, |known| known.standing);
             Ok(Some(write(row)))
         }
         RecordChange::Standing { node, standing } => {
             let row = known(*node).ok_or_else(|| format!("there is no node {node}"))?;
+            if row.standing == Standing::Retired && *standing != Standing::Retired {
+                check_twins(&row.node, records)?;
+            }
             let mut changed = row.clone();
             changed.standing = *standing;
             Ok((changed != *row).then(|| write(changed)))
@@ -130,6 +120,51 @@ fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, S
     }
 }
 
+/// Nobody else may have a node's name or address.
+fn check_twins(node: &NodeDescriptor, records: &Records) -> Result<(), String> {
+    let rows = records.nodes.iter();
+    let mut others = rows.filter(|row| row.node.id != node.id && row.standing != Standing::Retired);
+    let twin = others.find(|r| r.node.name == node.name || r.node.address == node.address);
+    let Some(NodeRow { node: twin, .. }) = twin else {
+        return Ok(());
+    };
+    Err(if twin.name == node.name {
+        format!(
+            "there is a node {} at {} already, with another id: if that one has lost its directory \
+             and this is its successor, run `synod node decommission {}` first",
+            twin.name, twin.address, twin.name
+        )
+    } else {
+        format!(
+            "the address {} is that of {}: if that one has moved, run `synod node join` for it at \
+             its new address first; if it is gone, `synod node decommission {}`",
+            twin.address, twin.name, twin.name
+        )
+    })
+}
+
+/// Its locality must be one, and its tiers in the same order as everybody's.
+fn check_place(node: &NodeDescriptor, records: &Records) -> Result<(), String> {
+    let bad = |error: String| format!("its locality is `{}`: {error}", node.locality);
+    let own: Locality = node.locality.parse().map_err(|e| bad(format!("{e}")))?;
+    let rows = records.nodes.iter();
+    let others = rows.filter(|row| row.standing != Standing::Retired && row.node.id != node.id);
+    let others = others.filter_map(|row| Some((row.node.id, row.node.locality.parse().ok()?)));
+    let places: Vec<(NodeId, Locality)> = others.chain([(node.id, own)]).collect();
+    let tiers = Tiers::of(places.iter().map(|(id, place)| (*id, place)));
+    tiers.map(|_| ()).map_err(|error| bad(error.to_string()))
+}
+
+/// The records as they are once this is written.
+fn with(records: &mut Records, write: &Write) {
+    let row = Row {
+        key: write.key.clone(),
+        value: write.value.clone().unwrap_or_default(),
+        timestamp: Timestamp(u64::MAX),
+    };
+    records.replace(&row);
+}
+
 impl Driver {
     /// Takes a change on; it shows in the records once it is made.
     pub(super) fn change_records(&mut self, change: RecordChange) -> NodeResponse {
@@ -147,15 +182,8 @@ impl Driver {
         if let Err(reason) = write_of(&change, records) {
             return refused(format!("{reason}. Nothing was changed"));
         }
-        if let RecordChange::Standing {
-            node,
-            standing: Standing::Retired,
-        } = change
-            && let Some(shard) = self.counts_on(node)
-        {
-            return refused(format!(
-                "shard {shard} still counts on that node: drain it first. Nothing was changed"
-            ));
+        if let Err(reason) = self.allows(&change) {
+            return refused(format!("{reason}. Nothing was changed"));
         }
         self.reading.changes.push_back(change);
         if !matches!(self.reading.step, Step::Writing) {
@@ -164,18 +192,31 @@ impl Driver {
         NodeResponse::Done
     }
 
-    /// A shard that a node is a member of, as far as this one knows.
-    fn counts_on(&self, node: NodeId) -> Option<u64> {
-        let mut shards = self.machine.worker()?.map().shards.iter();
-        let shard = shards.find(|s| s.configuration.is_member(node))?;
-        Some(shard.id.0)
+    /// A node that a shard counts on, as far as this one knows, is not taken out.
+    fn allows(&self, change: &RecordChange) -> Result<(), String> {
+        let RecordChange::Standing {
+            node,
+            standing: Standing::Retired,
+        } = change
+        else {
+            return Ok(());
+        };
+        let shards = self.machine.worker().map(|worker| &worker.map().shards);
+        let mut shards = shards.into_iter().flatten();
+        match shards.find(|s| s.configuration.is_member(*node)) {
+            Some(shard) => Err(format!(
+                "shard {} still counts on that node: drain it first",
+                shard.id.0
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Goes on with reading and writing, if this node leads the meta shard.
     pub(super) fn read_records(&mut self, now: Instant) {
         let answers = self.lanes.own_answers(OWN_RECORDS);
         let meta = self.machine.worker().and_then(|w| w.shard(META_SHARD));
-        let Some(term) = meta.filter(|s| s.in_office()).and_then(Shard::term) else {
+        if !meta.is_some_and(Shard::in_office) {
             if self.reading.latest.is_some() || !matches!(self.reading.step, Step::Idle) {
                 // Whoever asked for a change sees that it was not made, and asks again.
                 self.reading = Reading {
@@ -184,10 +225,10 @@ impl Driver {
                 };
             }
             return;
-        };
+        }
         for (number, reply) in answers {
             if number == self.reading.number {
-                self.records_answer(now, term, reply);
+                self.records_answer(now, reply);
             }
         }
         if now >= self.reading.next {
@@ -215,7 +256,7 @@ impl Driver {
         self.ask_for_records(now, request);
     }
 
-    fn records_answer(&mut self, now: Instant, term: Term, reply: ShardReply) {
+    fn records_answer(&mut self, now: Instant, reply: ShardReply) {
         let step = std::mem::replace(&mut self.reading.step, Step::Idle);
         let ShardReply::Response(response) = reply else {
             self.reading.next = now + INTERVAL;
@@ -225,6 +266,7 @@ impl Driver {
             (
                 Step::Reading(mut records, pages),
                 Response::Read {
+                    term,
                     rows,
                     more,
                     now: told,
@@ -249,15 +291,17 @@ impl Driver {
         }
     }
 
-    fn have_read(&mut self, now: Instant, records: Records, term: Term, told: Timestamp) {
+    fn have_read(&mut self, now: Instant, mut records: Records, term: Term, told: Timestamp) {
         self.machine.learn_nodes(&mut self.lanes, &records.nodes);
         let mut writes: Vec<Write> = Vec::new();
         while let Some(change) = self.reading.changes.front() {
-            match write_of(change, &records) {
+            let allowed = self.allows(change);
+            match allowed.and_then(|()| write_of(change, &records)) {
                 // One after the other where two are about the same.
                 Ok(Some(write)) if writes.iter().any(|w| w.key == write.key) => break,
                 Ok(Some(write)) => {
                     tracing::info!(?change, "the cluster's records change");
+                    with(&mut records, &write);
                     writes.push(write);
                 }
                 Ok(None) => {}
@@ -265,8 +309,8 @@ impl Driver {
             }
             self.reading.changes.pop_front();
         }
-        self.reading.latest = Some(records);
         if writes.is_empty() {
+            self.reading.latest = Some(records);
             self.reading.next = now + INTERVAL;
             return;
         }
@@ -287,7 +331,6 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use synod_shard::NodeDescriptor;
 
     fn node(id: u64, name: &str, port: u16) -> NodeDescriptor {
         NodeDescriptor {
@@ -317,6 +360,10 @@ mod tests {
             let refused = join(twin, &known).expect_err("a twin");
             assert!(refused.contains("decommission n1"), "{refused}");
         }
+        let mut crossed = node(2, "n2", 7002);
+        known.nodes[0].node.locality = "dc=a,rack=r".to_owned();
+        crossed.locality = "rack=r,dc=a".to_owned();
+        assert!(join(crossed, &known).is_err());
         let mut odd = node(2, "n2", 7002);
         odd.locality = "nowhere".to_owned();
         assert!(join(odd, &known).is_err());
@@ -325,6 +372,21 @@ mod tests {
         assert_eq!(join(node(2, "n1", 7001), &known), Ok(true));
         let refused = join(node(1, "n1", 7001), &known).expect_err("it is out");
         assert!(refused.contains("rejoin n1"), "{refused}");
+        // And then the old one does not come back in.
+        known.nodes.push(NodeRow::first(node(2, "n1", 7001)));
+        let back = RecordChange::Standing {
+            node: NodeId(1),
+            standing: Standing::Active,
+        };
+        assert!(write_of(&back, &known).is_err());
+    }
+
+    #[test]
+    fn of_two_joins_at_once_the_second_sees_the_first() {
+        let mut known = records();
+        let first = write_of(&RecordChange::Node(node(2, "n2", 7002)), &known);
+        with(&mut known, &first.expect("it may").expect("it is new"));
+        assert!(write_of(&RecordChange::Node(node(3, "n2", 7003)), &known).is_err());
     }
 
     #[test]
@@ -343,7 +405,7 @@ mod tests {
             prefix: b"a/".to_vec(),
             text: text.map(str::to_owned),
         };
-        assert!(write_of(&policy(Some("voters = 4")), &known).is_err());
+        assert!(write_of(&policy(Some("voters = many")), &known).is_err());
         assert!(matches!(
             write_of(&policy(Some("voters = 5")), &known),
             Ok(Some(_))

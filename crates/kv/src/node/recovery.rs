@@ -86,7 +86,7 @@ pub(super) fn worker(
         me: identity.node,
         incarnation: identity.incarnation,
         bootstrap,
-        nodes: directory.nodes()?,
+        nodes: directory.nodes(),
         paxos: synod_paxos::Settings::default(),
         lease: LeaseSettings::of_lease(nanos(config.lease)),
         txn: GroupSettings {

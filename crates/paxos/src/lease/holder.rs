@@ -43,6 +43,15 @@ pub(super) struct Support {
     pub latest: Timestamp,
 }
 
+/// What a Support changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Support was gained, or goes on under another epoch.
+    pub view: bool,
+    /// The limit is another one.
+    pub limit: bool,
+}
+
 /// What is known of one supporter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Supporter {
@@ -97,14 +106,14 @@ impl Holder {
             .map_or(Incarnation(0), |s| s.held.epoch.supporter)
     }
 
-    /// Takes a Support in. Returns whether a view changed, or why it was ignored.
+    /// Takes a Support in. Returns what changed, or why it was ignored.
     pub(super) fn take_support(
         &mut self,
         settings: &LeaseSettings,
         now: Mono,
         from: NodeId,
         support: Support,
-    ) -> Result<bool, LeaseIgnored> {
+    ) -> Result<Taken, LeaseIgnored> {
         if support.sent > now || support.sent < self.started {
             return Err(LeaseIgnored::ImpossibleTime);
         }
@@ -125,7 +134,10 @@ impl Holder {
             let live = until > now;
             self.supporters
                 .insert(from, Supporter { held: fresh, live });
-            return Ok(live);
+            return Ok(Taken {
+                view: live,
+                limit: live,
+            });
         };
         let before = (known.live, known.held.epoch, known.held.limit);
         match order(support.epoch).cmp(&order(known.held.epoch)) {
@@ -145,7 +157,10 @@ impl Holder {
             std::cmp::Ordering::Greater => known.held = fresh,
         }
         known.live = known.held.until > now;
-        Ok(before != (known.live, known.held.epoch, known.held.limit))
+        Ok(Taken {
+            view: (before.0, before.1) != (known.live, known.held.epoch),
+            limit: before.2 != known.held.limit,
+        })
     }
 
     /// A Support answers a Renew, so its age is bounded by the round trip.

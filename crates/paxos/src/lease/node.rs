@@ -86,6 +86,7 @@ pub struct NodeLease {
     healthy: bool,
     replicated: Timestamp,
     changed: bool,
+    raised: bool,
     effects: Vec<LeaseEffect>,
     ignored: BTreeMap<LeaseIgnored, u64>,
 }
@@ -126,6 +127,7 @@ impl NodeLease {
             healthy: true,
             replicated: Timestamp(0),
             changed: true,
+            raised: false,
             effects: Vec::new(),
             ignored: BTreeMap::new(),
         };
@@ -242,7 +244,11 @@ impl NodeLease {
                     earliest,
                     latest,
                 };
-                self.holder.take_support(&self.settings, now, from, support)
+                let taken = self
+                    .holder
+                    .take_support(&self.settings, now, from, support)?;
+                self.raised |= taken.limit;
+                Ok(taken.view)
             }
         }
     }
@@ -310,10 +316,16 @@ impl NodeLease {
     }
 
     /// Whether any view may have changed since last asked: support gained or lost
-    /// on either side, another epoch, a higher limit, health, the end of
-    /// abstaining. (That support lasts longer now is no change.)
+    /// on either side, another epoch, health, the end of abstaining. (That support
+    /// lasts longer now is no change.)
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Whether a limit may have risen since last asked. Each renewal raises some, so
+    /// only who waits for one should be told: a node has many groups that do not.
+    pub fn take_raised(&mut self) -> bool {
+        std::mem::take(&mut self.raised)
     }
 
     /// An unhealthy node does not renew: what it holds runs out (L6). It goes on

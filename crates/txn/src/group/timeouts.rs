@@ -19,6 +19,12 @@ impl Group {
         self.office.as_deref().and_then(|o| o.timers.next())
     }
 
+    /// Whether commits wait for a higher limit on timestamps (K1).
+    #[must_use]
+    pub fn waits_for_limit(&self) -> bool {
+        self.office.as_deref().is_some_and(|o| !o.parked.is_empty())
+    }
+
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &Cx) {
         while let Some(timer) = self
@@ -63,8 +69,7 @@ impl Group {
 
     fn repeat_limit(&mut self, cx: &Cx) {
         self.unpark(cx);
-        let waits = self.office.as_deref().is_some_and(|o| !o.parked.is_empty());
-        if waits {
+        if self.waits_for_limit() {
             self.arm(cx.now.plus(LIMIT_NANOS), Timer::Limit);
         }
     }

@@ -35,7 +35,8 @@ fn overtaken_answers_of_one_epoch_neither_shorten_nor_lower() {
     deliver(&mut a, mono(62), B, support(mono(61), epoch(1, 1, 1), 9));
     assert!(!a.take_changed(), "longer is no change");
     deliver(&mut a, mono(63), B, support(mono(62), epoch(1, 1, 1), 10));
-    assert!(a.take_changed(), "a higher limit is one");
+    assert!(!a.take_changed(), "nor is a higher limit");
+    assert!(a.take_raised() && !a.take_raised());
 }
 
 #[test]
