@@ -7,8 +7,9 @@ use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{Ballot, GroupId, Mono, NodeId};
 use synod_shard::{Input, NodeMessage};
 
-/// A leader without support stays for this many election waits at most; more
-/// than what the replica takes, for a node that was not scheduled meanwhile.
+/// A leader without support stays for this many election waits at most. The
+/// replica takes ten; a handover that begins within them ends by itself, and has
+/// less than six more.
 const WAITS: u64 = 16;
 
 pub(super) struct L6 {
@@ -31,27 +32,22 @@ impl L6 {
         }
     }
 
-    /// A node's leaderships, every election wait.
+    /// Leaders that the step left without support. New ones are looked for every
+    /// election wait; those known are looked at after every step, since support that
+    /// comes late is soon over, may lie between two such looks, and yet lets the
+    /// leader begin its wait anew.
     fn lonely(&mut self, cx: &Context<'_>) -> Verdict {
         let (node, now) = (cx.look.node, cx.look.now.mono);
-        if self.next.get(&node).is_some_and(|at| now < *at) {
-            return Ok(());
-        }
-        self.next.insert(node, now.plus(self.patience / WAITS));
-        for shard in cx.look.worker.shards() {
-            let group = shard.descriptor().id;
-            let replica = shard.replica();
-            let known = cx.book.group(group);
-            let led = replica.term_ballot().zip(known).filter(|(_, known)| {
-                let leases = cx.look.worker.leases();
-                let held = |e: &&NodeId| leases.held_from(**e, now).is_some();
-                let epoch = replica.configuration().epoch;
-                let Some(known) = known.electorate(epoch) else {
-                    return false;
-                };
-                known.electors.iter().filter(held).count() < known.majority
-            });
-            let Some((ballot, _)) = led else {
+        let worker = cx.look.worker;
+        let groups: Vec<GroupId> = if self.next.get(&node).is_none_or(|at| now >= *at) {
+            self.next.insert(node, now.plus(self.patience / WAITS));
+            worker.shards().map(|s| s.descriptor().id).collect()
+        } else {
+            let known = (node, GroupId(0))..=(node, GroupId(u64::MAX));
+            self.alone.range(known).map(|((_, g), _)| *g).collect()
+        };
+        for group in groups {
+            let Some(ballot) = leads_alone(cx, group) else {
                 self.alone.remove(&(node, group));
                 continue;
             };
@@ -69,6 +65,18 @@ impl L6 {
         }
         Ok(())
     }
+}
+
+/// The ballot under which the node leads the group, if no majority supports it.
+fn leads_alone(cx: &Context<'_>, group: GroupId) -> Option<Ballot> {
+    let replica = cx.look.worker.shard(group)?.replica();
+    let ballot = replica.term_ballot()?;
+    let epoch = replica.configuration().epoch;
+    let electorate = cx.book.group(group)?.electorate(epoch)?;
+    let (leases, now) = (cx.look.worker.leases(), cx.look.now.mono);
+    let held = |e: &&NodeId| leases.held_from(**e, now).is_some();
+    let supporting = electorate.electors.iter().filter(held).count();
+    (supporting < electorate.majority).then_some(ballot)
 }
 
 impl Rule for L6 {

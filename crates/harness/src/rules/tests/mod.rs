@@ -23,6 +23,7 @@ const A: GroupId = GroupId(2);
 const B: GroupId = GroupId(3);
 const X: AttemptId = AttemptId(7 << 80);
 const SECOND: u64 = 1_000_000_000;
+const MS: u64 = SECOND / 1_000;
 
 fn map() -> ShardMap {
     let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
@@ -180,6 +181,42 @@ impl Lab {
         self.found()
     }
 
+    fn pass(&mut self, nanos: u64) {
+        let (mono, wall) = (self.now.mono.0, self.now.clock.latest.0);
+        self.now = at(mono + nanos, wall + nanos);
+    }
+
+    fn hears(&mut self, from: u64, message: NodeMessage) {
+        let from = NodeId(from);
+        self.worker.handle(self.now, Input::Peer { from, message });
+    }
+
+    /// Ends the worker's step; its log is synced at once.
+    fn finish(&mut self) {
+        while let Some(batch) = self.worker.finish(self.now).log {
+            let ticket = batch.ticket;
+            self.worker.handle(self.now, Input::Logged { ticket });
+        }
+    }
+
+    /// Node 1 leads group `A` with node 2's vote.
+    fn lead(&mut self) {
+        let ballot = Ballot {
+            priority: 1,
+            ..ballot(1, 1)
+        };
+        self.finish();
+        self.pass(2 * setting().election_nanos);
+        self.worker.handle(self.now, Input::Tick);
+        self.finish();
+        self.hears(2, group(Message::PreVoteReply { ballot }));
+        self.finish();
+        self.hears(2, promise(ballot));
+        self.finish();
+        let led = self.worker.shard(A).map(|s| s.replica().term_ballot());
+        assert_eq!(led, Some(Some(ballot)));
+    }
+
     fn found(&mut self) -> Vec<&'static str> {
         let found = self.rules.take_violations();
         found.into_iter().map(|violation| violation.rule).collect()
@@ -222,6 +259,23 @@ fn support(limit: Timestamp) -> NodeMessage {
         limit,
         earliest: Timestamp(0),
         latest: Timestamp(0),
+    })
+}
+
+/// What a node that supports node 1 answers to what was sent then.
+fn support_of(sent: Mono, lease_nanos: u64, wall: Timestamp) -> NodeMessage {
+    NodeMessage::Lease(LeaseMessage::Support {
+        holder: Incarnation(1),
+        sent,
+        epoch: SupportEpoch {
+            supporter: Incarnation(1),
+            holder: Incarnation(1),
+            counter: 1,
+        },
+        lease_nanos,
+        limit: Timestamp(0),
+        earliest: wall,
+        latest: wall,
     })
 }
 
@@ -299,6 +353,38 @@ fn l6_and_k2_asking_for_support_when_one_may_not() {
     lab.worker.handle(lab.now, Input::Tick);
     assert_eq!(lab.sends(Vec::new()), [""; 0]);
     assert_eq!(lab.sends(vec![renew()]), ["K2"]);
+}
+
+/// The worker is never told the time here, so it leads without support for as long
+/// as the test goes on.
+#[test]
+fn l6_leading_on_without_support() {
+    let setting = setting();
+    let (wait, lease) = (setting.election_nanos, setting.lease.lease_nanos);
+    let mut lab = Lab::new(1);
+    lab.lead();
+    // For two lease times nobody supports it at any look that is due, but between
+    // two of them a majority does for a moment: each time its wait begins anew.
+    for look in 1..=20 {
+        lab.pass(wait);
+        assert_eq!(lab.sends(Vec::new()), [""; 0], "at look {look}");
+        if look % 10 == 0 {
+            lab.pass(wait / 3);
+            let sent = Mono(lab.now.mono.0 - lease + 10 * MS);
+            for from in [2, 3] {
+                lab.hears(from, support_of(sent, lease, lab.now.clock.latest));
+            }
+            assert_eq!(lab.sends(Vec::new()), [""; 0]);
+        }
+    }
+    // Then nobody does.
+    lab.pass(wait);
+    let alone = lab.now.mono;
+    while lab.sends(Vec::new()).is_empty() {
+        assert!(lab.now.mono.since(alone) <= 16 * wait);
+        lab.pass(wait / 4);
+    }
+    assert_eq!(lab.now.mono.since(alone), 16 * wait + wait / 4);
 }
 
 #[test]
