@@ -9,6 +9,28 @@ use std::process::{Child, Command, Stdio};
 /// Lines of what it said that are told if it fails.
 const LINES: usize = 3;
 
+/// How far a drain is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::lab) enum DrainState {
+    /// The program runs; what it said last.
+    Runs(String),
+    /// The cluster does without the node.
+    Done,
+    /// The program failed; its last words.
+    Failed(String),
+}
+
+impl DrainState {
+    /// What is wrong with it.
+    pub(in crate::lab) fn problem(self) -> Option<String> {
+        match self {
+            DrainState::Done => None,
+            DrainState::Runs(words) => Some(format!("not done yet: {words}")),
+            DrainState::Failed(words) => Some(words),
+        }
+    }
+}
+
 /// A node that is being drained.
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -16,7 +38,7 @@ pub(super) struct Drain {
     pub(super) node: String,
     child: Child,
     log: PathBuf,
-    ended: Option<Result<(), String>>,
+    ended: Option<DrainState>,
 }
 
 impl Drain {
@@ -53,21 +75,26 @@ impl Drain {
         })
     }
 
-    /// Whether it has ended; an error tells its last words.
-    pub(super) fn poll(&mut self) -> Option<Result<(), String>> {
+    /// How far it is.
+    pub(super) fn poll(&mut self) -> DrainState {
         if self.ended.is_none() {
-            let status = self.child.try_wait().ok().flatten()?;
-            self.ended = Some(if status.success() {
-                Ok(())
-            } else {
-                Err(format!("{status}: {}", self.words()))
+            // An error here is as if it had not ended yet; it is asked again.
+            let status = self.child.try_wait().ok().flatten();
+            self.ended = status.map(|status| {
+                if status.success() {
+                    DrainState::Done
+                } else {
+                    DrainState::Failed(format!("{status}: {}", self.words()))
+                }
             });
         }
-        self.ended.clone()
+        self.ended
+            .clone()
+            .unwrap_or_else(|| DrainState::Runs(self.words()))
     }
 
     /// What it said last.
-    pub(super) fn words(&self) -> String {
+    fn words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("; ")

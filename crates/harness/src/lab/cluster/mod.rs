@@ -41,6 +41,7 @@ mod nodes;
 mod settle;
 
 pub use builder::Builder;
+pub(super) use drain::DrainState;
 pub use settle::Condition;
 
 use super::LabError;
@@ -230,13 +231,8 @@ impl Cluster {
             .await
     }
 
-    /// The same with a name for links to be healed by, and with chance from elsewhere.
-    pub(super) async fn begin_named(
-        &mut self,
-        action: &Action,
-        name: Option<String>,
-        random: &mut StdRng,
-    ) -> Result<Begun, LabError> {
+    /// Whether it can be done to this cluster.
+    fn check(&self, action: &Action) -> Result<(), LabError> {
         for part in action.parts() {
             part.check(&self.topology, self.shards)
                 .map_err(LabError::Declared)?;
@@ -246,6 +242,17 @@ impl Cluster {
                         cluster with `faults_of_disks_and_clocks(true)`";
             return Err(LabError::Declared(text.to_owned()));
         }
+        Ok(())
+    }
+
+    /// The same with a name for links to be healed by, and with chance from elsewhere.
+    pub(super) async fn begin_named(
+        &mut self,
+        action: &Action,
+        name: Option<String>,
+        random: &mut StdRng,
+    ) -> Result<Begun, LabError> {
+        self.check(action)?;
         let leaders = if action.parts().iter().any(|part| part.needs_leaders()) {
             self.leaders().await
         } else {
@@ -292,16 +299,7 @@ impl Cluster {
                 let nodes = nodes_of(&ends(on));
                 begun.what = deed.to_string();
                 resolved.retain(|end| matches!(end, End::Node(_)));
-                match deed {
-                    Deed::PowerOn => self.nodes.power_on(&mut self.processes, &nodes)?,
-                    Deed::WipeDisk => self.nodes.lose(&mut self.processes, &nodes)?,
-                    Deed::Drain => {
-                        for node in nodes {
-                            let drain = Drain::start(&self.processes, &self.program, node)?;
-                            self.drains.push(drain);
-                        }
-                    }
-                }
+                self.once(&nodes, *deed)?;
             }
             Action::Heal(named) => {
                 begun.what = "links healed".to_owned();
@@ -313,6 +311,21 @@ impl Cluster {
         }
         begun.on = self.names(&resolved);
         Ok(begun)
+    }
+
+    /// Something of one moment happens to nodes.
+    fn once(&mut self, nodes: &[usize], deed: Deed) -> Result<(), LabError> {
+        match deed {
+            Deed::PowerOn => self.nodes.power_on(&mut self.processes, nodes),
+            Deed::WipeDisk => self.nodes.lose(&mut self.processes, nodes),
+            Deed::Drain => {
+                for node in nodes {
+                    let drain = Drain::start(&self.processes, &self.program, *node)?;
+                    self.drains.push(drain);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Ends a fault that holds; harmless if it has ended.
@@ -361,17 +374,12 @@ impl Cluster {
         &self.crashed
     }
 
-    /// Nodes that are drained: whether the program has ended, and how.
-    pub(super) fn drains(&mut self) -> Vec<(String, Option<String>)> {
-        let told = |drain: &mut Drain| {
-            let problem = match drain.poll() {
-                Some(Ok(())) => None,
-                Some(Err(words)) => Some(words),
-                None => Some(format!("not done yet: {}", drain.words())),
-            };
-            (drain.node.clone(), problem)
-        };
-        self.drains.iter_mut().map(told).collect()
+    /// Nodes that are drained, and how far that is.
+    pub(super) fn drains(&mut self) -> Vec<(String, DrainState)> {
+        let drains = self.drains.iter_mut();
+        drains
+            .map(|drain| (drain.node.clone(), drain.poll()))
+            .collect()
     }
 
     /// What is missing now.

@@ -58,8 +58,7 @@ impl Pace {
 
     /// Requests that begin at this rate within a time.
     pub(super) fn due(rate: u32, length: Duration) -> u64 {
-        let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-        length.div_ceil(interval(rate))
+        u64::from(rate) * u64::try_from(length.as_millis()).unwrap_or(u64::MAX) / 1_000
     }
 }
 

@@ -1,22 +1,23 @@
 //! One run: start, load, break, heal, look, judge.
 
+mod timeline;
+mod told;
+
 use super::LabError;
-use super::action::Action;
-use super::cluster::{Begun, Cluster};
+use super::cluster::{Cluster, DrainState};
 use super::load::{self, Checked, Clients, Load, SiteClients};
 use super::record::{Record, Seen};
-use super::report::{FaultMark, LinkInfo, Report, Site};
-use super::scenario::{Planned, Scenario};
+use super::report::{FaultMark, Report};
+use super::scenario::Scenario;
 use super::verdict::{self, After, Judged};
+use crate::history::Nanos;
 use crate::sim::Wrong;
 use crate::workload::Run;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_client::Client;
+use timeline::Timeline;
 
 /// Between two looks at the plan and at the nodes.
 const TICK: Duration = Duration::from_millis(20);
@@ -112,7 +113,7 @@ pub async fn run(
     cluster.heal().await?;
     let after = finish(scenario, &mut cluster, clients, &load, &run, &outside).await?;
     let seen = seen(scenario, &sites);
-    let judged = judge(scenario, &after, &seen, &timeline.marks);
+    let judged = judge(scenario, &after, &seen, &timeline.times(scenario.length));
     let weight = |wrong: Wrong| wrong.exit_code();
     let wrong = judged.iter().filter(|j| !j.verdict.held).map(|j| j.wrong);
     let wrong = wrong.min_by_key(|wrong| weight(*wrong));
@@ -126,16 +127,17 @@ pub async fn run(
         shards: scenario.shards,
         replicas: scenario.replicas,
         workload: scenario.workload.words(),
-        sites: told_sites(scenario, &seen),
-        links: told_links(scenario),
+        sites: told::sites(scenario, &seen),
+        links: told::links(scenario),
         faults: timeline.marks,
         verdicts: judged.into_iter().map(|judged| judged.verdict).collect(),
         history: after
             .history
             .and_then(Result::ok)
             .map(|checked| checked.result),
-        notes: notes(scenario, &seen),
+        notes: told::notes(scenario, &seen),
     };
+    report.notes.extend(timeline.notes);
     let kept = options.keep.then(|| cluster.keep_files());
     if let Some(directory) = &kept {
         report
@@ -191,143 +193,6 @@ async fn connect(scenario: &Scenario, cluster: &Cluster) -> Result<Vec<SiteClien
     Ok(sites)
 }
 
-/// What happens when.
-struct Timeline<'a> {
-    /// By time, and then by number.
-    events: BTreeMap<(Duration, usize), Event<'a>>,
-    next: usize,
-    marks: Vec<FaultMark>,
-    seed: u64,
-}
-
-enum Event<'a> {
-    Begin(&'a Planned),
-    End {
-        /// The fault.
-        id: u64,
-        /// Its mark.
-        mark: usize,
-    },
-}
-
-impl<'a> Timeline<'a> {
-    fn new(scenario: &'a Scenario, seed: u64) -> Timeline<'a> {
-        let events = scenario.faults.iter().enumerate();
-        Timeline {
-            events: events
-                .map(|(n, fault)| ((fault.at, n), Event::Begin(fault)))
-                .collect(),
-            next: scenario.faults.len(),
-            marks: Vec::new(),
-            seed,
-        }
-    }
-
-    /// Goes through all of it until the load is to end.
-    async fn go(
-        &mut self,
-        scenario: &Scenario,
-        cluster: &mut Cluster,
-        run: &Run,
-        sites: &[SiteClients],
-        tell: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<(), LabError> {
-        /// Number of a fault that holds, and of its mark.
-        type Holding = BTreeMap<u64, usize>;
-        let mut holding = Holding::new();
-        let mut told = Duration::ZERO;
-        loop {
-            let now = Duration::from_nanos(run.now());
-            while let Some(first) = self.events.first_entry()
-                && first.key().0 <= now
-            {
-                let (number, event) = (first.key().1, first.remove());
-                match event {
-                    Event::Begin(fault) => {
-                        self.begin(fault, number, cluster, run, &mut holding, tell)
-                            .await?;
-                    }
-                    Event::End { id, mark } => {
-                        if holding.remove(&id).is_some() {
-                            cluster.end(id).await?;
-                            self.ended(mark, run, tell);
-                        }
-                    }
-                }
-            }
-            cluster.poll()?;
-            if now >= scenario.length {
-                return Ok(());
-            }
-            if now >= told + SECOND {
-                told = now;
-                let dcs = scenario.topology.dcs.iter().zip(sites);
-                let counts = dcs.map(|(dc, site)| (dc.name.as_str(), site.record.counts()));
-                tell(Progress::Running(now, counts.collect()));
-            }
-            let next = self
-                .events
-                .keys()
-                .next()
-                .map_or(scenario.length, |(at, _)| *at);
-            let wake = next.min(scenario.length).saturating_sub(now).min(TICK);
-            tokio::time::sleep(wake.max(Duration::from_millis(1))).await;
-        }
-    }
-
-    async fn begin(
-        &mut self,
-        fault: &Planned,
-        number: usize,
-        cluster: &mut Cluster,
-        run: &Run,
-        holding: &mut BTreeMap<u64, usize>,
-        tell: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<(), LabError> {
-        // Each draws for itself, so that one more fault changes no other.
-        let seed = self.seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut random = StdRng::seed_from_u64(seed);
-        let at = Duration::from_nanos(run.now());
-        let Begun {
-            id,
-            holds,
-            what,
-            on,
-            ended,
-        } = cluster
-            .begin_named(&fault.action, fault.name.clone(), &mut random)
-            .await?;
-        let mark = self.marks.len();
-        self.marks.push(FaultMark {
-            at_millis: millis(at),
-            until_millis: None,
-            what,
-            on,
-        });
-        tell(Progress::Begun(&self.marks[mark]));
-        for other in ended {
-            if let Some(mark) = holding.remove(&other) {
-                self.ended(mark, run, tell);
-            }
-        }
-        if holds {
-            holding.insert(id, mark);
-        }
-        if let (true, Some(lasts)) = (holds, fault.lasts) {
-            self.next += 1;
-            self.events
-                .insert((at + lasts, self.next), Event::End { id, mark });
-        }
-        Ok(())
-    }
-
-    fn ended(&mut self, mark: usize, run: &Run, tell: &mut (dyn FnMut(Progress<'_>) + Send)) {
-        let mark = &mut self.marks[mark];
-        mark.until_millis = Some(millis(Duration::from_nanos(run.now())));
-        tell(Progress::Ended(mark));
-    }
-}
-
 /// Waits for the clients and for the cluster to come to rest, and reads it back.
 async fn finish(
     scenario: &Scenario,
@@ -353,11 +218,10 @@ async fn finish(
     };
     let draining = Instant::now();
     let mut drains = cluster.drains();
-    let waits = |drains: &[(String, Option<String>)]| {
-        let words = drains.iter().filter_map(|(_, problem)| problem.as_deref());
-        words
-            .into_iter()
-            .any(|words| words.starts_with("not done yet"))
+    let waits = |drains: &[(String, DrainState)]| {
+        drains
+            .iter()
+            .any(|(_, state)| matches!(state, DrainState::Runs(_)))
     };
     while waits(&drains) && draining.elapsed() < DRAINS {
         tokio::time::sleep(TICK).await;
@@ -374,7 +238,10 @@ async fn finish(
         unhealthy: condition.unhealthy,
         crashed: cluster.crashed().to_vec(),
         clients_lost: !joined.unwrap_or(false),
-        drains,
+        drains: drains
+            .into_iter()
+            .map(|(node, state)| (node, state.problem()))
+            .collect(),
     })
 }
 
@@ -390,95 +257,16 @@ fn judge(
     scenario: &Scenario,
     after: &After,
     seen: &[Option<Seen>],
-    marks: &[FaultMark],
+    faults: &[(Nanos, Nanos)],
 ) -> Vec<Judged> {
     let mut judged = verdict::of_cluster(&scenario.expect, after);
-    let nanos = |millis: u64| millis * 1_000_000;
-    // One of one moment begins and ends there; one that holds to the end, there.
-    let moment = |mark: &FaultMark| ["power on", "drain", "links healed"].contains(&&*mark.what);
-    let times = marks.iter().map(|mark| {
-        let end = if moment(mark) {
-            mark.at_millis
-        } else {
-            millis(scenario.length)
-        };
-        (
-            nanos(mark.at_millis),
-            nanos(mark.until_millis.unwrap_or(end)),
-        )
-    });
-    let times: Vec<(u64, u64)> = times.collect();
     for expect in &scenario.expect.sites {
         for site in &expect.sites {
             if let Some(seen) = &seen[*site] {
                 let name = &scenario.topology.dcs[*site].name;
-                judged.extend(verdict::of_site(expect, name, seen, &times));
+                judged.extend(verdict::of_site(expect, name, seen, faults));
             }
         }
     }
     judged
-}
-
-fn told_sites(scenario: &Scenario, seen: &[Option<Seen>]) -> Vec<Site> {
-    let nodes = scenario.topology.nodes();
-    let sites = scenario.topology.dcs.iter().enumerate().zip(seen);
-    let told = sites.map(|((number, dc), seen)| {
-        let own = nodes.iter().filter(|node| node.site == number);
-        let gap = seen.as_ref().map_or((0, 0), |seen| seen.longest_gap(&[]));
-        Site {
-            name: dc.name.clone(),
-            region: dc.region.clone(),
-            nodes: own.map(|node| node.name.clone()).collect(),
-            clients: dc.clients,
-            bucket_millis: millis(scenario.bucket),
-            buckets: seen.as_ref().map(Seen::buckets).unwrap_or_default(),
-            total: seen.as_ref().map(Seen::totals).unwrap_or_default(),
-            longest_gap_began_millis: gap.0 / 1_000_000,
-            longest_gap_millis: gap.1 / 1_000_000,
-        }
-    });
-    told.collect()
-}
-
-fn told_links(scenario: &Scenario) -> Vec<LinkInfo> {
-    let dcs = &scenario.topology.dcs;
-    let mut links = Vec::new();
-    for a in 0..dcs.len() {
-        for b in a + 1..dcs.len() {
-            let path = scenario.topology.path(a, b);
-            links.push(LinkInfo {
-                a: dcs[a].name.clone(),
-                b: dcs[b].name.clone(),
-                rtt_micros: u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX),
-                loss: path.loss,
-            });
-        }
-    }
-    links
-}
-
-fn notes(scenario: &Scenario, seen: &[Option<Seen>]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (dc, seen) in scenario.topology.dcs.iter().zip(seen) {
-        let never = seen.as_ref().map_or(0, |seen| seen.never);
-        if never > 0 {
-            notes.push(format!(
-                "{}: {never} requests never began before the end of the load, because all \
-                 clients were busy; they count as failed",
-                dc.name
-            ));
-        }
-    }
-    let off = scenario
-        .faults
-        .iter()
-        .any(|fault| matches!(fault.action, Action::Harm(_, super::action::Harm::PowerOff)));
-    if off {
-        notes.push(
-            "power is cut by kill -9 of all nodes in one moment: what the machine's page cache \
-             held survives; the simulator (synod lab sim) loses it"
-                .to_owned(),
-        );
-    }
-    notes
 }
