@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_harness::lab::{self, FaultMark, MAX_SCENARIO, Outcome, Scenario, Shipped, report};
 use synod_harness::sim::Wrong;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// `synod lab run …`
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
             ran = lab::run(&scenario, &options, &mut tell) => {
                 ran.map_err(|error| Failure::new(Status::Harness, format!("the lab failed: {error}")))
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = asked_to_end() => {
                 Err(Failure::new(Status::Harness, "interrupted; nothing is left running"))
             }
         }
@@ -104,6 +105,21 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
         missed.join(", ")
     );
     Err(Failure::new(status, message))
+}
+
+/// Waits for Ctrl-C or SIGTERM, upon which the nodes must end with this program.
+async fn asked_to_end() {
+    let ctrl_c = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = ctrl_c => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Then at least the other one is heard.
+        Err(_) => drop(ctrl_c.await),
+    }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
@@ -174,7 +190,10 @@ fn check_settings(scenario: &Scenario) -> Result<(), Failure> {
 /// One thing that happened.
 fn show(progress: &Progress, scenario: &Scenario, event: &lab::Progress<'_>) {
     let at = |millis: u64| format!("{:>6.1} s", millis as f64 / 1000.0);
-    let of = |mark: &FaultMark| format!("{}: {}", mark.what, mark.on.join(", "));
+    let of = |mark: &FaultMark| match mark.on.as_slice() {
+        [] => mark.what.clone(),
+        on => format!("{}: {}", mark.what, on.join(", ")),
+    };
     match event {
         lab::Progress::Starting => {
             let nodes = scenario.topology.nodes().len();

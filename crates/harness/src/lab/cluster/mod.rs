@@ -300,6 +300,9 @@ impl Cluster {
                 begun.what = deed.to_string();
                 resolved.retain(|end| matches!(end, End::Node(_)));
                 self.once(&nodes, *deed)?;
+                if *deed == Deed::PowerOn {
+                    begun.ended = self.ended_by_power(&nodes);
+                }
             }
             Action::Heal(named) => {
                 begun.what = "links healed".to_owned();
@@ -326,6 +329,19 @@ impl Cluster {
                 Ok(())
             }
         }
+    }
+
+    /// Faults that kept only these nodes down, and hold no longer now that they are up.
+    fn ended_by_power(&mut self, nodes: &[usize]) -> Vec<u64> {
+        let over = self.holding.iter().filter(|(_, holding)| match holding {
+            Holding::Nodes(held, harm) => {
+                harm.is_down() && held.iter().all(|node| nodes.contains(node))
+            }
+            Holding::Links => false,
+        });
+        let over: Vec<u64> = over.map(|(id, _)| *id).collect();
+        self.holding.retain(|id, _| !over.contains(id));
+        over
     }
 
     /// Ends a fault that holds; harmless if it has ended.

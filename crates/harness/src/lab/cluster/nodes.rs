@@ -32,7 +32,7 @@ enum Mending {
 
 impl Harm {
     /// Whether a node with it does not run.
-    fn is_down(self) -> bool {
+    pub(super) fn is_down(self) -> bool {
         matches!(
             self,
             Harm::Kill | Harm::PowerOff | Harm::Stop | Harm::WipeEngine

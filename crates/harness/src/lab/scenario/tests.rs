@@ -284,9 +284,9 @@ fn what_is_not_in_the_cluster_is_refused_with_what_is() {
             "gone for good",
         ),
         (
-            "name = \"x\"\n\n",
-            "name = \"y\"\n\n",
-            "no fault of links is named `x`",
+            "do = \"heal\"\nname = \"x\"",
+            "do = \"heal\"\nname = \"y\"",
+            "no fault of links is named `y`",
         ),
         (
             "between = [\"us-1\", \"eu-1\"]",
@@ -306,6 +306,7 @@ fn what_is_not_in_the_cluster_is_refused_with_what_is() {
 fn scripts_and_mixes_are_read_before_anything_starts() {
     let with = |workload: &str| {
         let text = GOOD.replace("kind = \"bank\"", workload);
+        let text = text.replace("leader_of = 3", "leader_of = 1");
         let text = text
             .replace("history = \"ok\"\nlost = 0\n", "")
             .replace("shards = 2\n", "");
