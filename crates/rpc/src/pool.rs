@@ -15,7 +15,7 @@ use crate::tls::TlsIdentity;
 use crate::transport::{self, TransportOptions};
 use crate::wire::{ClientFrame, RequestBody, ServerBody};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -49,6 +49,9 @@ pub struct PoolOptions {
     pub transport: TransportOptions,
     /// Where the network work runs.
     pub io: Io,
+    /// The address of this machine to send from, and by which nodes and what lies
+    /// between know the caller. None: whichever the system takes.
+    pub local: Option<IpAddr>,
     /// A node that sends nothing at all for this long, although calls wait for
     /// it, is given up: its calls end as lost. Must be well above
     /// `transport.keep_alive`.
@@ -69,6 +72,7 @@ impl Default for PoolOptions {
                 ..TransportOptions::default()
             },
             io: Io::Auto,
+            local: None,
             silence: Duration::from_millis(800),
             max_outstanding: 4096,
             queue_bytes: 64 << 20,
@@ -140,7 +144,7 @@ impl Pool {
             }
         };
         let entered = handle.enter();
-        let quinn = client_endpoint(&options.transport)?;
+        let quinn = client_endpoint(&options)?;
         drop(entered);
         let farewell = own.map(|own| own.hand_over(quinn.clone()));
         let shared = Arc::new(Shared {
@@ -295,12 +299,17 @@ async fn sweep(pool: std::sync::Weak<Inner>, shared: Arc<Shared>) {
     }
 }
 
-/// A socket that reaches IPv6 and IPv4 nodes, or IPv4 nodes where there is no IPv6.
-fn client_endpoint(options: &TransportOptions) -> Result<quinn::Endpoint, RpcError> {
-    let any = [
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-    ];
+/// A socket that reaches IPv6 and IPv4 nodes, or IPv4 nodes where there is no IPv6;
+/// from the address that was asked for, if one was.
+fn client_endpoint(options: &PoolOptions) -> Result<quinn::Endpoint, RpcError> {
+    let any = match options.local {
+        Some(local) => [SocketAddr::from((local, 0)); 2],
+        None => [
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        ],
+    };
+    let options = &options.transport;
     let (address, socket) = match options.socket(any[0]) {
         Ok(socket) => (any[0], socket),
         Err(_) => (any[1], options.socket(any[1])?),

@@ -1,9 +1,11 @@
 //! `synod lab`: whole clusters in one thread, from one seed, that are broken in
-//! every way; and the checkers, for histories from anywhere.
+//! every way; clusters of real processes, broken by a plan; and the checkers, for
+//! histories from anywhere.
 
 mod check;
 mod failure;
 mod progress;
+mod run;
 mod scenarios;
 mod sim;
 mod summary;
@@ -23,6 +25,7 @@ promise was broken), 11 liveness (something that must happen did not, within its
   synod lab sim --seeds 200
   synod lab sim --scenario rack-loss --minutes 5
   synod lab sim --seed 42 --trace
+  synod lab run router-loss
   synod lab scenarios
   synod lab check history.edn
 
@@ -37,6 +40,8 @@ pub struct Args {
 enum What {
     /// Run simulated clusters with faults, and check every rule and history
     Sim(Box<sim::Args>),
+    /// Run a scenario on real processes in several data centres, and judge it
+    Run(run::Args),
     /// List the named scenarios
     Scenarios(scenarios::Args),
     /// Check a history of list-append or register transactions from anywhere
@@ -47,6 +52,7 @@ enum What {
 pub fn run(args: &Args) -> Result<Status, Failure> {
     match &args.what {
         What::Sim(args) => sim::run(args),
+        What::Run(args) => run::run(args),
         What::Scenarios(args) => scenarios::run(args),
         What::Check(args) => check::run(args),
     }

@@ -32,7 +32,16 @@ impl Progress {
         }
     }
 
-    fn show(&self, text: impl FnOnce() -> String) {
+    /// A line that stays.
+    pub fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// A line that the next one takes the place of; elsewhere one now and then.
+    pub fn show(&self, text: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_message(text());
             bar.tick();

@@ -5,6 +5,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The name of a node, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Its locality, `region=…,dc=…,rack=…,host=…`.
+    pub locality: String,
+}
+
 /// What kind of cluster is wanted.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -14,6 +23,8 @@ pub struct Options {
     pub dcs: usize,
     /// Nodes in each of them.
     pub nodes_per_dc: usize,
+    /// The nodes one by one; if there are any, they go before `dcs` and `nodes_per_dc`.
+    pub places: Vec<Place>,
     /// Round-trip time between data centres, added inside the nodes' transport.
     pub rtt: Duration,
     /// Lets all packets pass a [`crate::relay::Relay`] with this seed.
@@ -33,6 +44,8 @@ pub struct Options {
     pub keep: bool,
     /// More lines for every node's configuration, in TOML, with their sections.
     pub extra_config: String,
+    /// More lines for the section `[node]` of every node's configuration.
+    pub extra_node_lines: String,
     /// The nodes' log filter (`SYNOD_LOG`).
     pub log_filter: String,
     /// How long the cluster may take until every shard has a leader.
@@ -47,6 +60,7 @@ impl Options {
             program: program.into(),
             dcs: 3,
             nodes_per_dc: 1,
+            places: Vec::new(),
             rtt: Duration::ZERO,
             relay: None,
             faults: false,
@@ -56,6 +70,7 @@ impl Options {
             dir: None,
             keep: false,
             extra_config: String::new(),
+            extra_node_lines: String::new(),
             log_filter: "info".to_owned(),
             ready_timeout: Duration::from_secs(30),
         }
@@ -63,13 +78,16 @@ impl Options {
 }
 
 /// The names and places of all nodes, by data centre.
-pub(super) fn places(options: &Options) -> Vec<(String, String)> {
+pub(super) fn places(options: &Options) -> Vec<Place> {
+    if !options.places.is_empty() {
+        return options.places.clone();
+    }
     let mut places = Vec::new();
     for dc in 1..=options.dcs {
         for node in 1..=options.nodes_per_dc {
             let name = format!("n{}", places.len() + 1);
             let locality = format!("region=local,dc=dc-{dc},rack=r{node},host={name}");
-            places.push((name, locality));
+            places.push(Place { name, locality });
         }
     }
     places
@@ -120,6 +138,7 @@ pub(super) fn node_config(
     for (key, value) in lines {
         let _ = writeln!(text, "{key} = {value}");
     }
+    text.push_str(&options.extra_node_lines);
     if !options.rtt.is_zero() {
         let _ = writeln!(
             text,
@@ -143,8 +162,8 @@ mod tests {
         options.nodes_per_dc = 2;
         let places = places(&options);
         assert_eq!(places.len(), 4);
-        assert_eq!(places[2].0, "n3");
-        assert_eq!(places[2].1, "region=local,dc=dc-2,rack=r1,host=n3");
+        assert_eq!(places[2].name, "n3");
+        assert_eq!(places[2].locality, "region=local,dc=dc-2,rack=r1,host=n3");
     }
 
     #[test]

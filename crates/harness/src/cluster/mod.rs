@@ -11,7 +11,7 @@ mod layout;
 mod process;
 
 pub use faults::{DiskError, Faults};
-pub use layout::Options;
+pub use layout::{Options, Place};
 pub use process::{Node, cpu_micros};
 
 use crate::relay::Relay;
@@ -135,8 +135,8 @@ impl Cluster {
         let made = || -> Result<(), synod_rpc::error::CertError> {
             let validity = Validity::default();
             cert::create_ca(&certs, "local")?;
-            for (name, _) in &places {
-                cert::issue_node(&certs, name, &validity)?;
+            for place in &places {
+                cert::issue_node(&certs, &place.name, &validity)?;
             }
             cert::issue_user(&certs, USER, &validity)?;
             Ok(())
@@ -148,7 +148,7 @@ impl Cluster {
         let unset = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut nodes: Vec<Node> = places
             .into_iter()
-            .map(|(name, locality)| Node::new(name, locality, unset, &dir))
+            .map(|place| Node::new(place.name, place.locality, unset, &dir))
             .collect();
         if options.faults {
             let shim = faults::compile(&dir)?;
@@ -404,6 +404,17 @@ impl Cluster {
         let identity = TlsIdentity::from_dir(&self.certs(), CertRole::User, USER)
             .map_err(|e| certificates(e.to_string()))?;
         Pool::new(&identity, PoolOptions::default()).map_err(|e| certificates(e.to_string()))
+    }
+
+    /// Ends all processes and lets the files live on; returns the directory.
+    pub fn keep_files(mut self) -> PathBuf {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        if let Some(temporary) = self.temporary.take() {
+            return temporary.keep();
+        }
+        self.dir.clone()
     }
 
     /// Lets processes and files live on after this value; returns the directory.

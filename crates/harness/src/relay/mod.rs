@@ -3,8 +3,9 @@
 //! double and reorder it, per direction of each link.
 //!
 //! Each node has a *front*: the address it advertises. Who sends to a front is
-//! known by its address (a node sends everything from the one it listens on;
-//! everybody else is a client), and is given a *back* socket of its own, from
+//! known by its address (a node sends everything from the one it listens on; the
+//! clients of a *site* from an address that [`Relay::site`] has named; everybody
+//! else is a client of no site), and is given a *back* socket of its own, from
 //! which the node receives, and to which it answers:
 //!
 //! ```text
@@ -19,7 +20,7 @@ pub use link::Link;
 
 use link::Direction;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -37,7 +38,9 @@ const MAX_SOURCES: usize = 20_000;
 pub enum End {
     /// A node, by its number.
     Node(usize),
-    /// All clients.
+    /// The clients of a site, by its number.
+    Site(usize),
+    /// All clients of no site.
     Clients,
 }
 
@@ -55,6 +58,8 @@ struct Shared {
     seed: u64,
     /// Where each node listens.
     nodes: Mutex<Vec<SocketAddr>>,
+    /// From where the clients of each site send.
+    sites: Mutex<Vec<IpAddr>>,
     links: Mutex<HashMap<(End, End), Direction>>,
     wire: Wire,
 }
@@ -67,14 +72,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn end(&self, address: SocketAddr) -> End {
         let nodes = lock(&self.nodes);
-        let node = nodes.iter().position(|listens| *listens == address);
-        node.map_or(End::Clients, End::Node)
+        if let Some(node) = nodes.iter().position(|listens| *listens == address) {
+            return End::Node(node);
+        }
+        let sites = lock(&self.sites);
+        let site = sites.iter().position(|from| *from == address.ip());
+        site.map_or(End::Clients, End::Site)
     }
 
     fn with<T>(&self, from: End, to: End, run: impl FnOnce(&mut Direction) -> T) -> T {
         let number = |end| match end {
             End::Node(number) => number as u64,
             End::Clients => 0xffff,
+            End::Site(number) => 0x8000 + number as u64,
         };
         let seed =
             self.seed ^ ((number(from) << 16) | number(to)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -115,6 +125,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             seed,
             nodes: Mutex::new(vec![unset; nodes]),
+            sites: Mutex::default(),
             links: Mutex::default(),
             wire,
         });
@@ -153,6 +164,14 @@ impl Relay {
     /// Says where a node listens.
     pub fn listens(&self, node: usize, address: SocketAddr) {
         lock(&self.shared.nodes)[node] = address;
+    }
+
+    /// Names the next site: clients that send from this address, which no node has.
+    /// Any of 127.0.0.0/8 will do, on Linux. Returns its end.
+    pub fn site(&self, clients: IpAddr) -> End {
+        let mut sites = lock(&self.shared.sites);
+        sites.push(clients);
+        End::Site(sites.len() - 1)
     }
 
     /// Sets one direction of a link, for packets sent from now on.
@@ -267,6 +286,44 @@ mod tests {
         let mut buffer = [0; 100];
         let (bytes, from) = socket.recv_from(&mut buffer).expect("a packet");
         (buffer[..bytes].to_vec(), from)
+    }
+
+    /// Two sites' clients ask the same node; one of them is cut off.
+    #[test]
+    fn clients_are_told_apart_by_their_site() {
+        let relay = Relay::start(1, 1).expect("a relay");
+        let node = socket();
+        relay.listens(0, node.local_addr().expect("bound"));
+        let clients = [[127, 0, 1, 1], [127, 0, 1, 2], [127, 0, 0, 1]].map(|from| {
+            let socket = StdSocket::bind((Ipv4Addr::from(from), 0)).expect("a socket");
+            let patience = Duration::from_secs(5);
+            socket.set_read_timeout(Some(patience)).expect("is set");
+            socket
+        });
+        let sites = [0, 1].map(|i| {
+            let from = clients[i].local_addr().expect("bound");
+            relay.site(from.ip())
+        });
+        assert_eq!(sites, [End::Site(0), End::Site(1)]);
+        relay.set(End::Site(0), End::Node(0), Link::broken());
+        relay.set(End::Node(0), End::Site(1), Link::broken());
+        for (number, client) in clients.iter().enumerate() {
+            let text = [b'0' + u8::try_from(number).expect("small")];
+            client.send_to(&text, relay.front(0)).expect("sent");
+        }
+        // The first site's question is lost, the second's answer, nothing of the third's.
+        let mut heard = [hear(&node), hear(&node)];
+        heard.sort();
+        assert_eq!([&heard[0].0[..], &heard[1].0[..]], [b"1", b"2"]);
+        for (text, from) in &heard {
+            node.send_to(text, from).expect("sent");
+        }
+        assert_eq!(hear(&clients[2]).0, b"2");
+        for client in &clients[..2] {
+            client.set_nonblocking(true).expect("is set");
+            let nothing = client.recv_from(&mut [0; 100]).map_err(|e| e.kind());
+            assert_eq!(nothing, Err(ErrorKind::WouldBlock));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{Meter, Run, back_off, failed, random};
 use crate::check::bank::FinalState;
 use crate::history::{BankOp, History, Outcome, Transaction};
 use rand::RngExt;
+use rand::rngs::StdRng;
 use std::time::Duration;
 use synod_client::{Client, Error, Range};
 
@@ -90,38 +91,53 @@ impl Bank {
         while !run.is_stopped() {
             sequence += 1;
             let id = (u64::from(client_number) << 40) | sequence;
-            let from = random.random_range(0..self.accounts);
-            // Half a bank away is another shard, as long as there are several.
-            let distance = self.accounts / 4 + random.random_range(0..self.accounts / 2);
-            let to = (from + distance.max(1)) % self.accounts;
-            let amount = random.random_range(1..=10);
-            let invoked = run.now();
-            let result = self.transfer_once(&client, id, from, to, amount).await;
-            let (outcome, attempts) = match result {
-                Ok((timestamp, attempts)) => (Outcome::Committed(timestamp), attempts),
-                Err(error) => {
-                    tracing::debug!(id, %error, "transfer failed");
-                    (failed(&error), 1)
-                }
-            };
-            meter.count(&run, invoked, outcome, attempts);
-            history.transactions.push(Transaction {
-                process: client_number,
-                invoked,
-                completed: run.now(),
-                outcome,
-                ops: vec![BankOp::Transfer {
-                    id,
-                    from,
-                    to,
-                    amount,
-                }],
-            });
+            let (transaction, attempts) = self.step(&client, &run, &mut random, id).await;
+            let outcome = transaction.outcome;
+            meter.count(&run, transaction.invoked, outcome, attempts);
+            history.transactions.push(transaction);
             if !matches!(outcome, Outcome::Committed(_)) {
                 back_off(&mut random).await;
             }
         }
         history
+    }
+
+    /// One transfer between two accounts drawn by chance; what to record of it, and
+    /// how many attempts it took. `id` is unique; its upper bits number the client.
+    pub(crate) async fn step(
+        &self,
+        client: &Client,
+        run: &Run,
+        random: &mut StdRng,
+        id: u64,
+    ) -> (Transaction<BankOp>, u32) {
+        let from = random.random_range(0..self.accounts);
+        // Half a bank away is another shard, as long as there are several.
+        let distance = self.accounts / 4 + random.random_range(0..self.accounts / 2);
+        let to = (from + distance.max(1)) % self.accounts;
+        let amount = random.random_range(1..=10);
+        let invoked = run.now();
+        let result = self.transfer_once(client, id, from, to, amount).await;
+        let (outcome, attempts) = match result {
+            Ok((timestamp, attempts)) => (Outcome::Committed(timestamp), attempts),
+            Err(error) => {
+                tracing::debug!(id, %error, "transfer failed");
+                (failed(&error), 1)
+            }
+        };
+        let transaction = Transaction {
+            process: u32::try_from(id >> 40).unwrap_or(u32::MAX),
+            invoked,
+            completed: run.now(),
+            outcome,
+            ops: vec![BankOp::Transfer {
+                id,
+                from,
+                to,
+                amount,
+            }],
+        };
+        (transaction, attempts)
     }
 
     async fn transfer_once(

@@ -71,27 +71,43 @@ impl Lists {
         let mut random = random(self.seed, client_number);
         let mut history = History::default();
         while !run.is_stopped() {
-            let plan = self.plan(&mut random);
-            let invoked = run.now();
-            let result = self.execute(&client, &plan).await;
-            let completed = run.now();
-            let (outcome, attempts, ops) = match result {
-                Ok((timestamp, attempts, ops)) => (Outcome::Committed(timestamp), attempts, ops),
-                Err(error) => (failed(&error), 1, plan),
-            };
-            meter.count(&run, invoked, outcome, attempts);
-            history.transactions.push(Transaction {
-                process: client_number,
-                invoked,
-                completed,
-                outcome,
-                ops,
-            });
+            let (transaction, attempts) =
+                self.step(&client, &run, &mut random, client_number).await;
+            let outcome = transaction.outcome;
+            meter.count(&run, transaction.invoked, outcome, attempts);
+            history.transactions.push(transaction);
             if !matches!(outcome, Outcome::Committed(_)) {
                 back_off(&mut random).await;
             }
         }
         history
+    }
+
+    /// One transaction drawn by chance; what to record of it, and how many attempts
+    /// it took.
+    pub(crate) async fn step(
+        &self,
+        client: &Client,
+        run: &Run,
+        random: &mut StdRng,
+        client_number: u32,
+    ) -> (Transaction<ListOp>, u32) {
+        let plan = self.plan(random);
+        let invoked = run.now();
+        let result = self.execute(client, &plan).await;
+        let completed = run.now();
+        let (outcome, attempts, ops) = match result {
+            Ok((timestamp, attempts, ops)) => (Outcome::Committed(timestamp), attempts, ops),
+            Err(error) => (failed(&error), 1, plan),
+        };
+        let transaction = Transaction {
+            process: client_number,
+            invoked,
+            completed,
+            outcome,
+            ops,
+        };
+        (transaction, attempts)
     }
 
     async fn execute(

@@ -63,7 +63,7 @@ pub struct Site {
 
 /// What ended in one stretch of time at one site. Latencies are of what succeeded,
 /// and zero when nothing did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     /// Operations that succeeded.
     pub ok: u64,
@@ -80,7 +80,7 @@ pub struct Bucket {
 }
 
 /// What ended at one site in the whole run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Operations that succeeded.
     pub ok: u64,
