@@ -71,6 +71,8 @@ pub struct Worker {
     outbox: Outbox,
     /// Shards touched in this step.
     dirty: BTreeSet<GroupId>,
+    /// Shards with commits that wait for a higher limit.
+    parked: BTreeSet<GroupId>,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
@@ -123,6 +125,7 @@ impl Worker {
             dirty: shards.keys().copied().collect(),
             shards,
             outbox: Outbox::default(),
+            parked: BTreeSet::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             asked: 0,
@@ -317,6 +320,11 @@ impl Worker {
                     shard.review_members();
                     if shard.take_members_news() && note(&mut self.map, shard) {
                         self.map_changes += 1;
+                    }
+                    if shard.waits_for_limit() {
+                        self.parked.insert(*group);
+                    } else {
+                        self.parked.remove(group);
                     }
                     let at = shard.next_timeout();
                     set_timer(&mut self.timers, &mut self.timer_of, *group, at);
@@ -541,10 +549,11 @@ impl Worker {
                 self.dirty.insert(*id);
             }
         } else if raised {
-            let waiting = self.shards.iter_mut().filter(|(_, s)| s.waits_for_limit());
-            for (id, shard) in waiting {
-                shard.handle_lease_change(now, &self.leases);
-                self.dirty.insert(*id);
+            for id in &self.parked {
+                if let Some(shard) = self.shards.get_mut(id) {
+                    shard.handle_lease_change(now, &self.leases);
+                    self.dirty.insert(*id);
+                }
             }
         }
     }

@@ -90,7 +90,7 @@ pub enum Deed {
     /// `kill -9`, and all files are gone. The cluster does not take what starts with
     /// an empty disk for the old node, so it is not started again.
     WipeDisk,
-    /// `synod placement drain`: the cluster does without the node.
+    /// `synod node drain`: the cluster does without the node.
     Drain,
 }
 

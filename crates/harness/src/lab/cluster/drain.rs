@@ -1,4 +1,4 @@
-//! `synod placement drain`, as a program of its own.
+//! `synod node drain`, as a program of its own.
 
 use crate::cluster::Cluster as Processes;
 use crate::lab::LabError;
@@ -51,12 +51,12 @@ impl Drain {
         let node = processes.nodes()[node].name.clone();
         let log = processes.dir().join(format!("drain-{node}.log"));
         let io = |source| LabError::Io {
-            what: format!("starting `synod placement drain {node}`"),
+            what: format!("starting `synod node drain {node}`"),
             source,
         };
         let out = File::create(&log).map_err(io)?;
         let mut command = Command::new(program);
-        command.args(["placement", "drain", &node]);
+        command.args(["node", "drain", &node]);
         command.arg("--certs").arg(processes.certs());
         for endpoint in processes.endpoints() {
             command.arg("--endpoint").arg(endpoint.to_string());
