@@ -387,7 +387,7 @@ mod tests {
         let history = ("history".to_owned(), Wrong::Safety);
         assert_eq!(
             missed(&nothing, Some(Ok(checked(false, true)))),
-            [history.clone()]
+            std::slice::from_ref(&history)
         );
         assert!(missed(&nothing, Some(Ok(checked(true, false)))).is_empty());
         let unread = ("history".to_owned(), Wrong::Liveness);
