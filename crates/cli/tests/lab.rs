@@ -35,6 +35,40 @@ fn scenarios_are_listed_and_found() {
 }
 
 #[test]
+fn a_scenario_that_makes_no_sense_is_refused_before_anything_starts() {
+    let dir = directory();
+    let (_, err) = ends(dir.path(), &["run", "router-los"], 2);
+    assert!(err.contains("did you mean `router-loss`?"), "{err}");
+    let (_, err) = ends(dir.path(), &["run", "none.toml"], 2);
+    assert!(err.contains("none.toml"), "{err}");
+    let (_, err) = ends(dir.path(), &["run", "router-loss", "--seconds", "5"], 2);
+    assert!(err.contains("make `length` longer"), "{err}");
+    let (file, _) = ends(dir.path(), &["scenarios", "--print", "router-loss"], 0);
+    for (old, new, said) in [
+        ("clients = 6", "client = 6", "did you mean `clients`?"),
+        (
+            "on = { dc = \"eu-1\" }",
+            "on = { dc = \"eu-7\" }",
+            "there is no data centre `eu-7`",
+        ),
+        (
+            "[network]",
+            "[settings.timing]\nlease_milis = 1\n[network]",
+            "did you mean `lease_millis`?",
+        ),
+    ] {
+        assert!(file.contains(old), "{old}");
+        std::fs::write(dir.path().join("mine.toml"), file.replace(old, new)).expect("written");
+        let (out, err) = ends(dir.path(), &["run", "mine.toml"], 2);
+        assert!(
+            err.contains(said) && err.contains("nothing was started"),
+            "{err}"
+        );
+        assert!(out.is_empty() && err.contains("mine"), "{out}{err}");
+    }
+}
+
+#[test]
 fn a_sweep_tells_what_it_did() {
     let dir = directory();
     let args = ["sim", "--seeds", "2", "--first", "1", "--threads", "1"];
@@ -108,7 +142,7 @@ fn bad_input_is_status_2_and_says_what_to_do() {
 #[test]
 fn help_has_examples_and_statuses() {
     let dir = directory();
-    for command in ["sim", "check"] {
+    for command in ["sim", "run", "check"] {
         let (out, _) = ends(dir.path(), &[command, "--help"], 0);
         assert!(
             out.contains("Example:") && out.contains("10 safety") || out.contains("10\nsafety"),

@@ -5,7 +5,7 @@
 //! | part | for |
 //! |---|---|
 //! | [`Scenario`] | what is run, as a file says it: topology, load, faults, expectations |
-//! | [`run`] | runs one, and gives back its [`Report`](report::Report) |
+//! | [`run`] | runs one, and gives back its [`Report`] |
 //! | [`Cluster`] | the same cluster for tests of one's own, in Rust |
 //! | [`Select`], [`Action`] | what can be done to which part of a cluster |
 //! | [`report`] | what was found, as data, text and a page |

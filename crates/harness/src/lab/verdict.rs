@@ -358,6 +358,55 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_history_is_of_safety_whether_it_is_expected_or_not() {
+        let after = |history| After {
+            history,
+            replicated: Err("shard 3 has no leader".to_owned()),
+            unhealthy: vec!["n2: gone".to_owned()],
+            crashed: Vec::new(),
+            clients_lost: false,
+            drains: vec![("n1".to_owned(), None)],
+        };
+        let checked = |ok, lost| Checked {
+            result: crate::lab::report::HistoryResult {
+                kind: "bank".to_owned(),
+                operations: 3,
+                ok,
+                words: "1 violations in 3 transactions".to_owned(),
+            },
+            lost,
+        };
+        let missed = |expect: &Expect, history| {
+            let judged = of_cluster(expect, &after(history));
+            let missed = judged.into_iter().filter(|j| !j.verdict.held);
+            missed
+                .map(|j| (j.verdict.name, j.wrong))
+                .collect::<Vec<_>>()
+        };
+        let nothing = Expect::default();
+        let history = ("history".to_owned(), Wrong::Safety);
+        assert_eq!(
+            missed(&nothing, Some(Ok(checked(false, true)))),
+            std::slice::from_ref(&history)
+        );
+        assert!(missed(&nothing, Some(Ok(checked(true, false)))).is_empty());
+        let unread = ("history".to_owned(), Wrong::Liveness);
+        assert_eq!(missed(&nothing, Some(Err("no".to_owned()))), [unread]);
+        let all = Expect {
+            history: true,
+            lost: true,
+            healthy: true,
+            replicated_within: Some(Duration::from_secs(1)),
+            sites: Vec::new(),
+        };
+        let lost = ("lost".to_owned(), Wrong::Safety);
+        let replicated = ("full replication".to_owned(), Wrong::Liveness);
+        let healthy = ("healthy nodes".to_owned(), Wrong::Liveness);
+        let seen = missed(&all, Some(Ok(checked(false, true))));
+        assert_eq!(seen, [history, lost, replicated, healthy]);
+    }
+
+    #[test]
     fn of_nothing_no_share_is_enough() {
         assert!(!share(0, 0, 0.0, "requests").1);
         assert_eq!(

@@ -172,8 +172,10 @@ impl Nodes {
                 }
                 (None, false) if !self.holds(node, Harm::kills) => {
                     self.crashed.insert(node);
-                    let node = &processes.nodes()[node];
-                    crashed.push(format!("{}: {}", node.name, node.log_tail(3)));
+                    let node = processes.node_mut(node);
+                    let status = node.exit_status().map(|status| status.to_string());
+                    let status = status.unwrap_or_else(|| "ended".to_owned());
+                    crashed.push(format!("{} ({status}): {}", node.name, node.log_tail(1)));
                 }
                 _ => {}
             }

@@ -90,8 +90,8 @@ pub(super) async fn look(
             led.insert(shard.id.0);
             for follower in &shard.followers {
                 if follower.matched.0 < shard.decided.0 {
-                    let lost = || "a node that is lost".to_owned();
-                    let name = ids.get(&follower.node).cloned().unwrap_or_else(lost);
+                    let silent = || "a member that does not answer".to_owned();
+                    let name = ids.get(&follower.node).cloned().unwrap_or_else(silent);
                     let text = format!("shard {}: {name} is behind", shard.id.0);
                     condition.missing.push(text);
                 }
