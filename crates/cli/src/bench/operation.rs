@@ -10,8 +10,10 @@ use std::rc::Rc;
 use synod_client::{Client, Error};
 use synod_harness::load::Keys;
 
-/// Writes per transaction while the keys are filled in.
+/// Writes per transaction while the keys are filled in, at most, and their bytes, about:
+/// large values in long transactions would wait for each other longer than a call may.
 const FILL_BATCH: u64 = 500;
+const FILL_BYTES: u64 = 1 << 20;
 /// Transactions at a time while the keys are filled in.
 const FILL_CLIENTS: usize = 8;
 
@@ -74,6 +76,7 @@ pub async fn once(
 /// Writes all keys once.
 pub async fn fill(client: &Client, keys: &Keys, value: &[u8]) -> Result<(), Failure> {
     let next = Rc::new(Cell::new(0));
+    let batch = (FILL_BYTES / value.len().max(1) as u64).clamp(1, FILL_BATCH);
     let shared = Rc::new((keys.clone(), value.to_vec()));
     let mut tasks = Vec::new();
     for _ in 0..FILL_CLIENTS {
@@ -82,7 +85,7 @@ pub async fn fill(client: &Client, keys: &Keys, value: &[u8]) -> Result<(), Fail
             let (keys, value) = &*shared;
             while next.get() < keys.count {
                 let from = next.get();
-                let to = (from + FILL_BATCH).min(keys.count);
+                let to = (from + batch).min(keys.count);
                 next.set(to);
                 client
                     .transact(async |txn| {

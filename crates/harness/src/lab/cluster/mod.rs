@@ -213,6 +213,17 @@ impl Cluster {
         leaders
     }
 
+    /// The same, with a moment's patience for shards that are just being handed over.
+    async fn all_leaders(&self) -> BTreeMap<u64, usize> {
+        let begun = Instant::now();
+        let mut leaders = self.leaders().await;
+        while leaders.len() < self.shards + 1 && begun.elapsed() < LEADERS {
+            tokio::time::sleep(POLL).await;
+            leaders.extend(self.leaders().await);
+        }
+        leaders
+    }
+
     /// The nodes that are not lost, and where they are reached.
     fn up(&self) -> Vec<(usize, SocketAddr)> {
         let endpoints = self.endpoints().into_iter().enumerate();
@@ -254,7 +265,7 @@ impl Cluster {
     ) -> Result<Begun, LabError> {
         self.check(action)?;
         let leaders = if action.parts().iter().any(|part| part.needs_leaders()) {
-            self.leaders().await
+            self.all_leaders().await
         } else {
             BTreeMap::new()
         };

@@ -1,5 +1,6 @@
 //! The scenarios that come with the program: the failures of a data centre's first
-//! year, as `synod lab sim` has them too, on real processes.
+//! year, as `synod lab sim` has them too, on real processes; and what operators do in an
+//! ordinary one.
 
 use super::{BadScenario, Scenario};
 use std::path::Path;
@@ -35,6 +36,8 @@ pub const SHIPPED: &[Shipped] = shipped![
     "name-service-flaps",
     "machine-loss",
     "disk-loss",
+    "rolling-restart",
+    "drain",
 ];
 
 impl Shipped {
