@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Reads one.
+/// Nobody waits longer than this.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// Reads one, of up to a day.
 ///
 /// # Errors
 /// What would be right.
@@ -17,7 +20,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err(refuse()),
     };
-    Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())
+    let duration = Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())?;
+    if duration > LONGEST {
+        return Err(format!("`{text}` is longer than a day"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -29,7 +36,7 @@ mod tests {
         assert_eq!(parse("30ms"), Ok(Duration::from_millis(30)));
         assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "20", "s", "-1s", "1h", "1 s x"] {
+        for bad in ["", "20", "s", "-1s", "1h", "1 s x", "1441m", "1e300m"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

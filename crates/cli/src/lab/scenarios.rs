@@ -18,10 +18,10 @@ const WIDTH: u16 = 100;
   synod lab run overheating
   synod lab scenarios --print overheating > my-scenario.toml
 
-Each scenario is there twice. `lab sim` makes a cluster of several sites from a seed, in one thread,
+The failures of a data centre's first year are there twice. `lab sim` makes a cluster of several sites from a seed, in one thread,
 loads it, breaks it as the scenario says, and adds a little noise; beyond the rules it demands that
 commits go on in every shard, but for the time of a few failovers. `lab run` does the same, once and
-shorter, to real processes.")]
+shorter, to real processes; what operators do on an ordinary day is there only.")]
 pub struct Args {
     /// Print one JSON object per scenario
     #[arg(long)]

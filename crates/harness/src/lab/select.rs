@@ -177,7 +177,7 @@ impl Select {
                     .iter()
                     .enumerate()
                     .max_by_key(|(site, n)| (**n, usize::MAX - site));
-                let most = most.map(|(site, _)| site);
+                let most = most.filter(|(_, led)| **led > 0).map(|(site, _)| site);
                 of_sites(&|site| Some(site) == most)
             }
             Part::LeaderOf(shard) => {

@@ -61,7 +61,8 @@ impl ExpectSite {
 pub(super) struct After {
     /// What the checkers say; an error if the end could not be read.
     pub(super) history: Option<Result<Checked, String>>,
-    /// How long it took until all was replicated, or what was missing.
+    /// How long it took, once the load and all drains were over, until all was
+    /// replicated; or what was missing.
     pub(super) replicated: Result<Duration, String>,
     /// What is wrong with nodes.
     pub(super) unhealthy: Vec<String>,
@@ -153,7 +154,7 @@ pub(super) fn of_cluster(expect: &Expect, after: &After) -> Vec<Judged> {
             Ok(took) => (format!("{:.1} s", took.as_secs_f64()), *took <= limit),
             Err(missing) => (missing.clone(), false),
         };
-        let wanted = format!("within {limit:?} after the load");
+        let wanted = format!("within {limit:?} after load and drains");
         all.push(judged(
             Wrong::Liveness,
             "full replication",
@@ -183,6 +184,13 @@ pub(super) fn of_cluster(expect: &Expect, after: &After) -> Vec<Judged> {
         ));
     }
     all
+}
+
+/// Judges the plan: a fault that was done to nothing shows nothing.
+pub(super) fn of_plan(in_vain: &[String]) -> Option<Judged> {
+    let wanted = "each is done to something";
+    let seen = in_vain.join("; ");
+    (!in_vain.is_empty()).then(|| judged(Wrong::Harness, "faults", wanted, seen, false))
 }
 
 /// Joins stretches of time that touch, each so much longer; ascending.

@@ -84,6 +84,13 @@ impl Direction {
         }
     }
 
+    /// The link is another one for packets sent from now on: what is still on its way on the
+    /// old one holds none of them up.
+    pub(super) fn set(&mut self, link: Link) {
+        self.link = link;
+        (self.free, self.last) = (None, None);
+    }
+
     fn by_chance(&mut self, share: f64) -> bool {
         share > 0.0 && self.random.random_bool(share.min(1.0))
     }

@@ -176,8 +176,7 @@ impl Relay {
 
     /// Sets one direction of a link, for packets sent from now on.
     pub fn set(&self, from: End, to: End, link: Link) {
-        self.shared
-            .with(from, to, |direction| direction.link = link);
+        self.shared.with(from, to, |direction| direction.set(link));
     }
 
     /// Sets both directions of a link.

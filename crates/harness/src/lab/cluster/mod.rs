@@ -68,6 +68,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// A cluster that runs.
 pub struct Cluster {
+    // Before the processes: their directory goes last.
+    drains: Vec<Drain>,
     processes: Processes,
     program: PathBuf,
     topology: Topology,
@@ -82,7 +84,6 @@ pub struct Cluster {
     /// What holds now.
     holding: BTreeMap<u64, Holding>,
     next: u64,
-    drains: Vec<Drain>,
     crashed: Vec<String>,
 }
 

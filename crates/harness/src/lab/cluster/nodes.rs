@@ -94,6 +94,7 @@ impl Nodes {
             self.held.remove(&(*node, harm));
             match harm {
                 Harm::Pause => processes.node_mut(*node).resume(),
+                Harm::Stop if self.holds(*node, Harm::is_down) => {}
                 Harm::Stop => {
                     self.mending.insert(*node, Mending::Ends);
                 }
@@ -114,6 +115,7 @@ impl Nodes {
             return Ok(());
         }
         processes.start_node(node)?;
+        self.mending.remove(&node);
         if self.holds(node, |harm| harm == Harm::Pause) {
             processes.node_mut(node).pause();
         }
@@ -130,10 +132,10 @@ impl Nodes {
             .retain(|(node, harm), _| !(nodes.contains(node) && harm.is_down()));
         let lost = self.lost.clone();
         for node in nodes.iter().filter(|node| !lost.contains(node)) {
+            self.up(processes, *node)?;
             // One that was asked to end may not have ended yet.
             self.mending
                 .insert(*node, Mending::MayEnd(Instant::now() + DYING));
-            self.up(processes, *node)?;
         }
         Ok(())
     }
@@ -163,7 +165,14 @@ impl Nodes {
             }
             let runs = processes.node_mut(node).is_running();
             match (self.mending.get(&node).copied(), runs) {
-                (Some(_), false) => {
+                (Some(mending), false) => {
+                    let status = processes.node_mut(node).exit_status();
+                    let badly = status.filter(|status| !status.success());
+                    if let (Mending::Ends, Some(status)) = (mending, badly) {
+                        // It was to end in order.
+                        let node = &processes.nodes()[node];
+                        crashed.push(format!("{} ({status}): {}", node.name, node.log_tail(1)));
+                    }
                     self.mending.remove(&node);
                     self.up(processes, node)?;
                 }

@@ -113,7 +113,8 @@ pub async fn run(
     cluster.heal().await?;
     let after = finish(scenario, &mut cluster, clients, &load, &run, &outside).await?;
     let seen = seen(scenario, &sites);
-    let judged = judge(scenario, &after, &seen, &timeline.times(scenario.length));
+    let mut judged = judge(scenario, &after, &seen, &timeline.times(scenario.length));
+    judged.extend(verdict::of_plan(&timeline.in_vain));
     let weight = |wrong: Wrong| wrong.exit_code();
     let wrong = judged.iter().filter(|j| !j.verdict.held).map(|j| j.wrong);
     let wrong = wrong.min_by_key(|wrong| weight(*wrong));
@@ -137,7 +138,6 @@ pub async fn run(
             .map(|checked| checked.result),
         notes: told::notes(scenario, &seen),
     };
-    report.notes.extend(timeline.notes);
     let kept = options.keep.then(|| cluster.keep_files());
     if let Some(directory) = &kept {
         report
@@ -202,20 +202,8 @@ async fn finish(
     run: &Run,
     outside: &Client,
 ) -> Result<After, LabError> {
-    let stopped = Instant::now();
     let patience = scenario.workload.timeout + CLIENTS;
     let joined = tokio::time::timeout(patience, clients.join()).await;
-    let limit = scenario
-        .expect
-        .replicated_within
-        .unwrap_or_default()
-        .max(AFTER);
-    // From the end of the load, whatever the clients took.
-    let replicated = match cluster.settled(limit).await {
-        Ok(_) => Ok(stopped.elapsed()),
-        Err(LabError::NotReady(missing)) => Err(missing),
-        Err(error) => return Err(error),
-    };
     let draining = Instant::now();
     let mut drains = cluster.drains();
     let waits = |drains: &[(String, DrainState)]| {
@@ -227,15 +215,30 @@ async fn finish(
         tokio::time::sleep(TICK).await;
         drains = cluster.drains();
     }
-    let condition = cluster.condition().await;
+    // Drains move replicas: what counts is how the cluster is after the last of them.
+    let limit = scenario
+        .expect
+        .replicated_within
+        .unwrap_or_default()
+        .max(AFTER);
+    let replicated = match cluster.settled(limit).await {
+        Ok(took) => Ok(took),
+        Err(LabError::NotReady(missing)) => Err(missing),
+        Err(error) => return Err(error),
+    };
+    // At rest all were well at the same moment; one slow answer later is no news.
+    let unhealthy = match &replicated {
+        Ok(_) => Vec::new(),
+        Err(_) => cluster.condition().await.unhealthy,
+    };
     let checked: Option<Result<Checked, _>> = load.check(outside, run).await;
-    let _ = cluster.poll();
+    cluster.poll()?;
     Ok(After {
         history: checked.map(|checked| {
             checked.map_err(|error| format!("the end cannot be read back: {error}"))
         }),
         replicated,
-        unhealthy: condition.unhealthy,
+        unhealthy,
         crashed: cluster.crashed().to_vec(),
         clients_lost: !joined.unwrap_or(false),
         drains: drains

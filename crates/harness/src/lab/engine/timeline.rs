@@ -22,8 +22,8 @@ pub(super) struct Timeline<'a> {
     pub(super) marks: Vec<FaultMark>,
     /// Marks of what was of one moment.
     moments: BTreeSet<usize>,
-    /// What could not be done.
-    pub(super) notes: Vec<String>,
+    /// Faults that were done to nothing.
+    pub(super) in_vain: Vec<String>,
     seed: u64,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Timeline<'a> {
             next: scenario.faults.len(),
             marks: Vec::new(),
             moments: BTreeSet::new(),
-            notes: Vec::new(),
+            in_vain: Vec::new(),
             seed,
         }
     }
@@ -116,7 +116,6 @@ impl<'a> Timeline<'a> {
         // Each draws for itself, so that one more fault changes no other.
         let seed = self.seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = StdRng::seed_from_u64(seed);
-        let at = Duration::from_nanos(run.now());
         let Begun {
             id,
             holds,
@@ -126,6 +125,8 @@ impl<'a> Timeline<'a> {
         } = cluster
             .begin_named(&fault.action, fault.name.clone(), &mut random)
             .await?;
+        // From now on: who leads may have had to be asked for.
+        let at = Duration::from_nanos(run.now());
         let mark = self.marks.len();
         self.marks.push(FaultMark {
             at_millis: millis(at),
@@ -135,8 +136,8 @@ impl<'a> Timeline<'a> {
         });
         let mark_made = &self.marks[mark];
         if mark_made.on.is_empty() && !matches!(fault.action, Action::Heal(_)) {
-            self.notes.push(format!(
-                "{} at {:.1} s was done to nothing: nobody was known to lead",
+            self.in_vain.push(format!(
+                "{} at {:.1} s was done to nothing",
                 mark_made.what,
                 at.as_secs_f64()
             ));
