@@ -147,8 +147,14 @@ fn all_that_are_shipped_are_good_and_expect_something() {
         assert!(scenario.about.ends_with('.'), "{}", shipped.name);
         assert!(!scenario.faults.is_empty() && !scenario.expect.sites.is_empty());
         assert!(scenario.workload.kind.records() && scenario.expect.lost);
+        // What operators do takes its time, and breaks nothing that a simulator would.
+        let is_ordinary = ["rolling-restart", "drain"].contains(&shipped.name);
         let seconds = scenario.length.as_secs();
-        assert!((15..=25).contains(&seconds), "{}", shipped.name);
+        let longest = if is_ordinary { 60 } else { 25 };
+        assert!((15..=longest).contains(&seconds), "{}", shipped.name);
+        if is_ordinary {
+            continue;
+        }
         let found = crate::sim::Scenario::find(shipped.name);
         assert!(
             found.is_some(),
