@@ -112,7 +112,12 @@ async fn nodes_join_fill_up_and_leave_and_nobody_forgets_it() {
         let address = cluster.nodes()[new].address.to_string();
         says(cluster, &["node", "join", &address], 0, "n4 has joined");
         // Once more is harmless.
-        says(cluster, &["node", "join", &address], 0, "n4 has joined");
+        says(
+            cluster,
+            &["node", "join", &address],
+            0,
+            "belongs to the cluster already",
+        );
         eventually("the new node is filled up", async || {
             let (counting, held) = of_node(&pool, cluster, 0, new).await;
             counting >= 2 && held == counting
@@ -238,7 +243,14 @@ async fn policies_are_kept_and_nonsense_is_refused() {
     })
     .await;
     for (arguments, status, words) in [
-        (&["placement", "policy", "voters = 4"][..], 2, "is even"),
+        (&["placement", "policy", "voters = 1"][..], 2, "--anyway"),
+        (&["placement", "policy", ""], 2, "says nothing"),
+        (
+            &["placement", "policy", "--remove", "--of", "q/"],
+            2,
+            "no such policy",
+        ),
+        (&["placement", "policy", "voters = 4"], 2, "is even"),
         (
             &["placement", "policy", "voters = 5"],
             2,

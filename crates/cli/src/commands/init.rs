@@ -84,7 +84,7 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
         uuid::Uuid::from_u128(bootstrap.cluster),
         bootstrap.map.nodes.len(),
         bootstrap.map.shards.len(),
-        args.replicas
+        (args.replicas as usize).min(bootstrap.map.nodes.len())
     );
     Ok(Status::Done)
 }

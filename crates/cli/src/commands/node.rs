@@ -108,6 +108,11 @@ async fn join(args: JoinArgs) -> Result<Status, Failure> {
         )));
     }
     let id = node.id;
+    let same = |row: &&NodeRow| row.node == node && row.standing != Standing::Retired;
+    if initialized && known.nodes.iter().any(|row| same(&row)) {
+        println!("{} belongs to the cluster already", node.name);
+        return Ok(Status::Done);
+    }
     let knows = |records: &Records| {
         let rows = records.nodes.iter();
         { rows }.any(|row| row.node == node && row.standing != Standing::Retired)
@@ -141,7 +146,10 @@ async fn meet(pool: &Pool, address: SocketAddr) -> Result<(NodeDescriptor, bool)
     let begun = Instant::now();
     let answer = loop {
         match ask::ask(pool, address, NodeRequest::Info, ANSWER).await {
-            Err(_) if begun.elapsed() < STARTING => tokio::time::sleep(POLL).await,
+            // Anything else than silence is an answer.
+            Err(reason) if is_silence(&reason) && begun.elapsed() < STARTING => {
+                tokio::time::sleep(POLL).await;
+            }
             answer => break answer,
         }
     };
@@ -165,10 +173,18 @@ async fn meet(pool: &Pool, address: SocketAddr) -> Result<(NodeDescriptor, bool)
         Ok(other) => Err(Failure::cluster(format!(
             "the node at {address} answered {other:?} to Info"
         ))),
-        Err(reason) => Err(Failure::cluster(format!(
+        Err(reason) if is_silence(&reason) => Err(Failure::cluster(format!(
             "the new node does not answer: {reason}"
         ))),
+        Err(reason) => Err(Failure::cluster(format!(
+            "the node at {address} cannot join: {reason}"
+        ))),
     }
+}
+
+/// Whether nobody answered at all.
+fn is_silence(reason: &str) -> bool {
+    reason.contains("did not answer") || reason.contains("no answer")
 }
 
 /// The cluster as it is now, for a node that comes.
@@ -249,6 +265,10 @@ async fn rejoin(args: RejoinArgs) -> Result<Status, Failure> {
     let pool = connection.pool()?;
     let records = acting(&pool, &connection).await?.status.records;
     let row = row_of(&records, &args.node)?;
+    if row.standing == Standing::Active {
+        println!("{} was neither drained nor taken out", args.node);
+        return Ok(Status::Done);
+    }
     stand(&pool, &connection, row.node.id, Standing::Active).await?;
     println!("{} takes replicas again", args.node);
     Ok(Status::Done)
@@ -281,7 +301,14 @@ async fn empty(args: EmptyArgs, for_good: bool) -> Result<Status, Failure> {
         }
         sweep(&seen, &plan.changer(&seen.survey)?).await?;
     } else {
-        emptied(&pool, &connection, &plan, id, &name).await?;
+        let emptied = emptied(&pool, &connection, &plan, id, &name).await;
+        emptied.map_err(|mut failure| {
+            if for_good {
+                failure.message +=
+                    ". Once it is empty, run this command again: only then is it taken out";
+            }
+            failure
+        })?;
     }
     let survey = Survey::take(&pool, &connection.endpoints, ANSWER).await?;
     if for_good {
@@ -361,7 +388,10 @@ async fn emptied(
             }
         }
         if stays.len() + held != last.0 {
-            println!("{name}: {} shards count on it", stays.len());
+            match stays.len() {
+                1 => println!("{name}: 1 shard counts on it"),
+                more => println!("{name}: {more} shards count on it"),
+            }
             last = (stays.len() + held, Instant::now());
         }
         let (steps, _) = plan(&seen, Some(node))?;

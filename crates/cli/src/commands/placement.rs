@@ -305,7 +305,13 @@ fn tell_keeper(seen: &Seen) {
         return println!("\nonly people move replicas (`synod placement auto on` changes that)");
     }
     match keeper.doing.as_slice() {
-        [] => println!("\nnothing is moved now; {} steps so far", keeper.steps),
+        [] if keeper.looks == 0 => {
+            println!("\nthe node that leads the meta shard has not looked yet")
+        }
+        [] => println!(
+            "\nnothing is moved now; {} steps since this node leads the meta shard",
+            keeper.steps
+        ),
         doing => doing.iter().for_each(|line| println!("\nnow: {line}")),
     }
     for id in &keeper.down {

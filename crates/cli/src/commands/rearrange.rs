@@ -126,8 +126,11 @@ pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, F
             for step in &steps {
                 println!("{}", seen.named(&step.to_string()));
             }
-            let done = if dry { "would be gone" } else { "gone" };
-            println!("{} steps {done}", gone + steps.len());
+            if dry {
+                println!("{} steps; nothing was done", steps.len());
+            } else {
+                println!("{gone} steps done");
+            }
             for problem in &plan.problems {
                 println!("problem: {}", seen.named(&problem.to_string()));
             }
@@ -144,7 +147,7 @@ pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, F
         }
     }
     Err(Failure::failed(format!(
-        "{gone} steps gone, and then the cluster was changed by others {PLANS} times; run the \
+        "{gone} steps done, and then the cluster was changed by others {PLANS} times; run the \
          command again once they have finished"
     )))
 }

@@ -7,7 +7,7 @@ use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
 use synod_operate::{Intent, Seen, Survey};
-use synod_placement::{Problem, check};
+use synod_placement::{Policy, Problem, check};
 use synod_rpc::ask::{self, AskError};
 use synod_rpc::placement::{PlacementStatus, RecordChange};
 use synod_rpc::{NodeRequest, Pool};
@@ -136,13 +136,30 @@ pub(super) async fn change(
 pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let prefix = args.of.map(|given| given.0).unwrap_or_default().to_vec();
+    let prefix = args.of.map(|given| given.0).unwrap_or_default();
+    let known = acting(&pool, &connection).await?.status.records;
     if args.text.is_none() && !args.remove {
-        show(&acting(&pool, &connection).await?.status.records);
+        show(&known);
         return Ok(Status::Done);
+    }
+    if args.remove && !known.policies.contains_key(&prefix) {
+        return Err(Failure::input(
+            "there is no such policy; nothing was changed",
+        ));
     }
     if let Some(text) = &args.text {
         let policy = parse("the policy", text)?;
+        if policy == Policy::default() {
+            return Err(Failure::input(
+                "the policy says nothing; --remove takes one away. Nothing was changed",
+            ));
+        }
+        if policy.voters == Some(1) && !args.anyway {
+            return Err(Failure::input(
+                "with one voter the loss of any node stops its shards, and of its disk loses them: \
+                 store it with --anyway if that is meant. Nothing was changed",
+            ));
+        }
         let survey = Survey::take(&pool, &connection.endpoints, ANSWER).await?;
         let mut intent = match &survey.placement {
             Some(status) => Intent::of_records(status).unwrap_or_default(),
@@ -154,9 +171,14 @@ pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
         } else {
             intent.policies.directories.insert(prefix.clone(), policy);
         }
-        let mut problems = problems(&Seen::of(survey, intent)?)?;
-        problems.retain(|problem| !before.contains(problem));
-        if !problems.is_empty() && !args.anyway {
+        let after = problems(&Seen::of(survey, intent)?)?;
+        let new = after.into_iter().filter(|(text, _)| {
+            let mut known = before.iter().map(|(text, _)| text);
+            known.all(|before| before != text)
+        });
+        let new: Vec<(String, bool)> = new.collect();
+        let problems: Vec<String> = new.iter().map(|(text, _)| text.clone()).collect();
+        if new.iter().any(|(_, hard)| *hard) && !args.anyway {
             return Err(Failure::input(format!(
                 "the nodes that are there cannot keep it:\n  {}\nNothing was changed; add nodes \
                  (`synod node join`), or store it with --anyway",
@@ -184,14 +206,15 @@ pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
     Ok(Status::Done)
 }
 
-/// What the nodes that are there cannot keep of the policies.
-fn problems(seen: &Seen) -> Result<Vec<String>, Failure> {
+/// What the nodes that are there cannot keep of the policies, and whether that stands in the
+/// way of storing it: a preferred kind of leader may come.
+fn problems(seen: &Seen) -> Result<Vec<(String, bool)>, Failure> {
     let problems = check(&seen.view.nodes, &seen.view.policies).map_err(Failure::input)?;
-    // That a kind of leader is missing now is nothing that cannot be kept.
-    let hard = problems
-        .iter()
-        .filter(|p| !matches!(p, Problem::NoPreferredLeader { .. }));
-    Ok(hard.map(|p| seen.named(&p.to_string())).collect())
+    let told = problems.iter().map(|problem| {
+        let hard = !matches!(problem, Problem::NoPreferredLeader { .. });
+        (seen.named(&problem.to_string()), hard)
+    });
+    Ok(told.collect())
 }
 
 fn show(records: &Records) {
@@ -212,6 +235,7 @@ fn show(records: &Records) {
 pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
+    acting(&pool, &connection).await?;
     let manual = args.which == "off";
     let change = change(
         &pool,

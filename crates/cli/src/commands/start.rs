@@ -117,6 +117,13 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
     let file = args.config.as_deref().map(File::read).transpose()?;
     let given = args.given(file.as_ref())?;
     let config = file.unwrap_or_default().node(&given)?;
+    if config.listen.ip().is_unspecified() && config.advertise.is_none() {
+        return Err(Failure::input(format!(
+            "node {} listens on {}, an address at which nobody else reaches it: say where it is reached \
+             with --advertise HOST:PORT, or node.advertise in its file",
+            config.name, config.listen
+        )));
+    }
     let name = config.name.clone();
     let stops =
         |error: &dyn std::fmt::Display| Failure::cluster(format!("node {name} stops: {error}"));

@@ -72,6 +72,8 @@ struct ShardRow {
 #[derive(Debug, Serialize)]
 struct View {
     nodes: Vec<NodeRow>,
+    /// Names of nodes that do not belong to the cluster any more.
+    taken_out: Vec<String>,
     shards: Vec<ShardRow>,
 }
 
@@ -117,7 +119,15 @@ fn merge(survey: &Survey) -> View {
             version: status.map(|s| s.version.clone()).unwrap_or_default(),
             incarnation: status.map_or(0, |s| s.incarnation.0),
             leads: status.map_or(0, |s| s.shards.iter().filter(|s| s.in_office).count()),
-            replicas: survey.held(node.id),
+            // Of one that does not answer: those that count on it.
+            replicas: if survey.answers(node.id) {
+                survey.held(node.id)
+            } else {
+                let shards = map.shards.iter();
+                shards
+                    .filter(|s| s.configuration.is_member(node.id))
+                    .count()
+            },
         }
     });
     let shards = map.shards.iter().map(|shard| {
@@ -155,8 +165,16 @@ fn merge(survey: &Survey) -> View {
     });
     View {
         nodes: nodes.collect(),
+        taken_out: taken_out(survey),
         shards: shards.collect(),
     }
+}
+
+fn taken_out(survey: &Survey) -> Vec<String> {
+    let records = survey.placement.as_ref().map(|p| &p.records.nodes);
+    let rows = records.into_iter().flatten();
+    let out = rows.filter(|row| row.standing == Standing::Retired);
+    out.map(|row| row.node.name.clone()).collect()
 }
 
 fn standing(survey: &Survey, id: NodeId) -> Option<&'static str> {
@@ -199,6 +217,9 @@ fn print(view: &View) {
     println!("{nodes}");
     for node in view.nodes.iter().filter(|n| n.state.contains(": ")) {
         println!(" {}: {}", node.name, node.state);
+    }
+    if !view.taken_out.is_empty() {
+        println!(" taken out of the cluster: {}", view.taken_out.join(", "));
     }
     println!();
     let mut shards = table(&[

@@ -23,6 +23,8 @@ const DESCRIPTOR_BYTES: usize = 256;
 
 /// How long a node that is no peer is spoken with.
 const STRANGER: Duration = Duration::from_secs(5);
+/// One that goes on comparing is answered again after this long.
+const STRANGER_AGAIN: Duration = Duration::from_secs(60);
 /// Rows about nodes in one message.
 const NODES: usize = 500;
 
@@ -136,11 +138,11 @@ impl Driver {
     fn forget_strangers(&mut self, now: Instant) {
         let lanes = &self.lanes;
         self.gossip.strangers.retain(|id, at| {
-            let stays = now.duration_since(*at) <= STRANGER;
-            if !stays && !lanes.peers.contains_key(id) {
+            let since = now.duration_since(*at);
+            if since > STRANGER && !lanes.peers.contains_key(id) {
                 lanes.endpoint.forget_peer(*id);
             }
-            stays
+            since <= STRANGER_AGAIN
         });
     }
 
@@ -167,6 +169,11 @@ impl Driver {
         let rows: Vec<NodeRow> = worker.roster().changed().cloned().collect();
         self.gossip.stored = digest;
         self.know_peers();
+        if self.is_retired() {
+            tracing::warn!(
+                "this node was taken out of the cluster; `synod node rejoin` takes it in again"
+            );
+        }
         if let Err(error) = self.directory.store_nodes(&rows) {
             self.machine
                 .fail(format!("what nodes there are cannot be stored: {error}"));

@@ -81,6 +81,13 @@ fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, S
             check_place(node, records)?;
             match known(node.id) {
                 Some(row) if row.standing == Standing::Retired => {
+                    if check_twins(&row.node, records).is_err() {
+                        return Err(format!(
+                            "this is the {} that was taken out, and another one has taken its place: \
+                             give this one an empty directory, and a name and address of its own",
+                            node.name
+                        ));
+                    }
                     return Err(format!(
                         "node {} was taken out of the cluster: `synod node rejoin {}`",
                         node.name, node.name
