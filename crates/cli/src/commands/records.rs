@@ -18,6 +18,8 @@ use synod_shard::wire::show_key;
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// How long a change may take to show in the records.
 const SHOWN: Duration = Duration::from_secs(30);
+/// A cluster without a leader of its meta shard is waited for so long.
+const FAILOVER: Duration = Duration::from_secs(10);
 /// A change that does not show after so long is asked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Between two looks.
@@ -72,8 +74,19 @@ pub(super) struct Acting {
     pub(super) status: PlacementStatus,
 }
 
-/// Finds it; of all nodes that the endpoints know.
+/// Finds it, with patience for a failover.
 pub(super) async fn acting(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
+    let begun = Instant::now();
+    loop {
+        match find(pool, connection).await {
+            Err(_) if begun.elapsed() < FAILOVER => tokio::time::sleep(POLL).await,
+            found => return found,
+        }
+    }
+}
+
+/// Looks for it once; among all nodes that the endpoints know.
+async fn find(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
     let map = synod_operate::map(pool, &connection.endpoints, ANSWER).await?;
     let mut asked = tokio::task::JoinSet::new();
     for node in &map.nodes {
@@ -104,7 +117,7 @@ pub(super) async fn change(
     let mut asked: Option<Instant> = None;
     loop {
         let late = begun.elapsed() > SHOWN;
-        match acting(pool, connection).await {
+        match find(pool, connection).await {
             Ok(acting) if shows(&acting.status.records) => return Ok(acting),
             Ok(acting) if asked.is_none_or(|at| at.elapsed() > AGAIN) && !late => {
                 let request = NodeRequest::ChangeRecords(Box::new(change.clone()));
