@@ -14,6 +14,9 @@ use synod_client::Client;
 use synod_harness::cluster::{Cluster, Options, ask};
 use synod_rpc::wire::Health;
 
+/// How long [`eventually`] looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The `synod` program of this build; built if it is not there or not current.
 ///
 /// # Panics
@@ -72,6 +75,31 @@ pub fn cluster(splits: &[&str]) -> Cluster {
 /// When it does not start; says why.
 pub fn start(options: Options) -> Cluster {
     Cluster::start(options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As many data centres of one node; user shards 2, 3 and 4, three replicas each; with these
+/// lines in every node's configuration.
+///
+/// # Panics
+/// When it does not start; says why.
+pub fn spread(nodes: usize, extra: &str) -> Cluster {
+    let mut options = Options::new(program());
+    options.dcs = nodes;
+    options.splits = vec!["g".to_owned(), "p".to_owned()];
+    options.extra_config = extra.to_owned();
+    start(options)
+}
+
+/// Looks until it is true.
+///
+/// # Panics
+/// When it is not within a minute.
+pub async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !is().await {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A client of it.

@@ -8,13 +8,13 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use synod_client::Client;
 use synod_harness::check::register;
-use synod_harness::cluster::{Cluster, Options, ask};
+use synod_harness::cluster::{Cluster, ask};
 use synod_harness::workload::Run;
 use synod_harness::workload::probe::{Probe, Written};
 use synod_paxos::GroupId;
 use synod_rpc::{Pool, RequestBody, ServerBody};
 use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
-use synod_tests::{connect, program, start, survive, synod, text};
+use synod_tests::{connect, eventually, program, spread, start, survive, synod, text};
 use synod_txn::{Request, Response};
 use tokio::task::JoinHandle;
 
@@ -22,14 +22,10 @@ const META: u64 = 1;
 const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nodes in places of their own; user shards 2, 3 and 4, three replicas each.
+/// Logs are soon trimmed: whoever comes needs more than the rest of them.
 fn nodes(count: usize) -> Cluster {
-    let mut options = Options::new(program());
-    options.dcs = count;
-    options.splits = vec!["g".to_owned(), "p".to_owned()];
-    // Logs are soon trimmed: whoever comes needs more than the rest of them.
-    options.extra_config = "[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n".to_owned();
-    by_hand(start(options))
+    let extra = "[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n";
+    by_hand(spread(count, extra))
 }
 
 /// Nothing moves but what the test moves.
@@ -118,15 +114,6 @@ impl Writers {
             let findings = register::check(&written.history);
             assert!(findings.is_clean(), "{findings}");
         }
-    }
-}
-
-/// Looks until it is true.
-async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is().await {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -2,35 +2,20 @@
 //! cluster itself, while it serves.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use synod_harness::check::register;
-use synod_harness::cluster::{Cluster, Options, ask};
+use synod_harness::cluster::{Cluster, ask};
 use synod_harness::workload::Run;
 use synod_harness::workload::probe::Probe;
 use synod_rpc::Pool;
 use synod_rpc::status::Health;
-use synod_tests::{connect, program, start, synod, text};
+use synod_tests::{connect, eventually, spread, synod, text};
 
 const LIMIT: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nodes in places of their own; user shards 2, 3 and 4, three replicas each. A node that is
-/// silent for three seconds is replaced.
+/// A node that is silent for three seconds is replaced.
 fn nodes(count: usize) -> Cluster {
-    let mut options = Options::new(program());
-    options.dcs = count;
-    options.splits = vec!["g".to_owned(), "p".to_owned()];
-    options.extra_config = "[placement]\ndown_seconds = 3\nlook_seconds = 1\n".to_owned();
-    start(options)
-}
-
-/// Looks until it is true.
-async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is().await {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    spread(count, "[placement]\ndown_seconds = 3\nlook_seconds = 1\n")
 }
 
 /// Runs the program and wants this exit status and these words.

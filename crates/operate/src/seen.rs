@@ -5,9 +5,8 @@ use crate::{Survey, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::NodeId;
 use synod_placement::{Locality, Node, NodeState, Policies, Policy, Shard, View};
-use synod_rpc::placement::PlacementStatus;
-use synod_shard::Standing;
 use synod_shard::wire::show_key;
+use synod_shard::{Records, Standing};
 
 /// What is wanted of the cluster.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +24,9 @@ impl Intent {
     ///
     /// # Errors
     /// When a policy there cannot be read.
-    pub fn of_records(status: &PlacementStatus) -> Result<Intent, Trouble> {
+    pub fn of_records(records: &Records, down: &[NodeId]) -> Result<Intent, Trouble> {
         let mut policies = Policies::default();
-        for (prefix, text) in &status.records.policies {
+        for (prefix, text) in &records.policies {
             let policy: Policy = text.parse().map_err(|error| {
                 let of = match prefix.as_slice() {
                     [] => "the cluster".to_owned(),
@@ -44,12 +43,12 @@ impl Intent {
                 policies.directories.insert(prefix.clone(), policy);
             }
         }
-        let rows = status.records.nodes.iter();
+        let rows = records.nodes.iter();
         let leaving = rows.filter(|row| row.standing != Standing::Active);
         Ok(Intent {
             policies,
             leaving: leaving.map(|row| row.node.id).collect(),
-            down: status.down.iter().copied().collect(),
+            down: down.iter().copied().collect(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What all nodes say about themselves and their shards, asked one by one.
 
-use crate::Trouble;
+use crate::{Intent, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,6 +132,25 @@ impl Survey {
     pub fn name(&self, id: NodeId) -> String {
         let node = self.map.node(id).or_else(|| Some(&self.row(id)?.node));
         node.map_or_else(|| id.to_string(), |node| node.name.clone())
+    }
+
+    /// What the cluster's records ask for; nothing if nobody tells them now.
+    ///
+    /// # Errors
+    /// When a stored policy cannot be read.
+    pub fn intent(&self) -> Result<Intent, Trouble> {
+        let status = self.placement.as_ref();
+        status.map_or_else(
+            || Ok(Intent::default()),
+            |status| Intent::of_records(&status.records, &status.down),
+        )
+    }
+
+    /// Whether the cluster moves replicas by itself.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        let status = self.placement.as_ref();
+        status.is_some_and(|status| !status.records.manual)
     }
 
     /// What the cluster's records say of a node, one that was taken out too.

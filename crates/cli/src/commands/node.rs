@@ -6,7 +6,7 @@ use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
-use synod_operate::{Intent, Seen, Survey, plan};
+use synod_operate::{Seen, Survey, plan};
 use synod_paxos::{ClusterVersion, NodeId};
 use synod_rpc::placement::{JoinRequest, RecordChange};
 use synod_rpc::{NodeRequest, NodeResponse, Pool, ask};
@@ -372,10 +372,7 @@ async fn emptied(
         let doing = survey.placement.as_ref().map(|s| s.doing.clone());
         let problems = survey.placement.as_ref().map(|s| s.problems.clone());
         let unsettled = !survey.unsettled().is_empty();
-        let intent = match &survey.placement {
-            Some(status) => Intent::of_records(status)?,
-            None => Intent::default(),
-        };
+        let intent = survey.intent()?;
         let seen = Seen::of(survey, intent)?;
         let stays = counting_on(&seen, node);
         if stays.is_empty() && (!answers || held == 0) && !unsettled {

@@ -9,7 +9,7 @@ use crate::exit::{Failure, Status};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use synod_operate::{Intent, Seen, Survey};
+use synod_operate::{Seen, Survey};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Domain, Expr, Policy, explain, explain_all, replan, what_if};
 use synod_shard::wire::show_key;
@@ -106,10 +106,7 @@ impl Common {
         let limit = Duration::from_millis(self.timeout_millis);
         let pool = connection.pool()?;
         let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
-        let mut intent = match &survey.placement {
-            Some(status) => Intent::of_records(status)?,
-            None => Intent::default(),
-        };
+        let mut intent = survey.intent()?;
         if let Some(text) = &self.policy {
             intent.policies.default = parse("--policy", text)?;
         }

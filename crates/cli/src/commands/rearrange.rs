@@ -166,9 +166,7 @@ pub(super) async fn sweep(seen: &Seen, changer: &Changer) -> Result<(), Failure>
 pub async fn apply(args: ApplyArgs) -> Result<Status, Failure> {
     unless_interrupted(async {
         let before = args.common.look().await?;
-        let keeper = before.survey.placement.as_ref();
-        let keeps = keeper.is_some_and(|status| !status.records.manual);
-        if keeps && args.common.departs() && !args.dry_run {
+        if before.survey.is_automatic() && args.common.departs() && !args.dry_run {
             return Err(Failure::input(
                 "the cluster moves replicas by itself, and would undo this: set the policy with \
                  `synod placement policy`, drain nodes with `synod node drain`, or run `synod \
@@ -205,7 +203,7 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
                 ids.collect::<Vec<_>>().join(", ")
             )));
         }
-        if survey.placement.as_ref().is_some_and(|s| !s.records.manual) {
+        if survey.is_automatic() {
             return Err(Failure::input(
                 "the cluster moves replicas by itself, and would undo this: run `synod placement \
                  auto off` first, or set a policy",

@@ -6,7 +6,7 @@ use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
-use synod_operate::{Intent, Seen, Survey};
+use synod_operate::{Seen, Survey};
 use synod_placement::{Policy, Problem, check};
 use synod_rpc::ask::{self, AskError};
 use synod_rpc::placement::{PlacementStatus, RecordChange};
@@ -174,10 +174,8 @@ pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
             ));
         }
         let survey = Survey::take(&pool, &connection.endpoints, ANSWER).await?;
-        let mut intent = match &survey.placement {
-            Some(status) => Intent::of_records(status).unwrap_or_default(),
-            None => Intent::default(),
-        };
+        // One that cannot be read is about to be replaced.
+        let mut intent = survey.intent().unwrap_or_default();
         let before = problems(&Seen::of(survey.clone(), intent.clone())?)?;
         if prefix.is_empty() {
             intent.policies.default = policy;

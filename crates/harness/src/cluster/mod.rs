@@ -195,19 +195,7 @@ impl Cluster {
                 }
                 None => *listens,
             };
-            let text = layout::node_config(
-                &self.options,
-                &node.name,
-                &node.locality,
-                node.listens,
-                node.address,
-                &certs,
-                &node.data_dir,
-            );
-            std::fs::write(&node.config, text).map_err(|source| ClusterError::Io {
-                what: format!("writing {}", node.config.display()),
-                source,
-            })?;
+            write_config(&self.options, &certs, node)?;
         }
         Ok(())
     }
@@ -239,23 +227,13 @@ impl Cluster {
                 reason: error.to_string(),
             }
         })?;
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| ClusterError::Io { what, source }
-        };
         let listens = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr());
-        let listens = listens.map_err(io("choosing a free UDP port"))?;
+        let listens = listens.map_err(|source| ClusterError::Io {
+            what: "choosing a free UDP port".to_owned(),
+            source,
+        })?;
         let node = Node::new(name, locality.to_owned(), listens, &self.dir);
-        let text = layout::node_config(
-            &self.options,
-            &node.name,
-            &node.locality,
-            listens,
-            listens,
-            &certs,
-            &node.data_dir,
-        );
-        std::fs::write(&node.config, text).map_err(io("writing a configuration"))?;
+        write_config(&self.options, &certs, &node)?;
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
         self.start_node(index)?;
@@ -445,6 +423,23 @@ impl Drop for Cluster {
             node.kill();
         }
     }
+}
+
+/// Writes a node's configuration.
+fn write_config(options: &Options, certs: &Path, node: &Node) -> Result<(), ClusterError> {
+    let text = layout::node_config(
+        options,
+        &node.name,
+        &node.locality,
+        node.listens,
+        node.address,
+        certs,
+        &node.data_dir,
+    );
+    std::fs::write(&node.config, text).map_err(|source| ClusterError::Io {
+        what: format!("writing {}", node.config.display()),
+        source,
+    })
 }
 
 /// Looks at a condition every 10 ms until it is true; `what` names it when it

@@ -11,7 +11,8 @@ use synod_rpc::wire::{
 };
 use synod_shard::{Input, Shard, Worker};
 
-fn refused(reason: impl Into<String>) -> NodeResponse {
+/// No, with what is wrong and what to do.
+pub(super) fn refused(reason: impl Into<String>) -> NodeResponse {
     NodeResponse::Refused {
         reason: reason.into(),
     }
@@ -20,6 +21,11 @@ fn refused(reason: impl Into<String>) -> NodeResponse {
 impl Driver {
     /// Answers a request about this node.
     pub(super) fn administer(&mut self, user: &str, request: NodeRequest) -> NodeResponse {
+        if !self.may(user, &request) {
+            return refused(format!(
+                "user `{user}` may not do this: use the certificate of `admin`"
+            ));
+        }
         match request {
             NodeRequest::Info => {
                 let identity = self.directory.identity();
@@ -42,30 +48,33 @@ impl Driver {
             },
             NodeRequest::Status => NodeResponse::Status(Box::new(self.status())),
             NodeRequest::Counters => NodeResponse::Counters(Box::new(self.counters())),
-            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_)
-                if self.is_member(user) =>
-            {
-                self.move_replicas(request)
-            }
-            NodeRequest::Init(_)
-            | NodeRequest::Join(_)
-            | NodeRequest::ChangeRecords(_)
-            | NodeRequest::TransferLeader { .. }
-            | NodeRequest::ChangeMembers(_)
-                if !is_admin(user) =>
-            {
-                refused(format!(
-                    "user `{user}` may not do this: use the certificate of `admin`"
-                ))
-            }
             NodeRequest::Init(bootstrap) => self.init(*bootstrap),
             NodeRequest::Join(request) => self.join(*request),
             NodeRequest::ChangeRecords(change) => self.change_records(*change),
             NodeRequest::Placement => NodeResponse::Placement(Box::new(self.placement_status())),
-            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
-                self.move_replicas(request)
+            NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
+            NodeRequest::ChangeMembers(request) => {
+                NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
+        }
+    }
+
+    /// Whether a user, or another node's keeper, may ask this. Anybody may look.
+    fn may(&self, user: &str, request: &NodeRequest) -> bool {
+        match request {
+            NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::ChangeRecords(_) => {
+                is_admin(user)
+            }
+            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
+                is_admin(user) || self.is_member(user)
+            }
+            NodeRequest::Info
+            | NodeRequest::Map
+            | NodeRequest::Status
+            | NodeRequest::Counters
+            | NodeRequest::Members { .. }
+            | NodeRequest::Placement => true,
         }
     }
 
@@ -74,16 +83,6 @@ impl Driver {
         let nodes = self.machine.worker().map(|w| &w.map().nodes);
         let mut nodes = nodes.into_iter().flatten();
         node_name(user).is_some_and(|name| nodes.any(|node| node.name == name))
-    }
-
-    fn move_replicas(&mut self, request: NodeRequest) -> NodeResponse {
-        match request {
-            NodeRequest::TransferLeader { shard, to } => self.transfer(shard, to),
-            NodeRequest::ChangeMembers(request) => {
-                NodeResponse::Change(self.change_members(*request))
-            }
-            other => refused(format!("{other:?} moves nothing")),
-        }
     }
 
     fn advertised(&self) -> std::net::SocketAddr {

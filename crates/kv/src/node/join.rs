@@ -1,5 +1,6 @@
 //! Becoming part of a cluster: of a new one by its first map, or of one that runs.
 
+use super::admin::refused;
 use super::driver::Driver;
 use super::{VERSION, recovery};
 use crate::machine;
@@ -7,12 +8,6 @@ use synod_paxos::{GroupId, NodeId};
 use synod_rpc::placement::JoinRequest;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::{Bootstrap, Input, ShardMap};
-
-fn refused(reason: impl Into<String>) -> NodeResponse {
-    NodeResponse::Refused {
-        reason: reason.into(),
-    }
-}
 
 impl Driver {
     /// The first map. The same one again is harmless.

@@ -299,12 +299,8 @@ impl AtWork {
         let pool = self.pool()?;
         let survey = Survey::take(&pool, &orders.signs.endpoints, ANSWER).await;
         let survey = survey.map_err(|e| e.to_string())?;
-        let status = PlacementStatus {
-            records: orders.records.clone(),
-            down: orders.down.clone(),
-            ..PlacementStatus::default()
-        };
-        let intent = Intent::of_records(&status).map_err(|e| e.to_string())?;
+        let intent = Intent::of_records(&orders.records, &orders.down);
+        let intent = intent.map_err(|e| e.to_string())?;
         let seen = Seen::of(survey, intent).map_err(|e| e.to_string())?;
         if let Some(reason) = &seen.unsaid {
             return Err(reason.clone());

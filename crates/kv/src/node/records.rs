@@ -5,6 +5,7 @@
 //! belong together. What the rows say about nodes goes on to everybody by gossip;
 //! policies and settings are the keeper's.
 
+use super::admin::refused;
 use super::driver::Driver;
 use super::lanes::OWN_RECORDS;
 use super::own;
@@ -175,10 +176,9 @@ fn with(records: &mut Records, write: &Write) {
 impl Driver {
     /// Takes a change on; it shows in the records once it is made.
     pub(super) fn change_records(&mut self, change: RecordChange) -> NodeResponse {
-        let refused = |reason: String| NodeResponse::Refused { reason };
         let Some(records) = &self.reading.latest else {
             return refused(
-                "this node does not lead the meta shard; nothing was changed. Ask again".to_owned(),
+                "this node does not lead the meta shard; nothing was changed. Ask again",
             );
         };
         if self.reading.changes.len() >= CHANGES {

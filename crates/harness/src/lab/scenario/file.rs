@@ -13,27 +13,20 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) about: String,
     pub(super) length: Spanned<Time>,
-    #[serde(default)]
     pub(super) seed: Option<u64>,
-    #[serde(default)]
     pub(super) bucket: Option<Spanned<Time>>,
-    #[serde(default)]
     pub(super) shards: Option<Spanned<usize>>,
-    #[serde(default)]
     pub(super) splits: Option<Spanned<Vec<String>>>,
-    #[serde(default)]
     pub(super) replicas: Option<Spanned<usize>>,
     #[serde(default)]
     pub(super) network: Network,
     pub(super) dc: Vec<Spanned<Dc>>,
     #[serde(default)]
     pub(super) link: Vec<Spanned<Link>>,
-    #[serde(default)]
     pub(super) settings: Option<Spanned<toml::Value>>,
     pub(super) workload: Spanned<Workload>,
     #[serde(default)]
     pub(super) fault: Vec<Spanned<Fault>>,
-    #[serde(default)]
     pub(super) expect: Option<Spanned<Expect>>,
 }
 
@@ -47,9 +40,7 @@ pub(super) struct Network {
     pub(super) rtt_within: Time,
     #[serde(default)]
     pub(super) jitter: Time,
-    #[serde(default)]
     pub(super) loss: Option<Share>,
-    #[serde(default)]
     pub(super) bandwidth: Option<Rate>,
 }
 
@@ -58,13 +49,9 @@ pub(super) struct Network {
 #[serde(deny_unknown_fields)]
 pub(super) struct Dc {
     pub(super) name: String,
-    #[serde(default)]
     pub(super) region: Option<String>,
-    #[serde(default)]
     pub(super) racks: Option<usize>,
-    #[serde(default)]
     pub(super) nodes_per_rack: Option<usize>,
-    #[serde(default)]
     pub(super) clients: Option<usize>,
 }
 
@@ -73,13 +60,9 @@ pub(super) struct Dc {
 #[serde(deny_unknown_fields)]
 pub(super) struct Link {
     pub(super) between: [String; 2],
-    #[serde(default)]
     pub(super) rtt: Option<Time>,
-    #[serde(default)]
     pub(super) jitter: Option<Time>,
-    #[serde(default)]
     pub(super) loss: Option<Share>,
-    #[serde(default)]
     pub(super) bandwidth: Option<Rate>,
 }
 
@@ -88,25 +71,15 @@ pub(super) struct Link {
 #[serde(deny_unknown_fields)]
 pub(super) struct Workload {
     pub(super) kind: String,
-    #[serde(default)]
     pub(super) clients: Option<usize>,
-    #[serde(default)]
     pub(super) rate: Option<u32>,
-    #[serde(default)]
     pub(super) timeout: Option<Time>,
-    #[serde(default)]
     pub(super) accounts: Option<u32>,
-    #[serde(default)]
     pub(super) mix: Option<Mix>,
-    #[serde(default)]
     pub(super) records: Option<u64>,
-    #[serde(default)]
     pub(super) value_bytes: Option<usize>,
-    #[serde(default)]
     pub(super) scan_rows: Option<u64>,
-    #[serde(default)]
     pub(super) script: Option<String>,
-    #[serde(default)]
     pub(super) text: Option<String>,
 }
 
@@ -138,25 +111,15 @@ pub(super) struct Shares {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Select {
-    #[serde(default)]
     pub(super) node: Option<String>,
-    #[serde(default)]
     pub(super) nodes: Option<Vec<String>>,
-    #[serde(default)]
     pub(super) dc: Option<String>,
-    #[serde(default)]
     pub(super) region: Option<String>,
-    #[serde(default)]
     pub(super) rack: Option<String>,
-    #[serde(default)]
     pub(super) clients: Option<String>,
-    #[serde(default)]
     pub(super) leaders_dc: Option<bool>,
-    #[serde(default)]
     pub(super) leader_of: Option<u64>,
-    #[serde(default)]
     pub(super) all: Option<bool>,
-    #[serde(default)]
     pub(super) share: Option<f64>,
 }
 
@@ -167,39 +130,23 @@ pub(super) struct Fault {
     #[serde(rename = "do")]
     pub(super) what: String,
     pub(super) at: Time,
-    #[serde(default, rename = "for")]
+    #[serde(rename = "for")]
     pub(super) lasts: Option<Time>,
-    #[serde(default)]
     pub(super) every: Option<Time>,
-    #[serde(default)]
     pub(super) times: Option<u32>,
-    #[serde(default)]
     pub(super) name: Option<String>,
-    #[serde(default)]
     pub(super) on: Option<Select>,
-    #[serde(default)]
     pub(super) between: Option<[Select; 2]>,
-    #[serde(default)]
     pub(super) from: Option<Select>,
-    #[serde(default)]
     pub(super) to: Option<Select>,
-    #[serde(default)]
     pub(super) delay: Option<Time>,
-    #[serde(default)]
     pub(super) jitter: Option<Time>,
-    #[serde(default)]
     pub(super) loss: Option<Share>,
-    #[serde(default)]
     pub(super) duplicate: Option<Share>,
-    #[serde(default)]
     pub(super) reorder: Option<Share>,
-    #[serde(default)]
     pub(super) bandwidth: Option<Rate>,
-    #[serde(default)]
     pub(super) how: Option<String>,
-    #[serde(default)]
     pub(super) by: Option<toml::Value>,
-    #[serde(default)]
     pub(super) free_bytes: Option<u64>,
 }
 
@@ -207,13 +154,9 @@ pub(super) struct Fault {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
-    #[serde(default)]
     pub(super) history: Option<String>,
-    #[serde(default)]
     pub(super) lost: Option<u64>,
-    #[serde(default)]
     pub(super) healthy: Option<bool>,
-    #[serde(default)]
     pub(super) replicated_within: Option<Time>,
     #[serde(default)]
     pub(super) site: Vec<Spanned<ExpectSite>>,
@@ -224,19 +167,12 @@ pub(super) struct Expect {
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectSite {
     pub(super) of: Names,
-    #[serde(default)]
     pub(super) available_at_least: Option<Share>,
-    #[serde(default)]
     pub(super) served_at_least: Option<Share>,
-    #[serde(default)]
     pub(super) longest_gap_at_most: Option<Time>,
-    #[serde(default)]
     pub(super) p99_at_most: Option<Time>,
-    #[serde(default)]
     pub(super) failed_at_most: Option<u64>,
-    #[serde(default)]
     pub(super) outside_faults: Option<bool>,
-    #[serde(default)]
     pub(super) grace: Option<Time>,
 }
 
