@@ -175,6 +175,16 @@ impl EngineLane {
                 self.outgoing.close(group, to);
                 Ok(Vec::new())
             }
+            SnapshotTask::Birth { group, slot, state } => {
+                engine.apply(EngineBatch {
+                    marks: vec![(group, slot)],
+                    checkpoints: vec![(group, slot, state)],
+                    ..EngineBatch::default()
+                })?;
+                engine.sync()?;
+                tracing::info!(shard = group.0, "a shard that was split off begins here");
+                Ok(vec![EngineEvent::input(Input::Born { group })])
+            }
             SnapshotTask::Destroy { group, span } => {
                 // The mark stays: until something else fills the range, a restart
                 // finds nothing in it.

@@ -42,6 +42,16 @@ impl Durable {
         }
     }
 
+    /// A replica's state in a group that begins with a state instead of an empty log, and
+    /// holds it already: as if a snapshot of it had just been installed.
+    #[must_use]
+    pub fn founded(began: Began) -> Durable {
+        let mut durable = Durable::new(Configuration::outside());
+        durable.drop_through(began.after);
+        durable.begin(began);
+        durable
+    }
+
     /// The configuration in force, and where it begins.
     #[must_use]
     pub fn in_force(&self) -> Began {

@@ -477,6 +477,17 @@ impl Replica {
     pub fn lose_data(&mut self) {
         self.holds_data = false;
     }
+
+    /// The group has just begun with a state that its members hold. One of them leads it
+    /// first; the others give it time, and tell it that they are there to vote.
+    pub fn found(&mut self, cx: &Cx<'_>, first: NodeId) {
+        if first == self.me {
+            self.election.deadline = Some(cx.now);
+        } else {
+            self.wait_for_campaign(cx, self.settings.retry_nanos);
+            self.tell_began();
+        }
+    }
 }
 
 /// Views.

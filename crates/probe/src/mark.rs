@@ -297,6 +297,22 @@ marks! {
     /// A node made a replica because a leader sent it entries.
     ReplicaMade,
 
+    // Splits.
+    /// A leader proposed a split.
+    SplitProposed,
+    /// A split took effect.
+    SplitApplied,
+    /// A split met something undecided, or another range, and changed nothing.
+    SplitVoid,
+    /// A split was given up because something stayed undecided.
+    SplitBusy,
+    /// A shard that was split off began on a node with its data.
+    ChildBorn,
+    /// A replica got past a split by a snapshot, and its node took the new shard in without data.
+    ChildBornWithoutData,
+    /// A crash cut a birth short, and the restart made up for it.
+    ChildAfterRestart,
+
     /// A status query looked for the attempt at its anchor key.
     StatusLookedUp,
     /// A status query found the outcome forgotten.

@@ -106,6 +106,22 @@ mutations! {
     /// A replica that went and is taken in again has forgotten in which configurations it voted.
     ForgottenEpoch("P1"),
 
+    // Splits.
+    /// The shard that was split serves the keys on that went to the new one.
+    SplitKeepsRange("S1"),
+    /// The new shard begins without the records and outcomes that it should have.
+    SplitForgetsRecords("T4"),
+    /// A split does not wait for open intents, and takes effect although there are some.
+    SplitOverIntents("T1"),
+    /// A shard answers for an anchor that it does not own any more.
+    NonOwnerSaysNo("T10"),
+    /// The new shard begins before the engine holds its data for good.
+    ChildBeforeSync("U3"),
+    /// The new shard's `last` begins at 0.
+    SplitLosesLast("K3"),
+    /// To the new shard, a term of the shard it was part of is none that it knows.
+    ChildIgnoresAncestors("T4"),
+
     // Clocks.
     /// Timestamps are assigned above the limit.
     IgnoreLimit("K1"),

@@ -95,6 +95,12 @@ pub enum Input {
         /// The replicated state it brought.
         state: Bytes,
     },
+    /// The engine holds what a shard that was split off begins with, and all that was
+    /// written before, synced (effect of [`crate::SnapshotTask::Birth`]).
+    Born {
+        /// The new shard.
+        group: GroupId,
+    },
     /// What this node held of the shard is deleted, durably (effect of
     /// [`crate::SnapshotTask::Destroy`]).
     Destroyed {

@@ -1,7 +1,7 @@
 //! What one step of a worker leaves to be done: one batch of log records, one
 //! of messages per peer, replies, engine work, snapshot work.
 
-use crate::wire::{NodeMessage, ShardReply};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,8 +32,8 @@ pub enum NodeRecord {
     Lease(LeaseRecord),
     /// A replica's whole state: the first record of one that was made here.
     Base {
-        /// The group.
-        group: GroupId,
+        /// The shard, as it begins here.
+        descriptor: Box<ShardDescriptor>,
         /// The state.
         durable: Box<Durable>,
     },
@@ -87,6 +87,16 @@ pub enum SnapshotTask {
         group: GroupId,
         /// For whom it was.
         to: NodeId,
+    },
+    /// Keep what a shard that was split off begins with, and make everything so far
+    /// durable: its data is there, written by the shard that it was part of.
+    Birth {
+        /// The new shard.
+        group: GroupId,
+        /// The slot that its first state is that of.
+        slot: Slot,
+        /// Its first replicated state.
+        state: Bytes,
     },
     /// Delete the shard's data: this node is not part of it any more.
     Destroy {
@@ -381,9 +391,15 @@ impl Outbox {
     }
 
     /// The first record of a replica that is made now.
-    pub(crate) fn base(&mut self, group: GroupId, durable: Durable) {
-        let durable = Box::new(durable);
-        self.records.push(NodeRecord::Base { group, durable });
+    pub(crate) fn base(&mut self, descriptor: &ShardDescriptor, durable: Durable) {
+        self.records.push(NodeRecord::Base {
+            descriptor: Box::new(descriptor.clone()),
+            durable: Box::new(durable),
+        });
+    }
+
+    pub(crate) fn birth(&mut self, task: SnapshotTask) {
+        self.output.snapshots.push(task);
     }
 
     pub(crate) fn stage_snapshot(

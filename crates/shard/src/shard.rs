@@ -6,10 +6,11 @@
 
 mod backlog;
 mod members;
-mod split;
+pub(crate) mod split;
 mod straight;
 
 pub use members::Members;
+use split::Cut;
 pub use split::{SplitError, Splitting};
 
 use crate::outbox::Outbox;
@@ -21,13 +22,14 @@ use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::{Cx as PaxosCx, FollowerProgress, Replica, Urgency};
 use synod_paxos::{
-    ClusterVersion, Effect as PaxosEffect, Entry, Mono, NodeId, Round, Slot, SnapshotId, Term,
+    ClusterVersion, Effect as PaxosEffect, Entry, GroupId, Mono, NodeId, Round, Slot, SnapshotId,
+    Term,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Request,
-    Response, RestoreError,
+    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Key,
+    Request, Response, RestoreError,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -100,6 +102,13 @@ pub struct Shard {
     handing_over: bool,
     /// Whether the descriptor changed since the node's map last took it over.
     members_news: bool,
+    /// A split that was asked for and is not over.
+    cut: Option<Cut>,
+    /// Why the last one did not come about, until somebody asks.
+    uncut: Option<(GroupId, SplitError)>,
+    /// Where the data of another replica on this node begins: one that was split off, while
+    /// this one has not come as far again.
+    clip: Option<Key>,
 }
 
 /// What recovery hands to a shard.
@@ -112,6 +121,8 @@ pub struct Recovered {
     pub checkpoint: Option<(Slot, Bytes)>,
     /// The slot up to which the engine holds versions.
     pub engine_applied: Slot,
+    /// Whether the log does not know it yet: a shard whose birth a crash cut short.
+    pub is_new: bool,
 }
 
 impl Shard {
@@ -130,6 +141,7 @@ impl Shard {
             durable,
             checkpoint,
             engine_applied,
+            is_new: _,
         } = recovered;
         let (applied, group) = match checkpoint {
             Some((slot, state)) => (
@@ -173,8 +185,11 @@ impl Shard {
             backlog: Backlog::default(),
             handing_over: false,
             members_news: false,
+            cut: None,
+            uncut: None,
+            clip: None,
         };
-        shard.review_members();
+        shard.review_descriptor();
         Ok(shard)
     }
 
@@ -243,11 +258,14 @@ impl Shard {
         let group = self.group.next_timeout();
         match (
             self.replica.next_timeout(),
-            group.filter(|_| !self.changes_members()),
+            group.filter(|_| !self.pauses()),
         ) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+        .into_iter()
+        .chain(self.cut_timeout())
+        .min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now, leases: &NodeLease) {
@@ -255,7 +273,7 @@ impl Shard {
         if self.replica.next_timeout().is_some_and(|t| t <= now.mono) {
             self.replica.handle_timeout(&cx);
         }
-        if self.group.next_timeout().is_some_and(|t| t <= now.mono) && !self.changes_members() {
+        if self.group.next_timeout().is_some_and(|t| t <= now.mono) && !self.pauses() {
             let cx = self.txn_cx(now, leases);
             self.group.handle_timeout(&cx);
         }
@@ -263,7 +281,7 @@ impl Shard {
 
     pub(crate) fn handle_lease_change(&mut self, now: Now, leases: &NodeLease) {
         self.replica.handle_lease_change(&paxos_cx(now, leases));
-        if self.office.is_some() && !self.changes_members() {
+        if self.office.is_some() && !self.pauses() {
             // A higher limit may free what was parked (K1).
             let cx = self.txn_cx(now, leases);
             self.group.handle_timeout(&cx);
@@ -349,11 +367,15 @@ impl Shard {
         request: Request,
         out: &mut Outbox,
     ) {
+        if !self.owns(&request) {
+            out.reply_wrong_node(caller, Shard::wrong_node(Some(&self.descriptor)));
+            return;
+        }
         if let Some(refusal) = self.refuse(now, &request) {
             out.reply(caller, refusal);
             return;
         }
-        if self.office.is_some() && !self.changes_members() {
+        if self.office.is_some() && !self.pauses() {
             let cx = self.txn_cx(now, leases);
             self.group.handle_request(&cx, caller, request);
         } else if self.leads() && self.waiting.len() < MAX_WAITING_FOR_OFFICE {
@@ -374,10 +396,13 @@ impl Shard {
         if self.office.is_none() {
             return;
         }
-        if self.changes_members() {
+        if self.pauses() {
             if self.waiting.len() < MAX_WAITING_FOR_OFFICE {
                 self.waiting.push_back(Waiting::Peer(message));
             }
+            return;
+        }
+        if !self.is_anchor_here(&message) {
             return;
         }
         let cx = self.txn_cx(now, leases);
@@ -391,30 +416,6 @@ impl Shard {
 
     /// What is refused before the transaction machine sees it.
     fn refuse(&mut self, now: Now, request: &Request) -> Option<Response> {
-        let span = &self.descriptor.span;
-        let owned = match request {
-            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
-                keys.iter().all(|k| span.contains(k))
-                    && scan.as_ref().is_none_or(|s| {
-                        s.span.start >= span.start
-                            && (span.end.is_empty()
-                                || (!s.span.end.is_empty() && s.span.end <= span.end))
-                    })
-            }
-            // Votes and resolutions are routed by anchor (T10): one that lies elsewhere
-            // than its participant would have another shard answer for it.
-            Request::Commit(commit) => {
-                let here = commit.here as usize;
-                let mut anchors = commit.participants.iter().enumerate();
-                commit.writes.iter().all(|w| span.contains(&w.key))
-                    && anchors.all(|(at, p)| span.contains(&p.anchor) == (at == here))
-            }
-            Request::Status { anchor, .. } => span.contains(anchor),
-            Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
-        };
-        if !owned {
-            return Some(Response::Refused(Refusal::WrongShard));
-        }
         if !matches!(request, Request::Commit(_)) {
             return None;
         }
@@ -495,7 +496,7 @@ impl Shard {
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
-            PaxosEffect::Destroy => out.destroy(group, self.descriptor.span.clone()),
+            PaxosEffect::Destroy => out.destroy(group, self.data_span()),
             PaxosEffect::StageSnapshot {
                 id,
                 chunk,
@@ -503,7 +504,7 @@ impl Shard {
                 done,
             } => {
                 self.installing |= done;
-                out.stage_snapshot(group, self.descriptor.span.clone(), id, chunk, data, done);
+                out.stage_snapshot(group, self.data_span(), id, chunk, data, done);
             }
         }
     }
@@ -511,7 +512,7 @@ impl Shard {
     fn carry_out_txn(&mut self, now: Now, leases: &NodeLease, effect: TxnEffect, out: &mut Outbox) {
         match effect {
             TxnEffect::Propose { command, lazy } => {
-                if self.changes_members() || !self.held.is_empty() {
+                if self.pauses() || !self.held.is_empty() {
                     self.held.push_back((command, lazy));
                 } else {
                     self.propose(now, leases, &command, lazy);
@@ -527,7 +528,7 @@ impl Shard {
             } => out.read(self.descriptor.id, token, keys, scan, at),
             TxnEffect::Write(batch) => {
                 if batch.slot > self.engine_applied {
-                    out.write(self.descriptor.id, batch);
+                    out.write(self.descriptor.id, self.clip_batch(batch));
                 }
             }
             TxnEffect::Confirm { token } if self.changes_members() => {
@@ -581,7 +582,10 @@ impl Shard {
                 };
                 match entry {
                     Entry::Command(bytes) => match synod_txn::command::decode(bytes) {
-                        Ok(command) => self.group.apply(&cx, slot, command),
+                        Ok(command) => {
+                            self.group.apply(&cx, slot, command);
+                            self.review_range();
+                        }
                         Err(error) => {
                             // Decided, so the same on all replicas; no replica can go on.
                             out.fatal(format!(
@@ -602,6 +606,7 @@ impl Shard {
             out.mark(self.descriptor.id, self.applied);
             self.replica
                 .handle_applied(&paxos_cx(now, leases), self.applied);
+            self.end_cut(now, leases, out);
         }
         self.take_office(now, leases);
     }
@@ -650,6 +655,7 @@ impl Shard {
         }
         self.held.clear();
         self.suspended = false;
+        self.cut = None;
         self.unconfirmed.clear();
         self.rounds.clear();
         self.backlog = Backlog::default();
@@ -689,7 +695,7 @@ impl Shard {
                 self.installing = false;
                 self.replica
                     .handle_snapshot_installed(&paxos_cx(now, leases), id);
-                self.review_members();
+                self.review_descriptor();
                 self.apply_decided(now, leases, out);
             }
             Err(error) => out.fatal(format!(

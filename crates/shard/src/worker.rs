@@ -3,12 +3,14 @@
 //! [`Output`]: one batch for the log, one frame per peer. The real node and
 //! the simulator drive this same machine.
 
+mod births;
+
 use crate::clock::{ClockMonitor, ClockVerdict};
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
-use crate::shard::{Members, Now, Recovered, Shard, SplitError, Splitting};
-use crate::wire::{NodeMessage, ShardMap, ShardReply, ShardRequest};
+use crate::shard::{Members, Now, Recovered, Shard};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use synod_paxos::{
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
-use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
+use synod_txn::{Birth, Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -73,6 +75,8 @@ pub struct Worker {
     dirty: BTreeSet<GroupId>,
     /// Shards with commits that wait for a higher limit.
     parked: BTreeSet<GroupId>,
+    /// Shards split off here that the engine is to hold first.
+    births: BTreeMap<GroupId, Birth>,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
@@ -108,12 +112,17 @@ impl Worker {
             seed: setup.seed,
         };
         let mut shards = BTreeMap::new();
+        let mut outbox = Outbox::default();
         for recovered in setup.shards {
+            if recovered.is_new {
+                mark(Mark::ChildAfterRestart);
+                outbox.base(&recovered.descriptor, recovered.durable.clone());
+            }
             let shard = making.shard(setup.me, recovered, now.mono)?;
             note(&mut map, &shard);
             shards.insert(shard.descriptor.id, shard);
         }
-        Ok(Worker {
+        let mut worker = Worker {
             me: setup.me,
             clock: ClockMonitor::new(now),
             map,
@@ -124,13 +133,16 @@ impl Worker {
             disk_full: false,
             dirty: shards.keys().copied().collect(),
             shards,
-            outbox: Outbox::default(),
+            outbox,
             parked: BTreeSet::new(),
+            births: BTreeMap::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             asked: 0,
             map_changes: 0,
-        })
+        };
+        worker.review_clips();
+        Ok(worker)
     }
 
     /// The map this worker routes by.
@@ -208,11 +220,11 @@ impl Worker {
     /// Everything durable of every replica, and of the lease exchange: what a
     /// log must repeat before its older part may go.
     #[must_use]
-    pub fn bases(&self) -> (Vec<(GroupId, Durable)>, Vec<LeaseRecord>) {
+    pub fn bases(&self) -> (Vec<(&ShardDescriptor, Durable)>, Vec<LeaseRecord>) {
         let groups = self
             .shards
-            .iter()
-            .map(|(id, shard)| (*id, shard.replica.durable()))
+            .values()
+            .map(|shard| (&shard.descriptor, shard.replica.durable()))
             .collect();
         (groups, self.leases.records())
     }
@@ -282,6 +294,7 @@ impl Worker {
                     s.handle_snapshot_installed(now, leases, id, &state, out);
                 });
             }
+            Input::Born { group } => self.handle_born(now, group),
             Input::Destroyed { group } => {
                 self.with(group, |s, leases, out| s.handle_destroyed(now, leases, out));
             }
@@ -312,14 +325,19 @@ impl Worker {
         for _ in 0..MAX_LOCAL_ROUNDS {
             self.lease_step(now);
             let dirty = std::mem::take(&mut self.dirty);
+            let mut news = Vec::new();
             for group in &dirty {
                 if let Some(shard) = self.shards.get_mut(group) {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
+                    shard.go_on_splitting(now, &self.leases);
                     shard.flush(now, &self.leases, &mut self.outbox);
-                    shard.review_members();
-                    if shard.take_members_news() && note(&mut self.map, shard) {
-                        self.map_changes += 1;
+                    shard.review_descriptor();
+                    if shard.take_members_news() {
+                        if note(&mut self.map, shard) {
+                            self.map_changes += 1;
+                        }
+                        news.push(*group);
                     }
                     if shard.waits_for_limit() {
                         self.parked.insert(*group);
@@ -329,6 +347,9 @@ impl Worker {
                     let at = shard.next_timeout();
                     set_timer(&mut self.timers, &mut self.timer_of, *group, at);
                 }
+            }
+            for group in news {
+                self.review_children(now, group);
             }
             if let Some(pending) = self.outbox.seal() {
                 self.complete(now, vec![pending]);
@@ -416,23 +437,46 @@ impl Worker {
         let Some(descriptor) = self.map.shard(group).cloned() else {
             return false;
         };
+        if self.will_be_born(&descriptor) {
+            return false;
+        }
+        mark(Mark::ReplicaMade);
         let durable = Durable::new(Configuration::outside());
+        // What else this state consists of a node's driver knows only at a start.
+        self.make_empty(now, descriptor, durable).is_some()
+    }
+
+    /// A replica without data, until a snapshot brings it.
+    fn make_empty(
+        &mut self,
+        now: Now,
+        descriptor: ShardDescriptor,
+        durable: Durable,
+    ) -> Option<&mut Shard> {
         let recovered = Recovered {
             descriptor,
-            durable: durable.clone(),
+            durable,
             checkpoint: None,
             engine_applied: Slot(0),
+            is_new: true,
         };
-        let Ok(mut shard) = self.making.shard(self.me, recovered, now.mono) else {
-            return false;
-        };
-        mark(Mark::ReplicaMade);
-        // What else this state consists of a node's driver knows only at a start.
+        let shard = self.add(now, recovered)?;
         shard.replica.lose_data();
+        Some(shard)
+    }
+
+    /// Takes a replica in that begins now.
+    fn add(&mut self, now: Now, recovered: Recovered) -> Option<&mut Shard> {
+        let (descriptor, durable) = (recovered.descriptor.clone(), recovered.durable.clone());
+        let id = descriptor.id;
+        let mut shard = self.making.shard(self.me, recovered, now.mono).ok()?;
         shard.group.set_disk_full(self.disk_full);
-        self.outbox.base(group, durable);
-        self.shards.insert(group, shard);
-        true
+        shard.set_clock_usable(now, &self.leases, self.clock.quarantine().is_none());
+        self.outbox.base(&descriptor, durable);
+        self.shards.insert(id, shard);
+        self.dirty.insert(id);
+        self.review_clips();
+        self.shards.get_mut(&id)
     }
 
     /// Asks the shard's leader, if it is here, for other members; it then says so
@@ -462,26 +506,6 @@ impl Worker {
         let slot = shard.reconfigure(now, &self.leases, members)?;
         self.dirty.insert(group);
         Ok(slot)
-    }
-
-    /// Asks the shard's leader, if it is here, to cut the shard's range before key `at`;
-    /// what lies from there on becomes shard `child`, whose id no shard may ever have had.
-    /// May be repeated until it says that this is done.
-    ///
-    /// # Errors
-    /// See [`SplitError`]; nothing was proposed then.
-    pub fn split(
-        &mut self,
-        _now: Now,
-        group: GroupId,
-        _at: &Key,
-        child: GroupId,
-    ) -> Result<Splitting, SplitError> {
-        if self.map.shard(child).is_some() {
-            return Ok(Splitting::Done);
-        }
-        let leader = self.shards.get(&group).and_then(|s| s.replica.leader());
-        Err(SplitError::NotLeader { leader })
     }
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {

@@ -99,8 +99,7 @@ impl Display for Command {
             Command::Descriptor { generation, .. } => write!(f, "Descriptor {generation}"),
             Command::Close { timestamp } => write!(f, "Close {timestamp}"),
             Command::Split(split) => {
-                let at = String::from_utf8_lossy(&split.at);
-                write!(f, "Split at {at} into shard {}", split.child)
+                write!(f, "Split at {} into {}", key(&split.at), split.child)
             }
         }
     }

@@ -5,6 +5,7 @@
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
 use crate::command::{Command, Intent};
+use crate::lineage::{Birth, Lineage};
 use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStar
 use synod_probe::{Mutation, mutated};
 
 /// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ impl Record {
 }
 
 /// What a participant keeps of a resolved intent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
     /// How it ended.
     pub outcome: Outcome,
@@ -80,6 +81,9 @@ pub struct Resolution {
     pub recorded: bool,
     /// Where the coordinator was (a hint); 0 if the intent was not known.
     pub coordinator: GroupId,
+    /// The key that named this shard in it: where that goes, the resolution goes (T10).
+    /// None if the intent was not known.
+    pub anchor: Option<Key>,
 }
 
 /// Outcomes of one-shard transactions, bounded. The newest by slot are all kept, so
@@ -195,6 +199,8 @@ pub struct State {
     pub descriptor: (u64, Bytes),
     /// The configuration that the last stop-sign began; none in the group's first.
     pub began: Option<Began>,
+    /// What splits have made of the shard.
+    pub lineage: Lineage,
 }
 
 /// One version that an entry made.
@@ -215,11 +221,19 @@ pub enum Applied {
     Resolved(AttemptId),
     /// The intent or staged record is gone from memory.
     Acked,
+    /// The end of the range became another shard's; none if the entry was void.
+    Split(Option<Box<Birth>>),
 }
 
 impl State {
-    /// Applies the command of `slot`; returns what it did and the versions it made.
-    pub fn apply(&mut self, slot: Slot, command: Command) -> (Applied, Vec<NewVersion>) {
+    /// Applies the command of `slot` in `shard`'s log; returns what it did and the versions
+    /// it made.
+    pub fn apply(
+        &mut self,
+        shard: GroupId,
+        slot: Slot,
+        command: Command,
+    ) -> (Applied, Vec<NewVersion>) {
         debug_assert!(
             slot > self.applied,
             "P7: entries are applied once, in order"
@@ -264,6 +278,10 @@ impl State {
                     record.acked.extend(participants);
                 }
                 (Applied::Acked, Vec::new())
+            }
+            Command::Split(split) => {
+                let born = self.apply_split(shard, *split).map(Box::new);
+                (Applied::Split(born), Vec::new())
             }
             other => {
                 self.apply_housekeeping(other);
@@ -388,8 +406,10 @@ impl State {
         anchor: Key,
     ) -> (Applied, Vec<NewVersion>) {
         let Some(record) = self.records.get_mut(&attempt) else {
-            // Without Staged only an Abort counts (T5).
-            let fresh = matches!(outcome, Outcome::Aborted(_)) && !self.knows(attempt);
+            // Without Staged only an Abort counts (T5), and only where its anchor is (T10).
+            let fresh = matches!(outcome, Outcome::Aborted(_))
+                && !self.knows(attempt)
+                && self.lineage.owns(&anchor);
             if fresh {
                 self.records.insert(
                     attempt,
@@ -427,10 +447,12 @@ impl State {
         let intent = self.intents.get(&attempt);
         let coordinator =
             intent.map_or(GroupId(0), |i| i.participants[i.coordinator as usize].shard);
+        let anchor = intent.map(|i| i.participants[i.here as usize].anchor.clone());
         let resolution = Resolution {
             outcome,
             recorded,
             coordinator,
+            anchor,
         };
         self.resolutions.insert(attempt, resolution);
         let made = self.close_intent(attempt, outcome);

@@ -57,6 +57,7 @@ pub use writer::{Log, LogOptions, MAX_APPEND_BYTES};
 use serde::{Deserialize, Serialize};
 use synod_paxos::lease::LeaseRecord;
 use synod_paxos::{Durable, GroupId, Record};
+use synod_shard::ShardDescriptor;
 
 /// The position of a batch in the log: counts batches from 1, for the life of
 /// the node, and is never reused.
@@ -90,4 +91,7 @@ pub enum LogRecord {
         /// The state.
         durable: Box<Durable>,
     },
+    /// A shard that the cluster did not begin with, or whose range or members are others
+    /// by now: it stands before each base of it.
+    Shard(Box<ShardDescriptor>),
 }

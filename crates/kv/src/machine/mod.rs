@@ -250,7 +250,7 @@ impl Machine {
             fatal,
         } = output;
         if let Some(batch) = log {
-            let records = batch.records.into_iter().map(record).collect();
+            let records = batch.records.into_iter().flat_map(records).collect();
             self.submit(lanes, records, Some(batch.ticket));
         }
         for (to, messages) in sends {
@@ -293,12 +293,20 @@ impl Machine {
     }
 }
 
-fn record(record: NodeRecord) -> LogRecord {
-    match record {
-        NodeRecord::Group { group, record } => LogRecord::Group { group, record },
-        NodeRecord::Lease(record) => LogRecord::Lease(record),
-        NodeRecord::Base { group, durable } => LogRecord::Base { group, durable },
-    }
+fn records(record: NodeRecord) -> impl Iterator<Item = LogRecord> {
+    let (first, second) = match record {
+        NodeRecord::Group { group, record } => (LogRecord::Group { group, record }, None),
+        NodeRecord::Lease(record) => (LogRecord::Lease(record), None),
+        NodeRecord::Base {
+            descriptor,
+            durable,
+        } => {
+            let group = descriptor.id;
+            let base = LogRecord::Base { group, durable };
+            (LogRecord::Shard(descriptor), Some(base))
+        }
+    };
+    std::iter::once(first).chain(second)
 }
 
 fn rows(lanes: &mut impl Lanes, read: &EngineRead) -> Result<EngineRows, EngineError> {

@@ -7,8 +7,12 @@ use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
 use synod_shard::records::{self, FIRST_VERSION, NodeRow};
 use synod_shard::wire::META_SHARD;
-use synod_shard::{Bootstrap, Now, Recovered, Setup, ShardMap, Worker};
+use synod_shard::{
+    Bootstrap, Now, Recovered, Setup, ShardDescriptor, ShardMap, Worker, first_descriptor,
+    first_durable,
+};
 use synod_txn::request::ScanRange;
+use synod_txn::state::State;
 use synod_txn::{AttemptId, GroupSettings, RestoreError};
 
 /// Why there is no worker.
@@ -26,6 +30,7 @@ pub enum RecoveryError {
 #[derive(Debug, Default)]
 pub struct Replayed {
     groups: BTreeMap<GroupId, Durable>,
+    shards: BTreeMap<GroupId, ShardDescriptor>,
     leases: BTreeMap<NodeId, LeaseRecord>,
 }
 
@@ -63,6 +68,9 @@ pub fn replay<D: Disk>(
         }
         LogRecord::Lease(record) => {
             replayed.leases.insert(record.holder, record);
+        }
+        LogRecord::Shard(descriptor) => {
+            replayed.shards.insert(descriptor.id, *descriptor);
         }
     })?;
     let mine = |s: &&synod_shard::ShardDescriptor| s.configuration.members().any(|n| n == me);
@@ -159,6 +167,97 @@ pub struct Assembly<'a> {
     pub seed: u64,
 }
 
+/// A replica as log and engine have it.
+fn recovered(
+    descriptor: ShardDescriptor,
+    durable: Durable,
+    engine: &dyn Engine,
+) -> Result<Recovered, EngineError> {
+    let id = descriptor.id;
+    // Half installed is neither the old state nor the new one. The log, if it is whole, or
+    // another snapshot fills the range again; the mark stands until then.
+    let whole = engine.installing(id)?.is_none();
+    let checkpoint = if whole { engine.checkpoint(id)? } else { None };
+    let applied = engine.applied(id)?.filter(|_| whole);
+    Ok(Recovered {
+        descriptor,
+        durable,
+        checkpoint,
+        engine_applied: applied.unwrap_or(Slot(0)),
+        is_new: false,
+    })
+}
+
+/// The replicas whose ballots and entries the log holds, and those of the cluster's first
+/// shards that this node is a member of.
+fn members(
+    me: NodeId,
+    bootstrap: &Bootstrap,
+    replayed: &mut Replayed,
+    engine: &dyn Engine,
+) -> Result<Vec<Recovered>, EngineError> {
+    let mut descriptors = std::mem::take(&mut replayed.shards);
+    let mut shards = Vec::new();
+    for first in &bootstrap.map.shards {
+        let later = descriptors.remove(&first.id);
+        let durable = replayed.groups.remove(&first.id);
+        if durable.is_none() && !first.configuration.is_member(me) {
+            continue;
+        }
+        let durable = durable.unwrap_or_else(|| Durable::new(first.configuration.clone()));
+        let descriptor = later.unwrap_or_else(|| first.clone());
+        shards.push(recovered(descriptor, durable, engine)?);
+    }
+    for (id, descriptor) in descriptors {
+        if let Some(durable) = replayed.groups.remove(&id) {
+            shards.push(recovered(descriptor, durable, engine)?);
+        }
+    }
+    Ok(shards)
+}
+
+/// Shards that were split off here, and whose birth a crash cut short before the log knew
+/// of it: the engine has what they begin with, or a snapshot brings it.
+fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<(), RecoveryError> {
+    let mut next = 0;
+    while let Some(shard) = shards.get(next) {
+        next += 1;
+        let Some((_, state)) = &shard.checkpoint else {
+            continue;
+        };
+        let lineage = State::decode(shard.descriptor.id, state)?.lineage;
+        for child in lineage.children {
+            let known = shards.iter().any(|s| s.descriptor.id == child.id);
+            if !known && child.configuration.is_member(me) {
+                let (descriptor, durable) = (first_descriptor(&child), first_durable(&child));
+                let born = recovered(descriptor, durable, engine)?;
+                shards.push(Recovered {
+                    is_new: true,
+                    ..born
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was half installed goes, as far as it is not another replica's data.
+fn clear_halves(shards: &[Recovered], engine: &dyn Engine) -> Result<(), EngineError> {
+    for shard in shards {
+        if engine.installing(shard.descriptor.id)?.is_none() {
+            continue;
+        }
+        let mut span = shard.descriptor.span.clone();
+        let starts = shards.iter().map(|other| &other.descriptor.span.start);
+        let later = starts.filter(|start| **start > span.start && span.contains(start));
+        if let Some(start) = later.min() {
+            span.end = start.clone();
+        }
+        engine.clear_range(&span)?;
+    }
+    Ok(())
+}
+
 /// Puts the worker together.
 ///
 /// # Errors
@@ -170,49 +269,19 @@ pub fn assemble(
     now: Now,
 ) -> Result<Worker, RecoveryError> {
     let Assembly { me, bootstrap, .. } = assembly;
-    // The first members, and those that were made members later.
-    let members = bootstrap
-        .map
-        .shards
-        .iter()
-        .filter(|s| s.configuration.is_member(me) || replayed.groups.contains_key(&s.id));
-    let members: Vec<_> = members.collect();
-    let mut shards = Vec::new();
     let mut map = bootstrap.map.clone();
-    for descriptor in members {
-        let durable = replayed
-            .groups
-            .remove(&descriptor.id)
-            .unwrap_or_else(|| Durable::new(descriptor.configuration.clone()));
-        let half_installed = engine.installing(descriptor.id)?.is_some();
-        let (checkpoint, engine_applied) = if half_installed {
-            // Neither the old state nor the new one. The log, if it is whole, or
-            // another snapshot fills the range again; the mark stands until then.
-            engine.clear_range(&descriptor.span)?;
-            (None, Slot(0))
-        } else {
-            let applied = engine.applied(descriptor.id)?.unwrap_or(Slot(0));
-            (engine.checkpoint(descriptor.id)?, applied)
-        };
-        let was_first = descriptor.configuration.is_member(me);
-        if descriptor.id == META_SHARD
-            && was_first
-            && checkpoint.is_none()
-            && durable.trimmed == Slot(0)
-        {
+    let mut shards = members(me, bootstrap, &mut replayed, engine)?;
+    born(me, &mut shards, engine)?;
+    clear_halves(&shards, engine)?;
+    if let Some(meta) = shards.iter().find(|s| s.descriptor.id == META_SHARD) {
+        let first = bootstrap.map.shard(META_SHARD);
+        let was_first = first.is_some_and(|s| s.configuration.is_member(me));
+        if was_first && meta.checkpoint.is_none() && meta.durable.trimmed == Slot(0) {
             // The engine's copy may be gone; the log does not hold these rows. (Who became
             // a member later has them from a snapshot.)
             seed_meta(engine, bootstrap)?;
         }
-        if descriptor.id == META_SHARD {
-            known_shards(engine, &mut map)?;
-        }
-        shards.push(Recovered {
-            descriptor: descriptor.clone(),
-            durable,
-            checkpoint,
-            engine_applied,
-        });
+        known_shards(engine, &mut map)?;
     }
     let setup = Setup {
         me,

@@ -9,9 +9,9 @@ use super::{Checkpoint, Lanes, Machine, MachineSettings};
 use crate::lane::{EngineWork, Garbage};
 use crate::log::LogRecord;
 use std::collections::VecDeque;
-use synod_paxos::{GroupId, Slot};
+use synod_paxos::{Durable, GroupId, Slot};
 use synod_probe::{Mutation, mutated};
-use synod_shard::Input;
+use synod_shard::{Input, ShardDescriptor};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Checkpointing {
@@ -157,15 +157,28 @@ impl Machine {
         };
         let kept: usize = worker.shards().map(|s| s.replica().log_bytes()).sum();
         let (groups, leases) = worker.bases();
+        let groups: Vec<_> = groups.into_iter().map(base).collect();
         self.upkeep.base_bytes = kept as u64;
         // The first submission is where the part begins that must stay.
         let leases = leases.into_iter().map(LogRecord::Lease).collect();
         let first = self.submit(lanes, leases, None);
         let mut last = first;
-        for (group, durable) in groups {
-            let durable = Box::new(durable);
-            last = self.submit(lanes, vec![LogRecord::Base { group, durable }], None);
+        for records in groups {
+            last = self.submit(lanes, records, None);
         }
         self.upkeep.checkpointing = Checkpointing::Bases { first, last };
+    }
+}
+
+/// What the log repeats of a replica. The shards that a cluster begins with are known as
+/// long as they are as they were.
+fn base((descriptor, durable): (&ShardDescriptor, Durable)) -> Vec<LogRecord> {
+    let group = descriptor.id;
+    let durable = Box::new(durable);
+    let base = LogRecord::Base { group, durable };
+    if descriptor.generation > 1 {
+        vec![LogRecord::Shard(Box::new(descriptor.clone())), base]
+    } else {
+        vec![base]
     }
 }

@@ -86,7 +86,11 @@ impl Driver {
         let mut tell = Vec::new();
         let Gossip { told, .. } = &self.gossip;
         if self.gossip.seen != Some(worker.map_changes()) {
-            let led = |d: &&ShardDescriptor| worker.shard(d.id).is_some_and(Shard::leads);
+            let me = self.directory.identity().node;
+            // Of a shard that was split off nobody leads it yet when it begins.
+            let led = |d: &&ShardDescriptor| {
+                d.preferred_leader == me || worker.shard(d.id).is_some_and(Shard::leads)
+            };
             let untold = |d: &&ShardDescriptor| told.get(&d.id).is_none_or(|g| *g < d.generation);
             let news: Vec<_> = worker.map().changed().filter(led).filter(untold).collect();
             tell = messages(news.iter().copied());

@@ -52,7 +52,8 @@ impl Shard {
         leases: &NodeLease,
         members: Members,
     ) -> Result<Slot, ReconfigureError> {
-        if self.office.is_none() && self.replica.term_ballot().is_some() {
+        let elected = self.office.is_none() && self.replica.term_ballot().is_some();
+        if elected || self.cut.is_some() {
             return Err(ReconfigureError::NotInOffice);
         }
         let current = self.replica.configuration();
@@ -79,17 +80,16 @@ impl Shard {
         Ok(slot)
     }
 
-    /// The descriptor follows the configuration.
-    pub(crate) fn review_members(&mut self) {
+    /// The descriptor follows the configuration, and the range that splits have left.
+    pub(crate) fn review_descriptor(&mut self) {
+        self.review_range();
         let known = self.descriptor.configuration.epoch;
         let configuration = self.replica.configuration();
         if configuration.epoch <= known {
             return;
         }
-        let newer = u64::from(configuration.epoch.0 - known.0);
-        self.descriptor.generation = self.descriptor.generation.saturating_add(newer);
         self.descriptor.configuration = configuration.clone();
-        self.members_news = true;
+        self.review_generation();
     }
 
     /// Whether the descriptor changed since this was last asked.
@@ -131,10 +131,14 @@ impl Shard {
         while let Some(waiting) = self.waiting.pop_front() {
             let cx = self.txn_cx(now, leases);
             match waiting {
-                Waiting::Request(caller, request) => {
+                Waiting::Request(caller, request) if self.owns(&request) => {
                     self.group.handle_request(&cx, caller, request);
                 }
-                Waiting::Peer(message) => self.group.handle_peer(&cx, message),
+                Waiting::Request(caller, _) => self.group.turn_away(caller),
+                Waiting::Peer(message) if self.is_anchor_here(&message) => {
+                    self.group.handle_peer(&cx, message);
+                }
+                Waiting::Peer(_) => {}
             }
         }
     }
@@ -151,6 +155,6 @@ impl Shard {
         self.engine_applied = Slot(0);
         self.installing = false;
         self.replica.handle_destroyed(&paxos_cx(now, leases));
-        self.review_members();
+        self.review_descriptor();
     }
 }

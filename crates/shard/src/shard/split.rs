@@ -1,7 +1,23 @@
 //! A shard's range is cut in two (decision 15), as the shard lives through it.
+//!
+//! Asked for it, a leader stops to assign timestamps, as before a change of members, and
+//! waits until nothing is undecided. Then it proposes the split, and until that is
+//! applied nothing else: requests and messages wait, and so does what the transaction machine wants
+//! proposed. So no entry behind a split in the log was made by somebody who did not know of it.
 
+use super::{Now, Shard, paxos_cx};
+use crate::outbox::Outbox;
+use crate::wire::{META_SHARD, ShardDescriptor};
 use serde::{Deserialize, Serialize};
-use synod_paxos::{GroupId, NodeId};
+use synod_paxos::lease::NodeLease;
+use synod_paxos::replica::Urgency;
+use synod_paxos::{Durable, GroupId, Mono, NodeId, Slot};
+use synod_probe::{Mark, Mutation, mark, mutated};
+use synod_txn::{Birth, Child, Command, Key, PeerMessage, Request, Span, Split, WriteBatch};
+
+/// How long a leader waits for what is undecided before it gives the split up;
+/// nanoseconds. Meanwhile commits wait.
+const PATIENCE_NANOS: u64 = 500_000_000;
 
 /// How far a split that was asked for has come. Asking again is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,4 +65,263 @@ pub enum SplitError {
         /// How many.
         open: u64,
     },
+}
+
+/// A split on its way.
+#[derive(Clone, Debug, Serialize)]
+pub(super) enum Cut {
+    /// It waits until nothing is undecided.
+    Draining {
+        at: Key,
+        child: GroupId,
+        until: Mono,
+    },
+    /// It has its slot.
+    Proposed { child: GroupId, slot: Slot },
+}
+
+impl Cut {
+    fn child(&self) -> GroupId {
+        match self {
+            Cut::Draining { child, .. } | Cut::Proposed { child, .. } => *child,
+        }
+    }
+}
+
+/// The descriptor that a shard that was split off begins with.
+#[must_use]
+pub fn first_descriptor(child: &Child) -> ShardDescriptor {
+    ShardDescriptor {
+        id: child.id,
+        span: child.span.clone(),
+        generation: u64::from(child.configuration.epoch.0).saturating_add(child.splits),
+        configuration: child.configuration.clone(),
+        preferred_leader: child.leader,
+    }
+}
+
+/// What a replica of it has promised and accepted at first.
+#[must_use]
+pub fn first_durable(child: &Child) -> Durable {
+    Durable::founded(child.began())
+}
+
+impl Shard {
+    /// Begins to split the shard, or says how far that has come.
+    pub(crate) fn split(
+        &mut self,
+        now: Now,
+        at: &Key,
+        child: GroupId,
+    ) -> Result<Splitting, SplitError> {
+        if let Some(cut) = &self.cut {
+            return match cut.child() {
+                under_way if under_way == child => Ok(Splitting::Underway),
+                child => Err(SplitError::Underway { child }),
+            };
+        }
+        if let Some((_, why)) = self.uncut.take_if(|(of, _)| *of == child) {
+            return Err(why);
+        }
+        if self.office.is_none() && !self.leads() {
+            let leader = self.replica.leader().filter(|n| *n != self.replica.me());
+            return Err(SplitError::NotLeader { leader });
+        }
+        if self.office.is_none() || self.suspended || self.changes_members() || self.handing_over {
+            return Err(SplitError::NotReady);
+        }
+        if self.descriptor.id == META_SHARD {
+            return Err(SplitError::Meta);
+        }
+        let span = &self.descriptor.span;
+        if *at <= span.start || !span.contains(at) {
+            return Err(SplitError::NotInside);
+        }
+        self.group.suspend();
+        self.cut = Some(Cut::Draining {
+            at: at.clone(),
+            child,
+            until: now.mono.plus(PATIENCE_NANOS),
+        });
+        Ok(Splitting::Underway)
+    }
+
+    /// Goes on with a split that waits, at the end of a step: proposes it once nothing is
+    /// undecided, or gives it up.
+    pub(crate) fn go_on_splitting(&mut self, now: Now, leases: &NodeLease) {
+        let Some(Cut::Draining { at, child, until }) = &self.cut else {
+            return;
+        };
+        let (at, child, until) = (at.clone(), *child, *until);
+        let open = self.group.undecided();
+        if open == 0 || mutated(Mutation::SplitOverIntents) {
+            return self.propose_split(now, leases, at, child);
+        }
+        if until <= now.mono {
+            mark(Mark::SplitBusy);
+            let open = open as u64;
+            self.uncut = Some((child, SplitError::Busy { open }));
+            self.cut = None;
+            let cx = self.txn_cx(now, leases);
+            self.group.resume(&cx);
+        }
+    }
+
+    fn propose_split(&mut self, now: Now, leases: &NodeLease, at: Key, child: GroupId) {
+        let split = Split {
+            span: self.descriptor.span.clone(),
+            at,
+            child,
+            configuration: self.replica.configuration().clone(),
+            leader: self.replica.me(),
+            last: self.group.last(),
+        };
+        let command = Command::Split(Box::new(split));
+        let proposed = synod_txn::command::encode(&command)
+            .map_err(|_| ())
+            .and_then(|bytes| {
+                let cx = paxos_cx(now, leases);
+                let urgency = Urgency::Now;
+                self.replica.propose(&cx, bytes, urgency).map_err(|_| ())
+            });
+        match proposed {
+            Ok(slot) => {
+                mark(Mark::SplitProposed);
+                self.cut = Some(Cut::Proposed { child, slot });
+            }
+            Err(()) => {
+                self.uncut = Some((child, SplitError::NotReady));
+                self.cut = None;
+                let cx = self.txn_cx(now, leases);
+                self.group.resume(&cx);
+            }
+        }
+    }
+
+    /// When a split that waits is given up.
+    pub(super) fn cut_timeout(&self) -> Option<Mono> {
+        match &self.cut {
+            Some(Cut::Draining { until, .. }) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Whether a split is proposed and not applied.
+    fn is_being_cut(&self) -> bool {
+        matches!(self.cut, Some(Cut::Proposed { .. }))
+    }
+
+    /// Whether the transaction machine is handed nothing, and has nothing proposed.
+    pub(super) fn pauses(&self) -> bool {
+        self.changes_members() || self.is_being_cut()
+    }
+
+    /// The split is applied, if there was one under way: the term goes on with what is left.
+    pub(super) fn end_cut(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
+        let Some(Cut::Proposed { child, slot }) = self.cut else {
+            return;
+        };
+        if self.applied < slot {
+            return;
+        }
+        self.cut = None;
+        let lineage = &self.group.state().lineage;
+        if lineage.children.last().is_none_or(|born| born.id != child) {
+            self.uncut = Some((child, SplitError::Busy { open: 1 }));
+        }
+        let answer = self.not_leader();
+        for caller in self.group.take_orphans() {
+            out.reply(caller, answer.clone());
+        }
+        while let Some((command, lazy)) = self.held.pop_front() {
+            if self.group.concerns(&command) {
+                self.propose(now, leases, &command, lazy);
+            }
+        }
+        let cx = self.txn_cx(now, leases);
+        self.group.resume(&cx);
+        self.hand_in_waiting(now, leases);
+    }
+
+    /// The descriptor follows what splits have left of the range.
+    pub(super) fn review_range(&mut self) {
+        let lineage = &self.group.state().lineage;
+        let Some(span) = lineage.span.as_ref() else {
+            return;
+        };
+        if *span == self.descriptor.span {
+            return;
+        }
+        if !mutated(Mutation::SplitKeepsRange) {
+            self.descriptor.span = span.clone();
+        }
+        self.review_generation();
+    }
+
+    /// The descriptor's generation counts configurations and splits.
+    pub(super) fn review_generation(&mut self) {
+        let epoch = u64::from(self.descriptor.configuration.epoch.0);
+        let generation = epoch.saturating_add(self.group.state().lineage.splits);
+        self.descriptor.generation = generation.max(self.descriptor.generation);
+        self.members_news = true;
+    }
+
+    /// What was split off since last asked, with the state it begins with.
+    pub(crate) fn take_births(&mut self) -> Vec<Birth> {
+        self.group.take_births()
+    }
+
+    /// Whether everything that a request touches is this shard's.
+    pub(super) fn owns(&self, request: &Request) -> bool {
+        let span = &self.descriptor.span;
+        match request {
+            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+                keys.iter().all(|k| span.contains(k))
+                    && scan.as_ref().is_none_or(|s| {
+                        s.span.start >= span.start
+                            && (span.end.is_empty()
+                                || (!s.span.end.is_empty() && s.span.end <= span.end))
+                    })
+            }
+            // Votes and resolutions are routed by anchor (T10): one that lies elsewhere
+            // than its participant would have another shard answer for it.
+            Request::Commit(commit) => {
+                let here = commit.here as usize;
+                let mut anchors = commit.participants.iter().enumerate();
+                commit.writes.iter().all(|w| span.contains(&w.key))
+                    && anchors.all(|(at, p)| span.contains(&p.anchor) == (at == here))
+            }
+            Request::Status { anchor, .. } => span.contains(anchor),
+            Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
+        }
+    }
+
+    /// Whether the anchor that a message goes to is this shard's (T10): of another's
+    /// transactions it knows nothing, and must not say so.
+    pub(super) fn is_anchor_here(&self, message: &PeerMessage) -> bool {
+        self.descriptor.span.contains(&message.anchor) || mutated(Mutation::NonOwnerSaysNo)
+    }
+
+    /// The keys whose data on this node is this replica's.
+    pub(crate) fn data_span(&self) -> Span {
+        let mut span = self.descriptor.span.clone();
+        if let Some(clip) = self.clip.as_ref().filter(|clip| span.contains(clip)) {
+            span.end = clip.clone();
+        }
+        span
+    }
+
+    /// Another replica's data on this node begins there.
+    pub(crate) fn set_clip(&mut self, clip: Option<Key>) {
+        self.clip = clip;
+    }
+
+    /// Of versions that it applies again those that are another replica's data are that
+    /// one's to write.
+    pub(super) fn clip_batch(&self, mut batch: WriteBatch) -> WriteBatch {
+        if let Some(clip) = &self.clip {
+            batch.versions.retain(|(key, ..)| key < clip);
+        }
+        batch
+    }
 }

@@ -36,7 +36,7 @@ impl Group {
         }
         let Some(current) = self.term() else { return };
         let named = request.participants[request.here as usize].term;
-        if named.group != self.shard || named > current {
+        if self.is_unknown_term(named, current) {
             // Not a term of this leader's: whoever issued it knows more.
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }
@@ -49,7 +49,7 @@ impl Group {
         if ahead {
             return self.refuse_untimely(cx, from, &request);
         }
-        if named < current && !mutated(Mutation::AcceptOtherTerm) {
+        if named != current && !mutated(Mutation::AcceptOtherTerm) {
             mark(Mark::EarlierTerm);
             let last_word = attempt.millis() >= self.floor_of(&request);
             let refusal = Refusal::WrongTerm { current, last_word };

@@ -296,7 +296,8 @@ impl Group {
         participants: Vec<Participant>,
         reason: AbortReason,
     ) {
-        if self.state.knows(attempt) {
+        // Of an anchor that went to another shard, that one decides (T10).
+        if self.state.knows(attempt) || !self.state.lineage.owns(&anchor) {
             return;
         }
         self.note_no(attempt, reason);

@@ -24,7 +24,7 @@ impl Group {
         named: Term,
     ) {
         let Some(current) = self.term() else { return };
-        if named.group != self.shard || named > current {
+        if self.is_unknown_term(named, current) {
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }
         let one = self.state.one_shard.get(attempt).map(Outcome::Committed);

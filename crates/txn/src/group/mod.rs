@@ -18,12 +18,13 @@
 //! | `participant` | votes, resolutions, polls |
 //! | `coordinator` | staged to outcome, acks |
 //! | `inquiry` | status, asks: what became of an attempt? |
+//! | `split` | what a leader lets go of when the end of its range becomes another shard's |
 //! | `timeouts` | everything that is repeated or given up |
 //! | `checks`, `bounds` | what a request may ask, by itself and with what is held |
 //! | `times` | which times an attempt's id may have |
 //!
 //! Not done here: optimistic commits, bounded clock mode (commit wait,
-//! snapshots at a timestamp), splits and merges.
+//! snapshots at a timestamp), merges.
 
 mod bounds;
 mod checks;
@@ -35,12 +36,14 @@ mod office;
 mod participant;
 mod read;
 mod session;
+mod split;
 mod timeouts;
 mod times;
 mod views;
 
 use crate::command::Command;
 use crate::effect::{Effect, ReadToken, WriteBatch};
+use crate::lineage::Birth;
 use crate::overlay::Overlay;
 use crate::peer::{PeerBody, PeerMessage};
 use crate::request::{Refusal, Request, Response};
@@ -93,12 +96,14 @@ pub struct Group {
     waiting: BTreeMap<u64, Waiting>,
     next_request: u64,
     orphans: Vec<Caller>,
-    /// Its members change: no timestamp is assigned meanwhile.
+    /// Its members or its range change: no timestamp is assigned meanwhile.
     suspended: bool,
     effects: Vec<Effect>,
     counters: Counters,
     /// Only deletes are let in.
     disk_full: bool,
+    /// What was split off and nobody has taken over yet.
+    births: Vec<Birth>,
 }
 
 impl Group {
@@ -118,6 +123,7 @@ impl Group {
             effects: Vec::new(),
             counters: Counters::default(),
             disk_full: false,
+            births: Vec::new(),
         }
     }
 
@@ -166,18 +172,25 @@ impl Group {
         if slot <= self.state.applied && !mutated(Mutation::ApplyTwiceAfterRestart) {
             return;
         }
-        let (applied, versions) = self.state.apply(slot, command);
+        let (applied, versions) = self.state.apply(self.shard, slot, command);
         self.overlay.insert(slot, &versions);
         if !versions.is_empty() {
             self.effects
                 .push(Effect::Write(WriteBatch { slot, versions }));
+        }
+        if let Applied::Split(Some(birth)) = applied {
+            self.births.push(*birth);
+            if self.office.is_some() {
+                self.leave_range();
+            }
+            return self.settle(cx);
         }
         if self.office.is_none() {
             return;
         }
         self.with_office(|_, office, state| office.last = office.last.max(state.last));
         match applied {
-            Applied::Quiet | Applied::Acked => {}
+            Applied::Quiet | Applied::Acked | Applied::Split(_) => {}
             Applied::OneShard(attempt, timestamp) => self.one_shard_applied(attempt, timestamp),
             Applied::Intent(attempt, fresh) => self.intent_applied(cx, attempt, fresh),
             Applied::Outcome(attempt, fresh) => self.outcome_applied(cx, attempt, fresh),
@@ -224,14 +237,14 @@ impl Group {
         self.settle(cx);
     }
 
-    /// The shard's members are about to change. Until [`Group::resume`], or the end of
+    /// The shard's members are about to change, or it is about to be split. Until [`Group::resume`], or the end of
     /// the term, no timestamp is assigned: `last` rises with the stop-sign, and whatever
     /// comes after it must lie above (K3). Other proposals may still come.
     pub fn suspend(&mut self) {
         self.suspended = true;
     }
 
-    /// The term goes on in another configuration.
+    /// The term goes on, perhaps in another configuration, or with fewer keys.
     pub fn resume(&mut self, cx: &Cx) {
         self.suspended = false;
         self.settle(cx);

@@ -174,7 +174,7 @@ impl Group {
                 }
             });
         }
-        if let Some(resolution) = self.state.resolutions.get(&attempt).copied() {
+        if let Some(resolution) = self.state.resolutions.get(&attempt) {
             if !agree(resolution.outcome, outcome) {
                 self.counters.contradictions += 1;
                 if recorded {
@@ -367,7 +367,7 @@ impl Group {
 
     /// A resolution is decided: ack, once the outcome is recorded.
     pub(super) fn resolve_applied(&mut self, attempt: AttemptId) {
-        let Some(resolution) = self.state.resolutions.get(&attempt).copied() else {
+        let Some(resolution) = self.state.resolutions.get(&attempt).cloned() else {
             return;
         };
         let wanted = self.with_office(|_, office, _| {
@@ -426,10 +426,10 @@ impl Group {
             mark(Mark::PollQueued);
             return;
         }
-        let answer = if named.group != self.shard {
+        let answer = if named.group != self.shard && !self.descends_from(named.group) {
             // No Commit that names it is ever let in here (T4).
             Some(Vote::No(AbortReason::Malformed))
-        } else if named > current && !self.state.knows(attempt) {
+        } else if self.is_unknown_term(named, current) && !self.state.knows(attempt) {
             return self.bury(cx, attempt);
         } else {
             self.answer_poll(attempt, &from, named == current)

@@ -436,6 +436,15 @@ impl Locks {
         spans
     }
 
+    /// Whether `attempt` holds anything in `span`.
+    #[must_use]
+    pub fn holds_in(&self, attempt: AttemptId, span: &Span) -> bool {
+        self.owners.get(&attempt).is_some_and(|owner| {
+            let points = owner.points.iter().any(|key| span.contains(key));
+            points || owner.spans.iter().any(|(held, _)| held.overlaps(span))
+        })
+    }
+
     /// Bytes of the keys and spans `attempt` holds.
     #[must_use]
     pub fn bytes(&self, attempt: AttemptId) -> usize {

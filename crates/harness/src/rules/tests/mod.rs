@@ -100,6 +100,7 @@ impl Lab {
             durable: Durable::new(descriptor.configuration.clone()),
             checkpoint: None,
             engine_applied: Slot(0),
+            is_new: false,
         };
         let setup = Setup {
             me: NodeId(1),

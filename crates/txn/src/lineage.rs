@@ -1,0 +1,179 @@
+//! Splits, as a shard's replicated state knows them (decision 15).
+//!
+//! One entry cuts the state of a shard in two. It counts only if no intent is open, so
+//! all that goes to the new shard is decided: records of transactions that it
+//! coordinates from now on, resolutions of intents that were its, and outcomes of one-shard
+//! transactions, of which nobody can tell any more where they wrote, so both keep them.
+//! Floors, horizon and `last` are the same in both halves.
+
+use crate::command::Split;
+use crate::state::State;
+use crate::types::{Key, Span};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use synod_paxos::{Began, Configuration, GroupId, NodeId, Slot, Term, Timestamp};
+use synod_probe::{Mark, Mutation, mark, mutated};
+
+/// The slot that stands for everything a shard that was split off begins with.
+pub const BIRTH: Slot = Slot(1);
+/// Shards split off that are remembered, at most. Only a replica that gets past a split
+/// by a snapshot needs to know them, and one that has missed more of them is
+/// taken in by their leaders.
+const CHILDREN: usize = 64;
+
+/// A shard that was split off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// Its id.
+    pub id: GroupId,
+    /// Its keys.
+    pub span: Span,
+    /// Its first members.
+    pub configuration: Configuration,
+    /// Who leads it first, if all goes well.
+    pub leader: NodeId,
+    /// Splits before it began, in its line.
+    pub splits: u64,
+}
+
+impl Child {
+    /// The configuration that it begins with, and where.
+    #[must_use]
+    pub fn began(&self) -> Began {
+        Began {
+            configuration: self.configuration.clone(),
+            after: BIRTH,
+            left: Vec::new(),
+        }
+    }
+}
+
+/// A shard that an entry split off, and the state that it begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// The shard.
+    pub child: Child,
+    /// Its state after [`BIRTH`], encoded.
+    pub state: Bytes,
+}
+
+/// What splits have made of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Its keys, once a split has set them; before that, those of its first descriptor.
+    pub span: Option<Span>,
+    /// Splits of it, and in its line before it began.
+    pub splits: u64,
+    /// Shards that it descends from: a term of theirs is an earlier one of its own.
+    pub ancestors: BTreeSet<GroupId>,
+    /// The shards that were split off it last, oldest first.
+    pub children: Vec<Child>,
+}
+
+impl Lineage {
+    /// Whether a key may be this shard's, as far as splits tell.
+    #[must_use]
+    pub fn owns(&self, key: &Key) -> bool {
+        self.span.as_ref().is_none_or(|span| span.contains(key))
+    }
+}
+
+impl State {
+    /// Cuts the state in two, unless something undecided stands in the way or the entry
+    /// is about another range than the shard has. Returns what begins with it.
+    pub(crate) fn apply_split(&mut self, shard: GroupId, split: Split) -> Option<Birth> {
+        self.last = self.last.max(split.last);
+        let Split {
+            span,
+            at,
+            child,
+            configuration,
+            leader,
+            ..
+        } = split;
+        let other = self
+            .lineage
+            .span
+            .as_ref()
+            .is_some_and(|known| *known != span);
+        let inside = at > span.start && span.contains(&at);
+        let open = !self.intents.is_empty() || !self.parts.is_empty();
+        let staged = self.records.values().any(|r| r.outcome.is_none());
+        let undecided = (open || staged) && !mutated(Mutation::SplitOverIntents);
+        if other || !inside || undecided {
+            mark(Mark::SplitVoid);
+            return None;
+        }
+        mark(Mark::SplitApplied);
+        self.lineage.splits += 1;
+        let child = Child {
+            id: child,
+            span: Span {
+                start: at.clone(),
+                end: span.end,
+            },
+            configuration,
+            leader,
+            splits: self.lineage.splits,
+        };
+        self.lineage.span = Some(Span {
+            start: span.start,
+            end: at,
+        });
+        let state = self.split_off(shard, &child);
+        self.lineage.children.push(child.clone());
+        if self.lineage.children.len() > CHILDREN {
+            self.lineage.children.remove(0);
+        }
+        Some(Birth {
+            child,
+            state: state.encode(),
+        })
+    }
+
+    /// What belongs to the child leaves; what nobody can tell apart both keep.
+    fn split_off(&mut self, shard: GroupId, child: &Child) -> State {
+        let goes = |key: &Key| child.span.contains(key);
+        let mut records = BTreeMap::new();
+        self.records.retain(|attempt, record| {
+            let goes = goes(&record.anchor);
+            if goes {
+                records.insert(*attempt, record.clone());
+            }
+            !goes
+        });
+        // A resolution without an anchor is of an attempt that has nothing here.
+        let mut resolutions = self.resolutions.clone();
+        resolutions.retain(|_, r| r.anchor.as_ref().is_none_or(goes));
+        self.resolutions
+            .retain(|_, r| r.anchor.as_ref().is_none_or(|anchor| !goes(anchor)));
+        let mut ancestors = self.lineage.ancestors.clone();
+        ancestors.insert(shard);
+        let mut one_shard = self.one_shard.clone();
+        if mutated(Mutation::SplitForgetsRecords) {
+            (records, resolutions, one_shard) = Default::default();
+        }
+        let loses_last = mutated(Mutation::SplitLosesLast);
+        let last = if loses_last { Timestamp(0) } else { self.last };
+        State {
+            applied: BIRTH,
+            term: Term::default(),
+            last,
+            records,
+            resolutions,
+            one_shard,
+            forget_floor: self.forget_floor,
+            horizon: self.horizon,
+            version: self.version,
+            began: Some(child.began()),
+            lineage: Lineage {
+                span: Some(child.span.clone()),
+                splits: child.splits,
+                ancestors,
+                children: Vec::new(),
+            },
+            ..State::default()
+        }
+    }
+}
