@@ -73,6 +73,7 @@ impl Node {
             durable: Durable::new(descriptor.configuration.clone()),
             checkpoint: None,
             engine_applied: Slot(0),
+            is_new: false,
         };
         let map = map();
         let setup = Setup {

@@ -58,7 +58,7 @@ fn go_on(mut state: State) {
             outcome,
             recorded: false,
         };
-        state.apply(Slot(slot), command);
+        state.apply(SHARD, Slot(slot), command);
     }
 }
 

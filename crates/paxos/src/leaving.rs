@@ -141,12 +141,9 @@ impl Replica {
             self.help(cx, from, after);
             return;
         }
-        if mine == epoch && self.configuration().is_member(from) {
+        if mine == epoch && self.configuration().is_elector(from) {
             // It is there by now, and may not have been when it was asked.
-            if let State::Campaign(_) = self.state {
-                self.ask_again(from);
-            }
-            return;
+            self.ask_again(from);
         }
         // A leader goes on telling it: a restart forgets that it was told.
         self.tell_held(from);
