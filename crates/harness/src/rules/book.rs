@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::{Ballot, Configuration, Entry, Epoch, GroupId, NodeId, Replica, Slot, Timestamp};
 use synod_shard::{Shard, ShardMap, ShardRequest, Worker};
 use synod_txn::settings::TERM_INCREMENT;
-use synod_txn::{AttemptId, Caller, Command, Key, Outcome, Request};
+use synod_txn::{AttemptId, Caller, Child, Command, Key, Outcome, Request};
 
 /// Decided values kept per group.
 const VALUES: usize = 1 << 20;
@@ -184,9 +184,17 @@ pub struct GroupBook {
     pub term: Ballot,
     /// The highest timestamp of all decided entries (K3).
     pub last: Timestamp,
+    /// The same when it began.
+    born_at: Timestamp,
 }
 
 impl GroupBook {
+    /// What its parent's `last` was when it was split off; 0 if it never was.
+    #[must_use]
+    pub fn born_at(&self) -> Timestamp {
+        self.born_at
+    }
+
     /// Everything up to here was decided by somebody.
     #[must_use]
     pub fn frontier(&self) -> Slot {
@@ -242,6 +250,22 @@ impl GroupBook {
         }
     }
 
+    /// A group that begins with a state, in the slot before the first that it decides.
+    fn born(child: &Child, last: Timestamp) -> GroupBook {
+        let began = child.began();
+        let electorate = Electorate::of(&began.configuration, began.after);
+        GroupBook {
+            electorates: BTreeMap::from([(began.configuration.epoch, electorate)]),
+            values: VecDeque::new(),
+            base: began.after.0,
+            starts: BTreeMap::new(),
+            told: BTreeMap::new(),
+            term: Ballot::default(),
+            last,
+            born_at: last,
+        }
+    }
+
     fn raise(&mut self, entry: &Entry, command: Option<&Command>) {
         if let Entry::TermStart(start) = entry {
             self.term = start.term;
@@ -253,6 +277,7 @@ impl GroupBook {
         let timestamp = match command {
             Some(Command::OneShard { timestamp, .. } | Command::Close { timestamp }) => *timestamp,
             Some(Command::Intent(intent)) => intent.timestamp,
+            Some(Command::Split(split)) => split.last,
             Some(Command::Outcome { outcome, .. } | Command::Resolve { outcome, .. }) => {
                 match outcome {
                     Outcome::Committed(timestamp) => *timestamp,
@@ -297,6 +322,7 @@ impl Book {
             told: BTreeMap::new(),
             term: Ballot::default(),
             last: Timestamp(0),
+            born_at: Timestamp(0),
         };
         Book {
             nodes: vec![Vec::new(); nodes],
@@ -311,6 +337,16 @@ impl Book {
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<&GroupBook> {
         self.groups.get(&group)
+    }
+
+    /// A shard was split off another one, whose state then reached up to `last`. False if
+    /// that was known.
+    pub(super) fn split(&mut self, child: &Child, last: Timestamp) -> bool {
+        let new = !self.groups.contains_key(&child.id);
+        if new {
+            self.groups.insert(child.id, GroupBook::born(child, last));
+        }
+        new
     }
 
     /// A node's replica after the node's last step.

@@ -5,9 +5,10 @@
 //! *before* the ledger takes it in.
 
 use super::hash::Map;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::{Ballot, GroupId, NodeId, Slot, Timestamp};
-use synod_txn::{AttemptId, Command, Key, Outcome, Participant};
+use synod_txn::lineage::BIRTH;
+use synod_txn::{AttemptId, Child, Command, Key, Outcome, Participant};
 
 /// Attempts remembered; the oldest go first.
 const ATTEMPTS: usize = 1 << 18;
@@ -199,9 +200,46 @@ pub struct Ledger {
     parts: Map<(GroupId, AttemptId), Vec<Key>>,
     stamp: u64,
     forgot: bool,
+    /// Shards that were split off, and those they descend from.
+    ancestors: BTreeMap<GroupId, Vec<GroupId>>,
 }
 
 impl Ledger {
+    /// A shard was split off another one: what was held or staged there by an anchor that it
+    /// owns now is its own (T10), as part of the state that it begins with.
+    pub(super) fn split(&mut self, parent: GroupId, child: &Child) {
+        let mut line = self.ancestors.get(&parent).cloned().unwrap_or_default();
+        line.push(parent);
+        self.ancestors.insert(child.id, line);
+        for known in self.attempts.values_mut() {
+            let goes = |p: &&mut Participant| p.shard == parent && child.span.contains(&p.anchor);
+            let Some(participant) = known.participants.iter_mut().find(goes) else {
+                continue;
+            };
+            participant.shard = child.id;
+            for held in known.held.iter_mut().filter(|held| held.group == parent) {
+                held.group = child.id;
+                held.slot = BIRTH;
+                held.resolved = held.resolved.map(|_| BIRTH);
+                held.recorded = held.recorded.map(|_| BIRTH);
+            }
+            if let Some(staged) = known.staged.as_mut().filter(|staged| staged.0 == parent) {
+                (staged.0, staged.2) = (child.id, BIRTH);
+            }
+            if let Some(outcome) = known.outcome.as_mut().filter(|o| o.1 == parent) {
+                (outcome.1, outcome.2) = (child.id, BIRTH);
+            }
+            known.acked = known.acked.map(|_| BIRTH);
+        }
+    }
+
+    /// Whether a shard is another one, or descends from it.
+    #[must_use]
+    pub fn is_of(&self, group: GroupId, ancestor: GroupId) -> bool {
+        let line = self.ancestors.get(&group);
+        group == ancestor || line.is_some_and(|line| line.contains(&ancestor))
+    }
+
     /// What is known of an attempt.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<&Attempt> {

@@ -47,6 +47,9 @@ mod p8;
 mod quiet;
 mod r1;
 mod r5;
+mod s1;
+mod s2;
+mod splits;
 mod t1;
 mod t10;
 mod t2;
@@ -76,7 +79,7 @@ const PER_RULE: u32 = 5;
 /// What the rules must know of the cluster.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Its shards; they do not change.
+    /// Its shards; splits add to them.
     pub map: ShardMap,
     /// How many nodes, by index.
     pub nodes: usize,
@@ -236,6 +239,8 @@ pub struct Rules {
     /// When everything is compared again.
     full_at: u64,
     violations: Vec<Violation>,
+    /// Shards that were split off since last asked.
+    born: Vec<GroupId>,
 }
 
 impl Rules {
@@ -276,6 +281,8 @@ impl Rules {
             Box::new(g1::G1::default()),
             Box::new(g2::G2),
             Box::new(g3::G3::default()),
+            Box::new(s1::S1),
+            Box::new(s2::S2::default()),
         ];
         Rules::of(setting, rules)
     }
@@ -305,6 +312,7 @@ impl Rules {
             steps: 0,
             full_at: setting.full_every,
             violations: Vec::new(),
+            born: Vec::new(),
             setting,
         }
     }
@@ -352,6 +360,7 @@ impl Rules {
     /// A node has stepped.
     pub fn step(&mut self, look: &Look<'_>, everyone: &Everyone<'_>) {
         let mut news = std::mem::take(&mut self.news);
+        self.follow_splits(look);
         self.book.observe(look, &mut news);
         self.follow(look, &news);
         let cx = Context {

@@ -111,7 +111,10 @@ impl Rule for P6 {
                 continue;
             }
             let sender = cx.setting.map.shard_of(&message.from);
-            if let Some(shard) = sender.filter(|s| !served(cx, s.id)) {
+            // What the step said before it cut a shard, that one said.
+            let mut shards = cx.look.worker.shards().map(|s| s.descriptor().id);
+            let served = |id| shards.any(|of| cx.ledger.is_of(id, of) && served(cx, of));
+            if let Some(shard) = sender.filter(|s| !{ served }(s.id)) {
                 return Err(format!(
                     "{id} sent \"{message}\" for {} without being in office",
                     shard.id

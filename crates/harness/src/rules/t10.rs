@@ -41,12 +41,18 @@ impl Rule for T10 {
             let NodeMessage::Transaction { shard, message, .. } = message else {
                 continue;
             };
+            // Who has not heard of a split sends to the shard that was split.
             let owner = cx.setting.map.shard_of(&message.anchor);
+            let owner = owner.filter(|owner| cx.ledger.is_of(owner.id, *shard));
             // Of now, or of once: who was one passes it on.
-            let book = owner.and_then(|s| cx.book.group(s.id));
-            let mut known = book.into_iter().flat_map(|b| b.electorates());
+            let books = [owner.map(|owner| owner.id), Some(*shard)];
+            let books = books
+                .into_iter()
+                .flatten()
+                .filter_map(|id| cx.book.group(id));
+            let mut known = books.flat_map(|b| b.electorates());
             let member = known.any(|e| e.electors.contains(&to));
-            if owner.is_none_or(|s| s.id != *shard) || !member {
+            if owner.is_none() || !member {
                 return Err(format!(
                     "{} sent \"{message}\" to {to} for {shard}, which does not own {}",
                     cx.look.id,

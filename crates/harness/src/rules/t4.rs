@@ -64,7 +64,9 @@ impl Rule for T4 {
                 };
                 let committed = matches!(known.told, Some((Outcome::Committed(_), ..)));
                 let aborted = matches!(known.told, Some((Outcome::Aborted(_), ..)));
-                let one = known.one_shard.is_some_and(|(shard, _)| shard == *group);
+                let one = known
+                    .one_shard
+                    .is_some_and(|(shard, _)| ledger.is_of(*group, shard));
                 let held = known.held_in(*group).is_some() && !aborted;
                 if committed || one || held {
                     return Err(format!(

@@ -108,6 +108,8 @@ pub enum Fault {
     /// An operator wants other members of a shard, which of the possible changes
     /// `pick` says: a learner more or fewer, or a learner in a voter's place.
     Members { shard: usize, pick: u64 },
+    /// An operator has a shard split, at a key that `pick` says.
+    Split { shard: usize, pick: u64 },
     /// A node goes down in the middle of a piece of engine work, after so many
     /// more changes of the engine.
     EngineDies {
@@ -168,13 +170,19 @@ kinds!(
     Stop,
     SlowLeader,
     EngineDies,
-    Members
+    Members,
+    Split
 );
 
 impl Kind {
     /// The kinds that come alone. The others are parts of gambits.
     pub(super) fn alone() -> impl Iterator<Item = Kind> {
-        let gambits = [Kind::SlowLeader, Kind::EngineDies, Kind::Members];
+        let gambits = [
+            Kind::SlowLeader,
+            Kind::EngineDies,
+            Kind::Members,
+            Kind::Split,
+        ];
         let all = Kind::ALL.iter().copied();
         all.filter(move |kind| !gambits.contains(kind))
     }
@@ -250,7 +258,9 @@ impl Fault {
             | Fault::StepDown { node }
             | Fault::DiskFails { node, .. }
             | Fault::ClockRate { node, .. } => named(&[*node], &[]),
-            Fault::ClockJumpAll { .. } | Fault::Members { .. } => Names::default(),
+            Fault::ClockJumpAll { .. } | Fault::Members { .. } | Fault::Split { .. } => {
+                Names::default()
+            }
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }
             | Fault::PauseClient {

@@ -17,6 +17,8 @@ const THEMED: u64 = 600;
 const TWO: u64 = 250;
 /// Runs in a thousand whose shards change their members, besides.
 const MEMBERS: u64 = 150;
+/// The same of splits.
+const SPLITS: u64 = 200;
 /// Runs in a thousand without any whose clocks' rates are beyond the bound.
 const BEYOND: u64 = 60;
 
@@ -47,6 +49,8 @@ pub enum Theme {
     Snapshots,
     /// Shards change their members all the time, two that share transactions at once.
     Members,
+    /// Shards are split, while something goes wrong.
+    Splits,
 }
 
 impl Theme {
@@ -61,6 +65,7 @@ impl Theme {
         Theme::Storage,
         Theme::Snapshots,
         Theme::Members,
+        Theme::Splits,
     ];
 
     /// Mean time between two of its gambits; nanoseconds.
@@ -75,6 +80,7 @@ impl Theme {
             Theme::Storage => 350 * MS,
             Theme::Snapshots => 900 * MS,
             Theme::Members => 250 * MS,
+            Theme::Splits => 400 * MS,
         }
     }
 
@@ -169,6 +175,13 @@ impl Theme {
                 c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
                 c.trim_bytes = r.range(4, 16) << 10;
             }
+            // It leaves the run as it is, but for logs that are soon cut.
+            Theme::Splits => {
+                if r.chance(500) {
+                    c.trim_bytes = r.range(4, 16) << 10;
+                    c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
+                }
+            }
             Theme::Members => {
                 // Somewhere to go.
                 (c.sites, c.racks) = (3, 1);
@@ -242,6 +255,7 @@ impl Theme {
             Theme::Strays => strays(c, t, node, r, &mut add),
             Theme::Storage => storage(c, t, node, r, &mut add),
             Theme::Members => members(c, t, (shard, node), r, &mut add),
+            Theme::Splits => splits(c, t, (shard, node), r, &mut add),
             Theme::Snapshots => {
                 let down = r.range(500, 1_500) * MS;
                 add(t, Fault::Crash { node, how, down });
@@ -332,6 +346,79 @@ fn strays(c: &SimConfig, t: u64, node: usize, r: &mut Random, add: &mut dyn FnMu
         down: c.lease + r.range(300, 900) * MS,
     };
     add(t, away);
+}
+
+/// A split, often one more soon after, and often with something that goes wrong in the
+/// middle of it or of the birth.
+fn splits(
+    c: &SimConfig,
+    t: u64,
+    (shard, node): (usize, usize),
+    r: &mut Random,
+    add: &mut dyn FnMut(u64, Fault),
+) {
+    // Of those that were split off, too.
+    let shard = shard + r.range(0, 4) as usize;
+    let pick = r.range(0, 1 << 30);
+    add(t, Fault::Split { shard, pick });
+    if r.chance(300) {
+        let shard = shard + r.range(0, 2) as usize;
+        let pick = r.range(0, 1 << 30);
+        add(t + r.range(0, 50) * MS, Fault::Split { shard, pick });
+    }
+    let at = t + r.range(0, 4 * c.far / MS + 40) * MS;
+    let lasts = r.range(50, 1_500) * MS;
+    let how = if r.chance(500) {
+        Down::Power
+    } else {
+        Down::Process
+    };
+    let down = r.range(5, 800) * MS;
+    let nodes = || (0..c.nodes()).collect();
+    match r.range(0, 10) {
+        0 | 1 => add(at, Fault::CrashLeader { shard, how, down }),
+        2 => add(at, Fault::Crash { node, how, down }),
+        3 => add(
+            at,
+            Fault::CrashMany {
+                nodes: nodes(),
+                how,
+                down,
+            },
+        ),
+        4 => add(
+            at,
+            Fault::CutLeader {
+                shard,
+                hears: r.chance(500),
+                heard: false,
+                with: r.range(0, 2) as usize,
+                lasts,
+            },
+        ),
+        5 => add(at, Fault::Transfer { shard, to: node }),
+        6 => {
+            let calls = r.range(0, 12) as u32;
+            add(
+                at,
+                Fault::EngineDies {
+                    node,
+                    calls,
+                    how,
+                    down,
+                },
+            );
+        }
+        7 => add(
+            at,
+            Fault::Members {
+                shard,
+                pick: r.range(0, 1 << 30),
+            },
+        ),
+        8 => add(at, Fault::DiskStall { node, lasts }),
+        _ => {}
+    }
 }
 
 /// A change, often of two shards that share transactions at the same moment, and
@@ -450,6 +537,11 @@ pub(super) fn draw(config: &mut SimConfig) {
         config.themes.push(Theme::Members);
         Theme::Members.bend(config, &mut random);
     }
+    let mut random = Random::new(config.seed ^ 0x5b11_7e0d);
+    if config.beyond.is_empty() && random.chance(SPLITS) {
+        config.themes.push(Theme::Splits);
+        Theme::Splits.bend(config, &mut random);
+    }
 }
 
 fn draw_most(config: &mut SimConfig) {
@@ -463,7 +555,7 @@ fn draw_most(config: &mut SimConfig) {
         }
         return;
     }
-    let others = &Theme::ALL[..Theme::ALL.len() - 1];
+    let others = &Theme::ALL[..Theme::ALL.len() - 2];
     let first = *r.pick(others);
     config.themes.push(first);
     if r.chance(TWO) {

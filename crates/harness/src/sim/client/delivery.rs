@@ -12,7 +12,7 @@ use synod_paxos::{NodeId, Term, Timestamp};
 use synod_shard::{ShardReply, ShardRequest};
 use synod_txn::client::{Outgoing, Reply};
 use synod_txn::request::Refusal;
-use synod_txn::{Outcome, Request, Response};
+use synod_txn::{Outcome, Request, Response, Span};
 
 const MS: u64 = 1_000_000;
 /// The pause where a node's clock is not to be used.
@@ -68,6 +68,8 @@ struct Flight {
     maybe: bool,
     /// The shard's term when it was sent.
     term: Option<Term>,
+    /// The shard's keys when it was made.
+    span: Option<Span>,
 }
 
 impl Flight {
@@ -260,6 +262,7 @@ impl Delivery {
             until,
             maybe: false,
             term: None,
+            span: self.table.span(shard).cloned(),
         };
         self.launch(t, flight, outgoing.after_nanos, random);
     }
@@ -298,11 +301,17 @@ impl Delivery {
     fn look(&mut self, t: u64, mut flight: Flight, random: &mut Random) {
         flight.look_at = u64::MAX;
         let interval = self.longest(&flight) / 2;
-        if let Some(leader) = self.herd.found(flight.shard, flight.parked.0) {
+        if let Some(leader) = self
+            .herd
+            .found(self.table.shards[flight.shard].id, flight.parked.0)
+        {
             let replicas = &self.table.shards[flight.shard].replicas;
             flight.tour.stay(replicas, leader);
             self.launch(t, flight, 0, random);
-        } else if self.herd.may_search(flight.shard, t, interval) {
+        } else if self
+            .herd
+            .may_search(self.table.shards[flight.shard].id, t, interval)
+        {
             self.send(t, flight, 0);
         } else {
             flight.parked.1 += 1;
@@ -423,6 +432,7 @@ impl Delivery {
             until,
             maybe: false,
             term: None,
+            span: None,
         };
         self.launch(t, probe, 0, random);
     }
@@ -436,10 +446,15 @@ impl Delivery {
         let ShardReply::Response(response) = reply else {
             // The node does not have the shard, and may know who has.
             if let ShardReply::WrongNode(Some(descriptor)) = reply {
-                self.table.learn_members(flight.shard, &descriptor);
+                self.table.learn_map(&[*descriptor]);
             }
-            if flight.owner != Owner::Probe {
+            if flight.owner == Owner::Probe {
+                return;
+            }
+            if self.table.span(flight.shard) == flight.span.as_ref() {
                 self.launch(t, flight, 0, random);
+            } else {
+                self.tell(flight.owner, Reply::Moved);
             }
             return;
         };
@@ -531,7 +546,8 @@ impl Delivery {
             _ => None,
         };
         self.table.learn(flight.shard, flight.to, term);
-        self.herd.find(flight.shard, flight.to, t);
+        let shard = self.table.shards[flight.shard].id;
+        self.herd.find(shard, flight.to, t);
         Verdict::Answer
     }
 }

@@ -2,8 +2,9 @@
 //! searches for all, as the callers of one SDK client do.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use synod_paxos::NodeId;
+use synod_paxos::{GroupId, NodeId};
 
 /// The search for one shard's leader. Times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,32 +15,28 @@ struct Search {
     found: Option<(NodeId, u64)>,
 }
 
-/// The searches of one place, by index of the shard.
-#[derive(Clone, Debug)]
-pub(in crate::sim) struct Herd(Rc<RefCell<Vec<Search>>>);
+/// The searches of one place, by shard.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sim) struct Herd(Rc<RefCell<BTreeMap<GroupId, Search>>>);
 
 impl Herd {
-    /// Nothing is known of so many shards.
-    pub(in crate::sim) fn new(shards: usize) -> Herd {
-        Herd(Rc::new(RefCell::new(vec![Search::default(); shards])))
-    }
-
     /// A node answered for a shard.
-    pub(super) fn find(&self, shard: usize, leader: NodeId, t: u64) {
-        self.0.borrow_mut()[shard].found = Some((leader, t));
+    pub(super) fn find(&self, shard: GroupId, leader: NodeId, t: u64) {
+        self.0.borrow_mut().entry(shard).or_default().found = Some((leader, t));
     }
 
     /// Who was found to lead at `since` or later.
-    pub(super) fn found(&self, shard: usize, since: u64) -> Option<NodeId> {
-        let found = self.0.borrow()[shard].found;
+    pub(super) fn found(&self, shard: GroupId, since: u64) -> Option<NodeId> {
+        let found = self.0.borrow().get(&shard).and_then(|search| search.found);
         found
             .filter(|(_, at)| *at >= since)
             .map(|(leader, _)| leader)
     }
 
     /// Whether a caller may begin a round: nobody did in this interval.
-    pub(super) fn may_search(&self, shard: usize, t: u64, interval: u64) -> bool {
-        let search = &mut self.0.borrow_mut()[shard];
+    pub(super) fn may_search(&self, shard: GroupId, t: u64, interval: u64) -> bool {
+        let mut searches = self.0.borrow_mut();
+        let search = searches.entry(shard).or_default();
         let may = search.begun.is_none_or(|begun| t >= begun + interval);
         if may {
             search.begun = Some(t);

@@ -49,7 +49,7 @@ use delivery::{Delivery, Patience};
 use running::Running;
 use std::sync::Arc;
 use synod_paxos::{NodeId, Timestamp};
-use synod_shard::{ShardReply, ShardRequest};
+use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 use work::{Last, Memory};
 
@@ -252,6 +252,11 @@ impl SimClient {
         self.delivery.answered(t, number, reply, &mut self.random);
         self.pump(t);
         wants.append(&mut self.delivery.wants);
+    }
+
+    /// It asked a node for its map.
+    pub(super) fn learn_map(&mut self, shards: &[ShardDescriptor]) {
+        self.delivery.table.learn_map(shards);
     }
 
     /// From now on it pauses like this between two transactions; none = as the

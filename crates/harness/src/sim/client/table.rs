@@ -2,6 +2,7 @@
 
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
+use synod_txn::Span;
 use synod_txn::client::{Route, Routes};
 
 /// A shard, as far as the client knows.
@@ -13,29 +14,51 @@ pub(super) struct Shard {
     pub(super) leader: NodeId,
 }
 
+impl Shard {
+    fn new(descriptor: &ShardDescriptor) -> Shard {
+        Shard {
+            id: descriptor.id,
+            generation: descriptor.generation,
+            replicas: descriptor.configuration.voters.clone(),
+            leader: descriptor.preferred_leader,
+        }
+    }
+}
+
 /// What a client knows of the cluster: routes, replicas, leaders.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) routes: Routes,
+    /// In the order in which they were heard of.
     pub(super) shards: Vec<Shard>,
+    /// What all of this was made of.
+    map: ShardMap,
+}
+
+fn routes(map: &ShardMap, known: &Routes) -> Routes {
+    let ends = map.shards.iter().skip(1).map(|next| Some(&next.span.start));
+    let ends = ends.chain([None]);
+    let routes = map.shards.iter().zip(ends).map(|(shard, next)| {
+        let mut span = shard.span.clone();
+        // Of a split only one half may be known: the later start counts.
+        if let Some(next) = next.filter(|next| span.contains(next)) {
+            span.end = next.clone();
+        }
+        Route {
+            shard: shard.id,
+            span,
+            term: known.of_shard(shard.id).and_then(|route| route.term),
+        }
+    });
+    Routes::new(routes.collect())
 }
 
 impl Table {
     pub(super) fn new(map: &ShardMap) -> Table {
-        let routes = map.shards.iter().map(|s| Route {
-            shard: s.id,
-            span: s.span.clone(),
-            term: None,
-        });
-        let shards = map.shards.iter().map(|s| Shard {
-            id: s.id,
-            generation: s.generation,
-            replicas: s.configuration.voters.clone(),
-            leader: s.preferred_leader,
-        });
         Table {
-            routes: Routes::new(routes.collect()),
-            shards: shards.collect(),
+            routes: routes(map, &Routes::default()),
+            shards: map.shards.iter().map(Shard::new).collect(),
+            map: map.clone(),
         }
     }
 
@@ -43,13 +66,31 @@ impl Table {
         self.routes.of_shard(shard).and_then(|route| route.term)
     }
 
-    /// A node without the shard told who has it.
-    pub(super) fn learn_members(&mut self, shard: usize, descriptor: &ShardDescriptor) {
-        let shard = &mut self.shards[shard];
-        if shard.id == descriptor.id && shard.generation < descriptor.generation {
-            shard.generation = descriptor.generation;
-            shard.replicas.clone_from(&descriptor.configuration.voters);
+    /// A node told what it knows of shards. Whoever would then not know the owner of
+    /// some key waits for better news.
+    pub(super) fn learn_map(&mut self, descriptors: &[ShardDescriptor]) {
+        let mut map = self.map.clone();
+        if !map.learn_all(descriptors) || !map.is_whole() {
+            return;
         }
+        self.map = map;
+        self.routes = routes(&self.map, &self.routes);
+        for descriptor in &self.map.shards {
+            match self.shards.iter_mut().find(|s| s.id == descriptor.id) {
+                Some(shard) if shard.generation < descriptor.generation => {
+                    shard.generation = descriptor.generation;
+                    shard.replicas.clone_from(&descriptor.configuration.voters);
+                }
+                Some(_) => {}
+                None => self.shards.push(Shard::new(descriptor)),
+            }
+        }
+    }
+
+    /// The keys that a shard has, as far as known.
+    pub(super) fn span(&self, shard: usize) -> Option<&Span> {
+        let route = self.routes.of_shard(self.shards[shard].id);
+        route.map(|route| &route.span)
     }
 
     /// A node answered for a shard, in this term if it said so.

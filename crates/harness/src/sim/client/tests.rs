@@ -156,7 +156,7 @@ fn client() -> (SimClient, Vec<Want>) {
     (config.weights.bank, config.hurried) = (10, 0);
     let map = map(&[b"", b"k002"]);
     let workload = Workload::new(&map, config);
-    let mut client = SimClient::new(7, &workload, &Herd::new(map.shards.len()), 1);
+    let mut client = SimClient::new(7, &workload, &Herd::default(), 1);
     let mut wants = Vec::new();
     assert_eq!(client.arm(), Some(0));
     client.wake(0, WALL, &mut wants);
@@ -268,7 +268,7 @@ fn for_the_final_reads_nobody_has_more_patience_than_others() {
         config.readers = true;
         let map = map(&[b"", b"k002"]);
         let workload = Workload::new(&map, config);
-        let mut client = SimClient::new(id, &workload, &Herd::new(map.shards.len()), 1);
+        let mut client = SimClient::new(id, &workload, &Herd::default(), 1);
         let mut wants = Vec::new();
         client.stop(5, true);
         client.wake(5, WALL, &mut wants);

@@ -85,6 +85,7 @@ impl Sim {
         } else {
             self.rules.step(&look, &everyone);
         }
+        self.born.extend(self.rules.take_born());
         self.broken_rules();
     }
 

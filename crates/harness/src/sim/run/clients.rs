@@ -3,7 +3,7 @@
 use super::{Event, Sim};
 use crate::sim::client::Want;
 use crate::sim::config::MS;
-use synod_shard::{Input, ShardReply, ShardRequest};
+use synod_shard::{Input, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, Caller, ClientId};
 
 /// How late a request is at most; nanoseconds.
@@ -39,20 +39,32 @@ impl Sim {
         let at = self
             .net
             .client_travel(self.t, sites.0, sites.1, &mut self.random);
+        // The SDK asks for the map in a call of its own.
+        let moved = matches!(reply, ShardReply::WrongNode(_));
+        let worker = self.nodes[node].worker().filter(|_| moved);
+        let map = worker.map_or_else(Vec::new, |w| w.map().changed().cloned().collect());
         self.at(
             at,
             Event::Answer {
                 client,
                 number: caller.request,
                 reply: Box::new(reply),
+                map,
             },
         );
     }
 
-    pub(super) fn answer(&mut self, client: usize, number: u64, reply: ShardReply) {
+    pub(super) fn answer(
+        &mut self,
+        client: usize,
+        number: u64,
+        reply: ShardReply,
+        map: &[ShardDescriptor],
+    ) {
         self.trace.line(self.t, || {
             format!("client {client} <-  #{number} {reply:?}")
         });
+        self.clients[client].learn_map(map);
         let mut wants = std::mem::take(&mut self.wants);
         self.clients[client].answered(self.t, number, reply, &mut wants);
         self.wanted(client, wants);

@@ -101,6 +101,7 @@ impl Sim {
             }
             Fault::Transfer { shard, to } => self.transfer(*shard, *to),
             Fault::Members { shard, pick } => self.change_members(*shard, *pick),
+            Fault::Split { shard, pick } => self.split(*shard, *pick),
             Fault::StepDown { node } => self.input(*node, Input::StepDown),
             Fault::Stop { node, down } => {
                 self.input(*node, Input::StepDown);
@@ -122,7 +123,7 @@ impl Sim {
     }
 
     fn transfer(&mut self, shard: usize, to: usize) {
-        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        let group = self.group_at(shard);
         if let Some(node) = self.leader_of(shard) {
             let to = self.nodes[to].id;
             self.input(node, Input::Transfer { group, to });
@@ -131,7 +132,7 @@ impl Sim {
 
     /// As many voters as before, so that what disks may lose stays within the promises.
     fn change_members(&mut self, shard: usize, pick: u64) {
-        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        let group = self.group_at(shard);
         let Some(node) = self.leader_of(shard) else {
             return;
         };
@@ -178,7 +179,7 @@ impl Sim {
 
     /// The node that is in office for a shard; the first, if several think so.
     pub(super) fn leader_of(&self, shard: usize) -> Option<usize> {
-        let group = self.bootstrap.map.shards[shard % self.bootstrap.map.shards.len()].id;
+        let group = self.group_at(shard);
         self.nodes.iter().position(|n| {
             let shard = n.worker().and_then(|w| w.shard(group));
             shard.is_some_and(synod_shard::Shard::in_office)

@@ -6,6 +6,7 @@ mod clients;
 mod faults;
 mod nodes;
 mod rest;
+mod splits;
 
 use super::client::{ClientConfig, Herd, SimClient, Want, Workload};
 use super::config::{MS, SimConfig};
@@ -20,8 +21,8 @@ use super::trace::Trace;
 use crate::rules::Rules;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use synod_paxos::NodeId;
-use synod_shard::{Bootstrap, NodeMessage, ShardReply, ShardRequest};
+use synod_paxos::{GroupId, NodeId};
+use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
 pub use caught::{RunOptions, run_caught};
@@ -50,6 +51,8 @@ enum Event {
         client: usize,
         number: u64,
         reply: Box<ShardReply>,
+        /// The node's map, for whom it does not answer because a shard is elsewhere.
+        map: Vec<ShardDescriptor>,
     },
     /// A client's sign of life reaches a node.
     Seen {
@@ -102,6 +105,9 @@ pub(super) struct Sim {
     report: Report,
     /// What the report is to tell besides.
     options: RunOptions,
+    /// Shards that were split off, and the id that the next one gets.
+    born: Vec<GroupId>,
+    next_shard: u64,
     /// The client that reads everything at the end, once all others are through.
     reader: Option<usize>,
     ended: bool,
@@ -127,8 +133,7 @@ impl Sim {
             clients.crowd();
         }
         let workload = Workload::new(&bootstrap.map, clients);
-        let shards = bootstrap.map.shards.len();
-        let herds: Vec<Herd> = (0..config.sites).map(|_| Herd::new(shards)).collect();
+        let herds: Vec<Herd> = (0..config.sites).map(|_| Herd::default()).collect();
         let clients = (0..config.clients as u32)
             .map(|id| {
                 let herd = &herds[config.site_of_client(id as usize)];
@@ -140,6 +145,15 @@ impl Sim {
             nodes,
             wants: Vec::new(),
             reader: None,
+            born: Vec::new(),
+            next_shard: bootstrap
+                .map
+                .shards
+                .iter()
+                .map(|s| s.id.0)
+                .max()
+                .unwrap_or(0)
+                + 1,
             clients,
             net,
             queue,
@@ -232,7 +246,8 @@ impl Sim {
                 client,
                 number,
                 reply,
-            } => self.answer(client, number, *reply),
+                map,
+            } => self.answer(client, number, *reply, &map),
             Event::Seen { to, client, live } => self.seen(to, client, live),
             Event::Synced { node, life } => self.synced(node, life),
             Event::Engine { node, life } => self.engine_done(node, life),

@@ -2,7 +2,8 @@
 
 use super::{Event, REST_EVERY, Sim};
 use crate::sim::node::Absence;
-use synod_shard::{Shard, ShardDescriptor};
+use synod_paxos::GroupId;
+use synod_shard::Shard;
 
 impl Sim {
     pub(super) fn look_for_rest(&mut self) {
@@ -25,10 +26,11 @@ impl Sim {
     }
 
     /// Who plays which part in a shard, in words.
-    fn parts(&self, shard: &ShardDescriptor) -> String {
+    fn parts(&self, group: GroupId) -> String {
         let parts = self.nodes.iter().filter_map(|n| {
-            let Some(shard) = n.worker().and_then(|w| w.shard(shard.id)) else {
-                let known = shard.configuration.is_member(n.id);
+            let Some(shard) = n.worker().and_then(|w| w.shard(group)) else {
+                let first = self.bootstrap.map.shard(group);
+                let known = first.is_some_and(|s| s.configuration.is_member(n.id));
                 return known.then(|| format!("{} {:?}", n.id, n.absence));
             };
             let replica = shard.replica();
@@ -62,7 +64,7 @@ impl Sim {
         if let Some(node) = self.nodes.iter().find(down) {
             return format!("{} is down", node.id);
         }
-        let shards = self.bootstrap.map.shards.iter();
+        let shards = self.groups();
         shards
             .map(|shard| self.unrest_of(shard))
             .find(|why| !why.is_empty())
@@ -72,7 +74,7 @@ impl Sim {
     /// Everything that is not at rest, with who plays which part.
     pub(super) fn unrest_at_length(&self) -> String {
         let mut words = self.unrest();
-        for shard in &self.bootstrap.map.shards {
+        for shard in self.groups() {
             let why = self.unrest_of(shard);
             if !why.is_empty() {
                 words += &format!("\n    {why} [{}]", self.parts(shard));
@@ -81,21 +83,21 @@ impl Sim {
         words
     }
 
-    fn unrest_of(&self, shard: &ShardDescriptor) -> String {
+    fn unrest_of(&self, shard: GroupId) -> String {
         let replicas: Vec<&Shard> = self
             .nodes
             .iter()
-            .filter_map(|n| n.worker()?.shard(shard.id))
+            .filter_map(|n| n.worker()?.shard(shard))
             .collect();
         let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
-            return format!("{} has no leader in office", shard.id);
+            return format!("{} has no leader in office", shard);
         };
         let group = leader.group();
         let intents = group.open_intents().count();
         if intents + group.locks() + group.sessions() > 0 {
             return format!(
                 "{} has {intents} open intents, {} locks, {} sessions",
-                shard.id,
+                shard,
                 group.locks(),
                 group.sessions()
             );
@@ -107,17 +109,14 @@ impl Sim {
         let mut outside = replicas.iter().filter(|s| !is_member(s));
         if let Some(stays) = outside.find(|s| s.replica().last() > synod_paxos::Slot(0)) {
             let id = stays.replica().me();
-            return format!(
-                "{} still has a replica on {id}, which is no member",
-                shard.id
-            );
+            return format!("{} still has a replica on {id}, which is no member", shard);
         }
         let mut members = replicas.iter().filter(is_member);
         if let Some(behind) = members.find(|s| s.replica().last() != last) {
             let at = behind.replica().last();
             return format!(
                 "{} has a replica at slot {at} of {last} on {}",
-                shard.id,
+                shard,
                 behind.replica().me()
             );
         }

@@ -1,0 +1,68 @@
+//! Splits, as an operator asks for them, and the shards there are by then.
+
+use super::Sim;
+use synod_paxos::GroupId;
+use synod_shard::{SplitError, Splitting};
+use synod_txn::{Key, Span};
+
+/// Keys tried, at most, until one lies inside of the shard.
+const TRIES: u64 = 16;
+
+/// A key beside those of the workloads: behind the shard's stem a letter, and a number.
+fn border(span: &Span, pick: u64) -> Option<Key> {
+    let stem = span.start.iter().position(|b| *b == b'!');
+    let mut stem = span.start[..stem.unwrap_or(span.start.len())].to_vec();
+    stem.push(if pick.is_multiple_of(5) { b'~' } else { b'!' });
+    (1..=TRIES).find_map(|turn| {
+        let pick = pick / 8 * turn;
+        let letter = b"abijklmnopqrstuw"[(pick % 16) as usize];
+        let mut key = [&stem[..], &[letter]].concat();
+        if pick / 16 % 3 > 0 {
+            key.extend(format!("{:03}", pick / 48 % 40).bytes());
+        }
+        let inside = key[..] > span.start[..] && span.contains(&key);
+        inside.then(|| key.into())
+    })
+}
+
+impl Sim {
+    /// All shards there are, those that were split off last.
+    pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        let first = self.bootstrap.map.shards.iter().map(|s| s.id);
+        first.chain(self.born.iter().copied())
+    }
+
+    /// The shard of an index, which may be any number.
+    pub(super) fn group_at(&self, index: usize) -> GroupId {
+        let count = self.bootstrap.map.shards.len() + self.born.len();
+        let group = self.groups().nth(index % count);
+        group.unwrap_or_default()
+    }
+
+    /// Has a shard split, and asks again for one that is on its way.
+    pub(super) fn split(&mut self, shard: usize, pick: u64) {
+        let group = self.group_at(shard);
+        let Some(node) = self.leader_of(shard) else {
+            return;
+        };
+        let leader = self.nodes[node].worker().and_then(|w| w.shard(group));
+        let Some(at) = leader.and_then(|s| border(&s.descriptor().span, pick)) else {
+            return;
+        };
+        let child = GroupId(self.next_shard);
+        let n = &mut self.nodes[node];
+        let Some(process) = n.process.as_mut().filter(|_| n.paused_until <= self.t) else {
+            return;
+        };
+        process.lanes.set_now(&n.clock, self.t);
+        let answer = process.machine.split(&mut process.lanes, group, &at, child);
+        if let Ok(Splitting::Underway | Splitting::Done) | Err(SplitError::Taken { .. }) = answer {
+            self.next_shard += 1;
+        }
+        let id = self.nodes[node].id;
+        self.trace.line(self.t, || {
+            format!("{id} is to split {group} at {at:?} into {child}: {answer:?}")
+        });
+        self.plan_turn(node, self.t);
+    }
+}
