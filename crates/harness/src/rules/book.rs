@@ -339,14 +339,9 @@ impl Book {
         self.groups.get(&group)
     }
 
-    /// A shard was split off another one, whose state then reached up to `last`. False if
-    /// that was known.
-    pub(super) fn split(&mut self, child: &Child, last: Timestamp) -> bool {
-        let new = !self.groups.contains_key(&child.id);
-        if new {
-            self.groups.insert(child.id, GroupBook::born(child, last));
-        }
-        new
+    /// A shard was split off another one in this step.
+    pub(super) fn split(&mut self, child: &Child, last: Timestamp) {
+        self.groups.insert(child.id, GroupBook::born(child, last));
     }
 
     /// A node's replica after the node's last step.

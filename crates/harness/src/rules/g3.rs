@@ -129,8 +129,15 @@ impl Rule for G3 {
             }
             self.without.remove(&replica);
             let made = self.made.get(&group).into_iter().flatten();
+            let made = made.take_while(|(slot, ..)| *slot <= shard.applied());
+            // What a shard was split off had made before that.
+            let ancestors = shard.group().state().lineage.ancestors.iter();
+            let older = ancestors.filter_map(|ancestor| self.made.get(ancestor));
+            let span = shard.data_span();
+            let own = made.chain(older.flatten());
+            let own = own.filter(|(_, key, _)| span.contains(key));
             let horizon = shard.group().horizon();
-            for (slot, key, timestamp) in made.take_while(|(slot, ..)| *slot <= shard.applied()) {
+            for (slot, key, timestamp) in own {
                 if engine.newest(key, *timestamp) != Some(*timestamp)
                     && !is_garbage(engine, key, *timestamp, horizon)
                 {

@@ -71,7 +71,7 @@ pub use look::{Everyone, Look, Peer, Step, Stored};
 use synod_paxos::lease::LeaseSettings;
 use synod_paxos::{GroupId, NodeId};
 use synod_shard::{Input, Now, ShardMap};
-use synod_txn::GroupSettings;
+use synod_txn::{Command, GroupSettings};
 
 /// Violations kept per rule.
 const PER_RULE: u32 = 5;
@@ -360,7 +360,6 @@ impl Rules {
     /// A node has stepped.
     pub fn step(&mut self, look: &Look<'_>, everyone: &Everyone<'_>) {
         let mut news = std::mem::take(&mut self.news);
-        self.follow_splits(look);
         self.book.observe(look, &mut news);
         self.follow(look, &news);
         let cx = Context {
@@ -393,6 +392,10 @@ impl Rules {
             self.event(look.t, node, &Event::Decided(fresh));
             if let Some(event) = events::of_entry(fresh, look.id) {
                 self.event(look.t, node, &event);
+            }
+            if let Some(Command::Split(split)) = &fresh.command {
+                let last = fresh.above.max(split.last);
+                self.follow_split(look, fresh.group, split.child, last);
             }
         }
         let mut told = std::mem::take(&mut self.told);

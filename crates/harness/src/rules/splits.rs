@@ -2,25 +2,31 @@
 //! were another's before.
 
 use super::{Look, Rules};
-use synod_paxos::GroupId;
+use synod_paxos::{GroupId, Timestamp};
 use synod_shard::first_descriptor;
 
 impl Rules {
-    /// Takes in the splits that a node is the first to have applied.
-    pub(super) fn follow_splits(&mut self, look: &Look<'_>) {
-        for shard in look.worker.shards() {
-            let state = shard.group().state();
-            for child in &state.lineage.children {
-                if !self.book.split(child, state.last) {
-                    continue;
-                }
-                let parent = shard.descriptor().id;
-                self.ledger.split(parent, child);
-                self.setting.map.learn(&first_descriptor(child));
-                self.setting.map.learn(shard.descriptor());
-                self.born.push(child.id);
-            }
-        }
+    /// A split is decided, and this node is the first to know: it has applied it, too.
+    pub(super) fn follow_split(
+        &mut self,
+        look: &Look<'_>,
+        parent: GroupId,
+        child: GroupId,
+        last: Timestamp,
+    ) {
+        let Some(shard) = look.worker.shard(parent) else {
+            return;
+        };
+        let children = &shard.group().state().lineage.children;
+        // One that met something undecided made nothing.
+        let Some(child) = children.iter().find(|c| c.id == child) else {
+            return;
+        };
+        self.book.split(child, last);
+        self.ledger.split(parent, child);
+        self.setting.map.learn(&first_descriptor(child));
+        self.setting.map.learn(shard.descriptor());
+        self.born.push(child.id);
     }
 
     /// Shards that were split off since last asked.

@@ -303,7 +303,8 @@ impl Shard {
     }
 
     /// The keys whose data on this node is this replica's.
-    pub(crate) fn data_span(&self) -> Span {
+    #[must_use]
+    pub fn data_span(&self) -> Span {
         let mut span = self.descriptor.span.clone();
         if let Some(clip) = self.clip.as_ref().filter(|clip| span.contains(clip)) {
             span.end = clip.clone();
