@@ -3,6 +3,8 @@
 //! ```sh
 //! cargo run --release -p synod-harness --no-default-features --bin seeds -- 1 240
 //! ```
+//!
+//! A theme after the numbers (`Splits`) leaves out the seeds without it.
 
 use synod_harness::sim::{Recipe, RunOptions};
 
@@ -14,14 +16,22 @@ fn cpu_nanos() -> u64 {
 }
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).map(|a| a.parse::<u64>());
-    let mut number = |default| numbers.next().and_then(Result::ok).unwrap_or(default);
-    let (first, seeds) = (number(1), number(240));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default| {
+        let told = arguments.get(at).and_then(|a| a.parse::<u64>().ok());
+        told.unwrap_or(default)
+    };
+    let (first, seeds) = (number(0, 1), number(1, 240));
+    let wanted = arguments.get(2);
     println!(
         "seed wall_ms commits unknown aborted events sim_ms active_ms sites nodes replicas shards clients think lease_ms faults trace"
     );
     for seed in first..first + seeds {
         let recipe = Recipe::new(None, seed);
+        let mut themes = recipe.config.themes.iter().map(|t| format!("{t:?}"));
+        if wanted.is_some_and(|wanted| themes.all(|theme| theme != *wanted)) {
+            continue;
+        }
         let started = cpu_nanos();
         let report = recipe.run(RunOptions::default());
         let wall = (cpu_nanos() - started) as f64 / 1e6;

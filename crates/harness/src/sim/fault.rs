@@ -12,6 +12,9 @@ pub enum Down {
     Power,
 }
 
+/// As a shard's index: the one that was split off last.
+pub const NEWEST: usize = 1 << 16;
+
 /// One thing that goes wrong. Nodes, shards and clients are indices; times in
 /// nanoseconds: `down` until it is started again, `lasts` until it is mended.
 #[allow(missing_docs)] // The fields are named so, in the same sense everywhere.

@@ -34,7 +34,7 @@ impl Beyond {
     #[must_use]
     pub const fn suspends(self) -> &'static [&'static str] {
         match self {
-            Beyond::Rate => &["K1", "L1", "L2", "L4", "L5", "R1", "U1", LEASE_READS],
+            Beyond::Rate => &["K1", "L1", "L2", "L4", "L5", "R1", "U1", "S1", LEASE_READS],
         }
     }
 

@@ -1,6 +1,7 @@
 //! Splits, as an operator asks for them, and the shards there are by then.
 
 use super::Sim;
+use crate::sim::fault::NEWEST;
 use synod_paxos::GroupId;
 use synod_shard::{SplitError, Splitting};
 use synod_txn::{Key, Span};
@@ -32,8 +33,11 @@ impl Sim {
         first.chain(self.born.iter().copied())
     }
 
-    /// The shard of an index, which may be any number.
+    /// The shard of an index, which may be any number, or [`NEWEST`].
     pub(super) fn group_at(&self, index: usize) -> GroupId {
+        if let Some(newest) = self.born.last().filter(|_| index == NEWEST) {
+            return *newest;
+        }
         let count = self.bootstrap.map.shards.len() + self.born.len();
         let group = self.groups().nth(index % count);
         group.unwrap_or_default()
