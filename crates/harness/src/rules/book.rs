@@ -186,6 +186,8 @@ pub struct GroupBook {
     pub last: Timestamp,
     /// The same when it began.
     born_at: Timestamp,
+    /// What it was split off, and the slot there; none if it never was.
+    born_of: Option<(GroupId, Slot)>,
 }
 
 impl GroupBook {
@@ -193,6 +195,12 @@ impl GroupBook {
     #[must_use]
     pub fn born_at(&self) -> Timestamp {
         self.born_at
+    }
+
+    /// What it was split off, and by which slot there; none if it never was.
+    #[must_use]
+    pub fn born_of(&self) -> Option<(GroupId, Slot)> {
+        self.born_of
     }
 
     /// Everything up to here was decided by somebody.
@@ -251,7 +259,7 @@ impl GroupBook {
     }
 
     /// A group that begins with a state, in the slot before the first that it decides.
-    fn born(child: &Child, last: Timestamp) -> GroupBook {
+    fn born(child: &Child, last: Timestamp, of: (GroupId, Slot)) -> GroupBook {
         let began = child.began();
         let electorate = Electorate::of(&began.configuration, began.after);
         GroupBook {
@@ -263,6 +271,7 @@ impl GroupBook {
             term: Ballot::default(),
             last,
             born_at: last,
+            born_of: Some(of),
         }
     }
 
@@ -323,6 +332,7 @@ impl Book {
             term: Ballot::default(),
             last: Timestamp(0),
             born_at: Timestamp(0),
+            born_of: None,
         };
         Book {
             nodes: vec![Vec::new(); nodes],
@@ -339,9 +349,10 @@ impl Book {
         self.groups.get(&group)
     }
 
-    /// A shard was split off another one in this step.
-    pub(super) fn split(&mut self, child: &Child, last: Timestamp) {
-        self.groups.insert(child.id, GroupBook::born(child, last));
+    /// A shard was split off another one in this step, by a slot `of` it.
+    pub(super) fn split(&mut self, child: &Child, last: Timestamp, of: (GroupId, Slot)) {
+        self.groups
+            .insert(child.id, GroupBook::born(child, last, of));
     }
 
     /// A node's replica after the node's last step.

@@ -3,6 +3,7 @@
 //! an installation was under way), and its engine holds every version made by
 //! the slots that it does not replay.
 
+use super::book::GroupBook;
 use super::hash::Map;
 use super::look::Stored;
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
@@ -56,6 +57,19 @@ fn may_go(cx: &Context<'_>, group: GroupId) -> Verdict {
         "{} deleted its data of {group} although too few voters hold the state",
         cx.look.id
     ))
+}
+
+/// Whether a node that comes back without the data of a shard that was split off has it not
+/// to lose: its replica of the parent had not come as far, and has got past the split by
+/// a snapshot.
+fn never_had(cx: &Context<'_>, group: GroupId) -> bool {
+    let node = cx.look.node;
+    let Some((parent, slot)) = cx.book.group(group).and_then(GroupBook::born_of) else {
+        return false;
+    };
+    let had = cx.book.before_crash(node, group);
+    let applied = cx.book.before_crash(node, parent).map(|seen| seen.applied);
+    had.is_none() && applied.is_none_or(|applied| applied < slot)
 }
 
 impl Rule for G3 {
@@ -116,7 +130,8 @@ impl Rule for G3 {
             let replica = (look.node, group);
             if !shard.replica().holds_data() {
                 let fresh = self.without.insert(replica);
-                if fresh && !engine.is_installing(group) {
+                let excused = engine.is_installing(group) || never_had(cx, group);
+                if fresh && !excused {
                     return Err(format!(
                         "{} comes back without the data of {group}: its engine is at slot {}, its \
                          log begins after slot {}",

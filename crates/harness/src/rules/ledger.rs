@@ -240,6 +240,16 @@ impl Ledger {
         group == ancestor || line.is_some_and(|line| line.contains(&ancestor))
     }
 
+    /// Whether two shards were one once.
+    #[must_use]
+    pub fn are_kin(&self, one: GroupId, other: GroupId) -> bool {
+        let first = |group| {
+            let line = self.ancestors.get(&group);
+            line.and_then(|line| line.first()).copied().unwrap_or(group)
+        };
+        first(one) == first(other)
+    }
+
     /// What is known of an attempt.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<&Attempt> {

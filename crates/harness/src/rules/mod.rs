@@ -395,7 +395,7 @@ impl Rules {
             }
             if let Some(Command::Split(split)) = &fresh.command {
                 let last = fresh.above.max(split.last);
-                self.follow_split(look, fresh.group, split.child, last);
+                self.follow_split(look, (fresh.group, fresh.slot), split.child, last);
             }
         }
         let mut told = std::mem::take(&mut self.told);

@@ -2,7 +2,7 @@
 //! were another's before.
 
 use super::{Look, Rules};
-use synod_paxos::{GroupId, Timestamp};
+use synod_paxos::{GroupId, Slot, Timestamp};
 use synod_shard::first_descriptor;
 
 impl Rules {
@@ -10,7 +10,7 @@ impl Rules {
     pub(super) fn follow_split(
         &mut self,
         look: &Look<'_>,
-        parent: GroupId,
+        (parent, slot): (GroupId, Slot),
         child: GroupId,
         last: Timestamp,
     ) {
@@ -22,7 +22,7 @@ impl Rules {
         let Some(child) = children.iter().find(|c| c.id == child) else {
             return;
         };
-        self.book.split(child, last);
+        self.book.split(child, last, (parent, slot));
         self.ledger.split(parent, child);
         self.setting.map.learn(&first_descriptor(child));
         self.setting.map.learn(shard.descriptor());

@@ -41,9 +41,10 @@ impl Rule for T10 {
             let NodeMessage::Transaction { shard, message, .. } = message else {
                 continue;
             };
-            // Who has not heard of a split sends to the shard that was split.
+            // Who has not heard of a split sends to the shard that was split, or to
+            // another that came of it: their nodes know.
             let owner = cx.setting.map.shard_of(&message.anchor);
-            let owner = owner.filter(|owner| cx.ledger.is_of(owner.id, *shard));
+            let owner = owner.filter(|owner| cx.ledger.are_kin(owner.id, *shard));
             // Of now, or of once: who was one passes it on.
             let books = [owner.map(|owner| owner.id), Some(*shard)];
             let books = books
