@@ -205,7 +205,10 @@ fn members(
             continue;
         }
         let durable = durable.unwrap_or_else(|| Durable::new(first.configuration.clone()));
-        let descriptor = later.unwrap_or_else(|| first.clone());
+        let mut descriptor = later.unwrap_or_else(|| first.clone());
+        // The log's may be ahead of the state, which says what splits have left: until it
+        // gets past them again, all of this is the shard's, and goes into its snapshots.
+        descriptor.span.clone_from(&first.span);
         shards.push(recovered(descriptor, durable, engine)?);
     }
     for (id, descriptor) in descriptors {
