@@ -63,6 +63,17 @@ impl ShardMap {
         shard.span.contains(key).then_some(shard)
     }
 
+    /// The shard that owns `key` or, where that one is not known, one whose nodes have
+    /// heard of it: the last that begins at or before the key, if need be one that had the
+    /// key before.
+    #[must_use]
+    pub fn nearest(&self, key: &[u8]) -> Option<&ShardDescriptor> {
+        let after = self.shards.partition_point(|s| s.span.start[..] <= *key);
+        let before = self.shards.get(..after)?;
+        let had = before.iter().rev().find(|s| s.span.contains(key));
+        had.or(before.last())
+    }
+
     /// The shard with this id.
     #[must_use]
     pub fn shard(&self, id: GroupId) -> Option<&ShardDescriptor> {
@@ -320,6 +331,7 @@ mod tests {
         let mut other = whole;
         assert!(other.learn(&left) && !other.is_whole());
         assert_eq!(owner(&other, b"\x01z"), None);
+        assert_eq!(other.nearest(b"\x01z").map(|s| s.id.0), Some(1));
         assert!(other.learn(&right));
         assert_eq!(other, known);
     }

@@ -703,7 +703,8 @@ impl Worker {
         {
             return Some(hint);
         }
-        self.map.shard_of(anchor).map(|s| s.id)
+        // Who was told of one half of a split only asks there for the other.
+        self.map.nearest(anchor).map(|s| s.id)
     }
 }
 
