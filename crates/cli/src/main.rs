@@ -74,6 +74,8 @@ enum Command {
     Node(commands::node::Args),
     /// Show where replicas are, why, and what a failure or a policy would do; move them
     Placement(commands::placement::Args),
+    /// Split shards
+    Shard(commands::shard::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
@@ -127,6 +129,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Status(args) => block_on(commands::status::run(args)),
         Command::Node(args) => block_on(commands::node::run(args)),
         Command::Placement(args) => block_on(commands::placement::run(args)),
+        Command::Shard(args) => block_on(commands::shard::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
         Command::Repair(args) => commands::repair::run(&args),

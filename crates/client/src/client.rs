@@ -248,19 +248,24 @@ impl Client {
     /// # Errors
     /// `Timeout` if the coordinator shard cannot be asked.
     pub async fn status(&self, attempt: &Attempt) -> Result<Status, Error> {
-        let table = self.core.table();
+        let deadline = self.deadline();
         let anchor = &attempt.coordinator.anchor;
-        let route = table
-            .routes
-            .of_key(anchor)
-            .ok_or_else(|| no_route(anchor))?;
-        let shard = route.shard;
         let request = Request::Status {
             attempt: attempt.id,
             anchor: anchor.clone(),
             term: attempt.coordinator.term,
         };
-        match self.core.deliver(shard, &request, self.deadline()).await {
+        // Its shard may be split meanwhile: who owns the anchor then knows what it knew.
+        let (shard, reply) = loop {
+            let table = self.core.table();
+            let route = table.routes.of_key(anchor);
+            let shard = route.ok_or_else(|| no_route(anchor))?.shard;
+            match self.core.deliver(shard, &request, deadline).await {
+                Reply::Moved if Instant::now() < deadline => {}
+                reply => break (shard, reply),
+            }
+        };
+        match reply {
             Reply::Answer(Response::Outcome { outcome, .. }) => Ok(match outcome {
                 Outcome::Committed(at) => Status::Committed(at),
                 Outcome::Aborted(reason) => Status::Aborted(reason),

@@ -6,7 +6,7 @@ use crate::table::Table;
 use crate::transport::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{GroupId, NodeId, Term, Timestamp};
@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) news: tokio::sync::Notify,
     /// Held while the map is fetched, so that one fetch serves everybody.
     fetching: tokio::sync::Mutex<()>,
+    /// How often that was begun.
+    fetches: AtomicU64,
     /// When all nodes were last asked for their maps.
     surveyed: Mutex<Option<Instant>>,
     runtime: tokio::runtime::Handle,
@@ -135,6 +137,7 @@ impl Core {
             searched: Mutex::default(),
             news: tokio::sync::Notify::new(),
             fetching: tokio::sync::Mutex::new(()),
+            fetches: AtomicU64::new(0),
             surveyed: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             heartbeat: Mutex::new(None),
@@ -250,14 +253,27 @@ impl Core {
         });
     }
 
-    /// Fetch the map unless somebody else did since `seen`.
-    pub(crate) async fn refresh(&self, seen: &Arc<Table>) {
+    /// Fetch the map unless somebody else has begun to since this was called: from this node, which said that
+    /// it has changed, or else from whoever has heard of that; without one, from anybody.
+    pub(crate) async fn refresh(&self, from: Option<SocketAddr>) {
+        let begun = self.fetches.load(Ordering::Relaxed);
         let _one = self.fetching.lock().await;
-        if Arc::ptr_eq(seen, &self.table())
-            && let Err(error) = self
-                .fetch_map(Instant::now() + MAP_TIMEOUT, Wanted::Any)
-                .await
-        {
+        if self.fetches.load(Ordering::Relaxed) != begun {
+            return;
+        }
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        let until = Instant::now() + MAP_TIMEOUT;
+        if let Some(address) = from {
+            let body = RequestBody::Node(NodeRequest::Map);
+            let answer = self.transport.call(address, body, until).await;
+            if let Ok(ServerBody::Node(NodeResponse::Map(map))) = answer
+                && self.take_map(&map) == Taken::News
+            {
+                return;
+            }
+        }
+        let wanted = from.map_or(Wanted::Any, |_| Wanted::News);
+        if let Err(error) = self.fetch_map(until, wanted).await {
             tracing::debug!(%error, "the shard map could not be fetched");
         }
     }
@@ -305,14 +321,13 @@ impl Core {
             };
             match answer {
                 Ok(ServerBody::Node(NodeResponse::Map(map))) if !map.shards.is_empty() => {
-                    if !self.take_map(&map) {
-                        silence.other(format!("{address} has an old map"));
-                        continue;
+                    match (self.take_map(&map), wanted) {
+                        (Taken::No, _) => {
+                            silence.other(format!("{address} has an old map"));
+                        }
+                        (_, Wanted::Any) | (Taken::News, Wanted::News) => return Ok(()),
+                        _ => found = true,
                     }
-                    if wanted == Wanted::Any {
-                        return Ok(());
-                    }
-                    found = true;
                 }
                 Ok(ServerBody::Node(NodeResponse::Map(_) | NodeResponse::Refused { .. })) => {
                     silence.uninitialized = true;
@@ -335,12 +350,15 @@ impl Core {
         lock(&self.live).remove(&attempt);
     }
 
-    /// Takes over what a map knows better; false if it is of another time.
-    fn take_map(&self, map: &ShardMap) -> bool {
+    /// Takes over what a map knows better.
+    fn take_map(&self, map: &ShardMap) -> Taken {
         let mut table = lock(&self.table);
-        let both = table.with_map(map, &self.config.locality);
-        let taken = both.map(|both| *table = Arc::new(both));
-        taken.is_some()
+        let Some(both) = table.with_map(map, &self.config.locality) else {
+            return Taken::No;
+        };
+        let news = both.differs(&table);
+        *table = Arc::new(both);
+        if news { Taken::News } else { Taken::Same }
     }
 
     /// A node told who holds a shard. Returns whether that is news that could be taken
@@ -358,8 +376,21 @@ impl Core {
 enum Wanted {
     /// The first good one.
     Any,
+    /// The first that knows something new of the shards.
+    News,
     /// All that come.
     All,
+}
+
+/// What became of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It is of another time, or knows one half of a split only.
+    No,
+    /// It says nothing new.
+    Same,
+    /// It does.
+    News,
 }
 
 /// Whether nobody had a turn for this shard within the interval; then the caller has it.

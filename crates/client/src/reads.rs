@@ -12,9 +12,6 @@ use synod_txn::client::{MAX_GET_KEYS, Reply, TransactionError};
 use synod_txn::request::{Refusal, ScanRange};
 use synod_txn::{Key, Request, Response, Span, Value};
 
-/// How often a read is planned anew because ranges changed under it.
-const MAX_MOVES: u32 = 8;
-
 impl Client {
     /// The newest value of a key, as of some moment during the call.
     ///
@@ -23,7 +20,7 @@ impl Client {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         let key = user_key(key)?;
         let deadline = self.deadline();
-        for _ in 0..MAX_MOVES {
+        loop {
             let table = self.core.table();
             let shard = table
                 .routes
@@ -32,14 +29,10 @@ impl Client {
                 .shard;
             let keys = vec![key.clone()];
             let request = Request::Latest { keys, scan: None };
-            match self.latest(shard, &request, deadline).await? {
-                Some(Read { versions, .. }) => {
-                    return Ok(versions.into_iter().next().flatten());
-                }
-                None => self.core.refresh(&table).await,
+            if let Some(read) = self.latest(shard, &request, deadline).await? {
+                return Ok(read.versions.into_iter().next().flatten());
             }
         }
-        Err(moved())
     }
 
     /// The newest values of many keys; one per key, in order. Keys of one shard
@@ -62,19 +55,17 @@ impl Client {
     }
 
     async fn get_some(&self, keys: &[Key], deadline: Instant) -> Result<Vec<Option<Value>>, Error> {
-        for _ in 0..MAX_MOVES {
+        loop {
             let table = self.core.table();
             let mut asked: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
             for (index, key) in keys.iter().enumerate() {
                 let route = table.routes.of_key(key).ok_or_else(|| no_route(key))?;
                 asked.entry(route.shard).or_default().push(index);
             }
-            match self.get_from(keys, &asked, deadline).await? {
-                Some(values) => return Ok(values),
-                None => self.core.refresh(&table).await,
+            if let Some(values) = self.get_from(keys, &asked, deadline).await? {
+                return Ok(values);
             }
         }
-        Err(moved())
     }
 
     /// Ask all shards at once; none if a range has changed.
@@ -95,7 +86,7 @@ impl Client {
         let mut values = vec![None; keys.len()];
         while let Some((shard, reply)) = flight.next().await {
             let shard = GroupId(shard);
-            let Some(read) = read_answer(shard, reply)? else {
+            let Some(read) = read_answer(shard, reply, deadline)? else {
                 return Ok(None);
             };
             let indexes = &asked[&shard];
@@ -119,7 +110,6 @@ impl Client {
     /// As [`Client::get`].
     pub async fn scan_page(&self, range: Range) -> Result<Page, Error> {
         let deadline = self.deadline();
-        let mut moves = 0;
         while !range.is_done() {
             let table = self.core.table();
             let route = if range.reverse {
@@ -139,11 +129,6 @@ impl Client {
                 scan: Some(scan),
             };
             let Some(read) = self.latest(route.shard, &request, deadline).await? else {
-                moves += 1;
-                if moves >= MAX_MOVES {
-                    return Err(moved());
-                }
-                self.core.refresh(&table).await;
                 continue;
             };
             if read.more && read.rows.is_empty() {
@@ -163,13 +148,15 @@ impl Client {
         Ok(Page::default())
     }
 
+    /// None if the range has changed, as far as the table knows by now: plan anew.
     async fn latest(
         &self,
         shard: GroupId,
         request: &Request,
         deadline: Instant,
     ) -> Result<Option<Read>, Error> {
-        read_answer(shard, self.core.deliver(shard, request, deadline).await)
+        let reply = self.core.deliver(shard, request, deadline).await;
+        read_answer(shard, reply, deadline)
     }
 }
 
@@ -180,8 +167,8 @@ struct Read {
     more: bool,
 }
 
-/// None if the range has changed.
-fn read_answer(shard: GroupId, reply: Reply) -> Result<Option<Read>, Error> {
+/// None if the range has changed, and there is time to ask its new owners.
+fn read_answer(shard: GroupId, reply: Reply, deadline: Instant) -> Result<Option<Read>, Error> {
     match reply {
         Reply::Answer(Response::Read {
             versions,
@@ -196,13 +183,13 @@ fn read_answer(shard: GroupId, reply: Reply) -> Result<Option<Read>, Error> {
             rows: rows.into_iter().map(|row| (row.key, row.value)).collect(),
             more,
         })),
-        Reply::Moved | Reply::Answer(Response::Refused(Refusal::WrongShard)) => Ok(None),
+        Reply::Moved if Instant::now() < deadline => Ok(None),
         Reply::Answer(Response::Refused(Refusal::Invalid(what))) => Err(Error::Invalid(what)),
         Reply::Answer(other) => Err(Error::Protocol(format!(
             "shard {} answered {other:?} to a read",
             shard.0
         ))),
-        Reply::Lost | Reply::Unsent => Err(timed_out(shard)),
+        Reply::Lost | Reply::Unsent | Reply::Moved => Err(timed_out(shard)),
     }
 }
 
@@ -225,8 +212,4 @@ pub(crate) fn no_route(key: &Key) -> Error {
 
 pub(crate) fn timed_out(shard: GroupId) -> Error {
     Error::of_transaction(TransactionError::Unreachable { shard }, 1, None)
-}
-
-fn moved() -> Error {
-    Error::Protocol("the ranges of shards changed again and again during a read".to_owned())
 }

@@ -5,7 +5,7 @@
 //! | an answer | learn leader, term and clock from it; done |
 //! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round, see below |
 //! | `Overloaded`, `Clock` | the same node, after a pause |
-//! | `WrongNode` | the members it tells are taken over, or the map is fetched; if the range changed the caller must know |
+//! | `WrongNode`, `WrongShard` | the members and range it tells are taken over, or the map is fetched; if what is asked for is not all the shard's any more, the caller must know |
 //! | no connection | the next replica |
 //! | a lost connection, or silence | as no connection; but a Commit that may have arrived is the machine's business |
 //!
@@ -63,28 +63,31 @@ impl Core {
         // Whether a copy may have been handled without us hearing of it.
         let mut maybe = false;
         loop {
-            let (mut target, failed_round) = tour.target();
+            if self.members_changed(shard, request, &mut table, &mut tour) == Members::Moved {
+                return moved(commits, maybe);
+            }
+            let (target, failed_round) = tour.target();
             if failed_round {
-                match self.members_changed(shard, &mut table, &mut tour) {
-                    Members::Same => {}
-                    Members::Other => target = tour.target().0,
-                    Members::Moved => return Reply::Moved,
-                }
                 self.survey_maps();
                 match self.look(&table, shard, &mut looks, deadline).await {
                     Looked::TurnToSearch => {}
                     Looked::Found(leader) => {
-                        if self.members_changed(shard, &mut table, &mut tour) == Members::Moved {
-                            return Reply::Moved;
+                        let latest = self.table();
+                        if latest.generation(shard) == table.generation(shard) {
+                            table = latest;
                         }
-                        table = self.table();
                         tour.stay(leader);
-                        target = tour.target().0;
+                        continue;
                     }
                     Looked::Late => return given_up(maybe),
                 }
             }
             match self.call(&table, shard, target, request, deadline).await {
+                // It waited there while its keys became another shard's, and was not handled.
+                Called::Answer(ShardReply::Response(Response::Refused(Refusal::WrongShard))) => {
+                    let from = table.nodes.get(&target).copied();
+                    self.refresh(from).await;
+                }
                 Called::Answer(ShardReply::Response(response)) => {
                     match self.judge(&table, shard, target, &response) {
                         Verdict::Answer => return Reply::Answer(response),
@@ -103,26 +106,13 @@ impl Core {
                     }
                 }
                 Called::Answer(ShardReply::WrongNode(descriptor)) => {
-                    let newer = |d: &ShardDescriptor| table.generation(d.id) < d.generation;
-                    if descriptor.as_deref().is_none_or(newer) {
-                        let taught = descriptor.is_some_and(|d| self.learn_shard(&d));
-                        if !taught {
-                            self.refresh(&table).await;
-                        }
-                        let changed = self.members_changed(shard, &mut table, &mut tour);
-                        if changed == Members::Moved {
-                            return Reply::Moved;
-                        }
-                    }
+                    self.learn_from(&table, target, descriptor.as_deref()).await;
                 }
                 Called::Superseded(leader) => {
                     if commits {
                         return Reply::Lost;
                     }
                     maybe = true;
-                    if self.members_changed(shard, &mut table, &mut tour) == Members::Moved {
-                        return Reply::Moved;
-                    }
                     tour.stay(leader);
                 }
                 Called::Failed(error) => {
@@ -143,21 +133,44 @@ impl Core {
         }
     }
 
-    /// Takes over what is known by now of the shard's members.
-    fn members_changed(&self, shard: GroupId, table: &mut Arc<Table>, tour: &mut Tour) -> Members {
+    /// A node is none of the shard's members, or what was asked for is not all the shard's;
+    /// it tells what it knows.
+    async fn learn_from(&self, table: &Table, node: NodeId, told: Option<&ShardDescriptor>) {
+        match told {
+            Some(told) if told.generation <= table.generation(told.id) => {}
+            Some(told) => {
+                // Of a split it has told one half; it knows the other, too.
+                if !self.learn_shard(told) {
+                    self.refresh(table.nodes.get(&node).copied()).await;
+                }
+            }
+            None => self.refresh(None).await,
+        }
+    }
+
+    /// Takes over what is known by now of the shard's members and range. (Who leads among
+    /// other members is known along with them.)
+    fn members_changed(
+        &self,
+        shard: GroupId,
+        request: &Request,
+        table: &mut Arc<Table>,
+        tour: &mut Tour,
+    ) -> Members {
         let latest = self.table();
+        if !latest.owns(shard, request) {
+            return Members::Moved;
+        }
         if latest.generation(shard) == table.generation(shard) {
             return Members::Same;
         }
-        let span_in = |table: &Table| table.routes.of_shard(shard).map(|r| r.span.clone());
-        let same = span_in(&latest) == span_in(table);
         *table = latest;
         match table.shards.get(&shard) {
-            Some(other) if same => {
+            Some(other) => {
                 tour.renew(other);
                 Members::Other
             }
-            _ => Members::Moved,
+            None => Members::Moved,
         }
     }
 
@@ -324,7 +337,7 @@ impl Core {
 enum Members {
     Same,
     Other,
-    /// Its range is another one, too.
+    /// Its range is another one, too, and what is asked for is not all within.
     Moved,
 }
 
@@ -367,6 +380,15 @@ fn called(answer: Result<ServerBody, CallError>) -> Called {
 
 const fn given_up(maybe: bool) -> Reply {
     if maybe { Reply::Lost } else { Reply::Unsent }
+}
+
+/// A Commit that nobody can have let in is over: it need not wait for the others' word.
+const fn moved(commits: bool, maybe: bool) -> Reply {
+    if commits && !maybe {
+        Reply::Unsent
+    } else {
+        Reply::Moved
+    }
 }
 
 fn round_pause(rounds: u32) -> Duration {

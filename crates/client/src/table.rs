@@ -6,6 +6,7 @@ use std::sync::Arc;
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::{Route, Routes};
+use synod_txn::{Key, Request, Span};
 
 /// A shard, as far as known.
 #[derive(Clone, Debug)]
@@ -58,9 +59,11 @@ impl Table {
                 replicas,
             }
         };
-        let route = |descriptor: &ShardDescriptor| Route {
+        let starts = map.shards.iter().map(|d| Some(&d.span.start));
+        let next = starts.skip(1).chain([None]);
+        let route = |(descriptor, next): (&ShardDescriptor, Option<&Key>)| Route {
             shard: descriptor.id,
-            span: descriptor.span.clone(),
+            span: before(&descriptor.span, next),
             term: known
                 .routes
                 .of_shard(descriptor.id)
@@ -74,7 +77,7 @@ impl Table {
             nearest.sort_by_key(|id| std::cmp::Reverse(near(shards[id].leader)));
         }
         Table {
-            routes: Routes::new(map.shards.iter().map(route).collect()),
+            routes: Routes::new(map.shards.iter().zip(next).map(route).collect()),
             shards,
             nodes: map.nodes.iter().map(|n| (n.id, n.address)).collect(),
             map: Arc::new(map.clone()),
@@ -83,19 +86,33 @@ impl Table {
     }
 
     /// What a map and this picture know together; none if the map is behind in the
-    /// ranges of shards. Its node may not have heard of what others told.
+    /// ranges of shards, or they know one half of a split only. Its node may not have heard
+    /// of what others told.
     pub(crate) fn with_map(&self, map: &ShardMap, locality: &str) -> Option<Table> {
         let mut both = map.clone();
         both.learn_all(&self.map.shards);
-        (!self.is_newer_than(&both)).then(|| Table::of_map(&both, self, locality))
+        let good = both.is_whole() && !self.is_newer_than(&both);
+        good.then(|| Table::of_map(&both, self, locality))
     }
 
     /// The same with other members of a shard; none if they are no news, or its
-    /// range changed with them.
+    /// range changed with them so that some keys would be nobody's.
     pub(crate) fn with_shard(&self, descriptor: &ShardDescriptor, locality: &str) -> Option<Table> {
         let mut map = ShardMap::clone(&self.map);
-        map.learn(descriptor)
-            .then(|| Table::of_map(&map, self, locality))
+        let news = map.learn(descriptor) && map.is_whole();
+        news.then(|| Table::of_map(&map, self, locality))
+    }
+
+    /// Whether another table knows other ranges or members.
+    pub(crate) fn differs(&self, other: &Table) -> bool {
+        self.map.shards != other.map.shards
+    }
+
+    /// Whether a request is about keys of this shard only, as far as known: others are
+    /// another one's by now. A node decides by the same rules.
+    pub(crate) fn owns(&self, shard: GroupId, request: &Request) -> bool {
+        let route = self.routes.of_shard(shard);
+        route.is_some_and(|route| is_within(request, &route.span))
     }
 
     /// The generation of a shard's descriptor; 0 if the shard is not known.
@@ -149,6 +166,39 @@ impl Table {
         if let Some(term) = term {
             self.routes.learn_term(shard, term);
         }
+    }
+}
+
+/// The part of a range before the next shard: while one half of a split is known only, the
+/// later start counts.
+fn before(span: &Span, next: Option<&Key>) -> Span {
+    let reaches = |next: &&Key| span.end.is_empty() || **next < span.end;
+    let end = next.filter(reaches).unwrap_or(&span.end);
+    Span {
+        start: span.start.clone(),
+        end: end.clone(),
+    }
+}
+
+/// Whether everything that a request touches lies in a range.
+pub(crate) fn is_within(request: &Request, span: &Span) -> bool {
+    match request {
+        Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+            let scanned = scan.as_ref().map(|scan| &scan.span);
+            keys.iter().all(|key| span.contains(key))
+                && scanned.is_none_or(|scanned| {
+                    let ends = !scanned.end.is_empty() && scanned.end <= span.end;
+                    scanned.start >= span.start && (span.end.is_empty() || ends)
+                })
+        }
+        Request::Commit(commit) => {
+            let here = commit.here as usize;
+            let mut participants = commit.participants.iter().enumerate();
+            commit.writes.iter().all(|write| span.contains(&write.key))
+                && participants.all(|(at, p)| span.contains(&p.anchor) == (at == here))
+        }
+        Request::Status { anchor, .. } => span.contains(anchor),
+        Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
     }
 }
 
@@ -240,22 +290,6 @@ mod tests {
 
     #[test]
     fn the_younger_members_of_each_shard_are_kept() {
-        let descriptor = |id: u64, generation: u64, voters: &[u64]| ShardDescriptor {
-            id: GroupId(id),
-            span: synod_txn::Span {
-                start: vec![id as u8].into(),
-                end: vec![id as u8 + 1].into(),
-            },
-            generation,
-            configuration: synod_paxos::Configuration::of_voters(
-                voters.iter().map(|id| NodeId(*id)).collect(),
-            ),
-            preferred_leader: NodeId(1),
-        };
-        let map = |shards: Vec<ShardDescriptor>| ShardMap {
-            nodes: Vec::new(),
-            shards,
-        };
         let first = map(vec![descriptor(1, 1, &[1, 2]), descriptor(2, 3, &[1, 4])]);
         let table = Table::of_map(&first, &Table::default(), "");
         // Another node knows the one better, and the other worse.
@@ -269,13 +303,73 @@ mod tests {
         let table = table.with_shard(&descriptor(1, 4, &[7]), "").expect("news");
         assert_eq!(table.generation(GroupId(1)), 4);
         let mut moved = descriptor(1, 5, &[7]);
-        moved.span.end = vec![9].into();
+        moved.span.end = Key::new();
         assert!(table.with_shard(&moved, "").is_none());
         assert!(
             table
                 .with_map(&map(vec![moved, descriptor(2, 2, &[1])]), "")
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_table_never_has_holes_and_its_ranges_never_overlap() {
+        let first = map(vec![descriptor(1, 1, &[1]), descriptor(2, 1, &[1])]);
+        let table = Table::of_map(&first, &Table::default(), "");
+        let (mut left, mut right) = (descriptor(1, 2, &[1]), descriptor(3, 2, &[1]));
+        left.span.end = Key::from_static(b"\x01m");
+        right.span = Span {
+            start: left.span.end.clone(),
+            end: first.shards[0].span.end.clone(),
+        };
+        // One half says too little, the other enough.
+        assert!(table.with_shard(&left, "").is_none());
+        let half = map(vec![left.clone(), first.shards[1].clone()]);
+        assert!(table.with_map(&half, "").is_none());
+        let known = table.with_shard(&right, "").expect("it is whole");
+        let ends: Vec<_> = { known.routes.all().iter() }
+            .map(|route| (route.shard.0, route.span.end.clone()))
+            .collect();
+        let (at, end) = (left.span.end.clone(), right.span.end.clone());
+        assert_eq!(ends, [(1, at), (3, end), (2, Key::new())]);
+        let ask = |keys: &[&'static [u8]]| Request::Latest {
+            keys: keys.iter().copied().map(Key::from_static).collect(),
+            scan: None,
+        };
+        let both = ask(&[b"\x01a", b"\x01z"]);
+        assert!(table.owns(GroupId(1), &both) && !known.owns(GroupId(1), &both));
+        assert!(known.owns(GroupId(1), &ask(&[b"\x01a"])));
+        assert!(known.owns(GroupId(3), &ask(&[b"\x01z"])));
+        assert!(!known.owns(GroupId(4), &Request::Locate));
+        let whole = known.with_shard(&left, "").expect("it is news");
+        assert_eq!(whole.routes, known.routes);
+        // A node that has not heard of it makes nobody forget.
+        let same = whole.with_map(&first, "").expect("it is behind, no more");
+        assert_eq!(same.routes, whole.routes);
+    }
+
+    /// Two shards: from the first key to 2, and from there on.
+    fn descriptor(id: u64, generation: u64, voters: &[u64]) -> ShardDescriptor {
+        let key = |id: u64| Key::from(vec![id as u8]);
+        ShardDescriptor {
+            id: GroupId(id),
+            span: Span {
+                start: if id == 1 { Key::new() } else { key(id) },
+                end: if id == 1 { key(2) } else { Key::new() },
+            },
+            generation,
+            configuration: synod_paxos::Configuration::of_voters(
+                voters.iter().map(|id| NodeId(*id)).collect(),
+            ),
+            preferred_leader: NodeId(1),
+        }
+    }
+
+    fn map(shards: Vec<ShardDescriptor>) -> ShardMap {
+        ShardMap {
+            nodes: Vec::new(),
+            shards,
+        }
     }
 
     #[test]

@@ -176,11 +176,14 @@ impl EngineLane {
                 Ok(Vec::new())
             }
             SnapshotTask::Birth { group, slot, state } => {
-                engine.apply(EngineBatch {
-                    marks: vec![(group, slot)],
-                    checkpoints: vec![(group, slot, state)],
-                    ..EngineBatch::default()
-                })?;
+                match state {
+                    Some(state) => engine.apply(EngineBatch {
+                        marks: vec![(group, slot)],
+                        checkpoints: vec![(group, slot, state)],
+                        ..EngineBatch::default()
+                    })?,
+                    None => engine.set_installing(group, Some(Slot(0)))?,
+                }
                 engine.sync()?;
                 tracing::info!(shard = group.0, "a shard that was split off begins here");
                 Ok(vec![EngineEvent::input(Input::Born { group })])

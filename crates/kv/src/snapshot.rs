@@ -255,10 +255,14 @@ fn install(
     staged.chunks.drain(staged.next, |data| {
         match postcard::from_bytes::<SnapshotPiece>(data) {
             Ok(SnapshotPiece::State(bytes)) => state.extend_from_slice(&bytes),
-            Ok(SnapshotPiece::Versions(versions)) => engine.apply(EngineBatch {
-                versions,
-                ..EngineBatch::default()
-            })?,
+            Ok(SnapshotPiece::Versions(mut versions)) => {
+                // One opened before a split brings what is another replica's data by now.
+                versions.retain(|(key, ..)| span.contains(key));
+                engine.apply(EngineBatch {
+                    versions,
+                    ..EngineBatch::default()
+                })?;
+            }
             // The checksum was right, so the sender speaks another format. The
             // range is cleared by now: this replica cannot go on.
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),

@@ -134,8 +134,10 @@ marks! {
     // The shard and its node.
     /// A node quarantined itself because its clock jumped.
     QuarantinedByJump,
-    /// A node quarantined itself because the others' clocks differ.
+    /// A node quarantined itself because most clocks agree on another time.
     QuarantinedByPeers,
+    /// Most clocks are far from a node's own, but no majority of them agrees.
+    ClocksAllDisagree,
     /// A quarantine ended because the clocks agree.
     QuarantineAgreed,
     /// A quarantine ended because its time was over.

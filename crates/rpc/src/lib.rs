@@ -35,6 +35,7 @@ mod replies;
 mod server;
 #[cfg(unix)]
 mod socket;
+pub mod split;
 pub mod status;
 pub mod tls;
 pub mod transport;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use synod_paxos::NodeId;
-use synod_shard::{Bootstrap, NodeDescriptor, NodeRow, Records, Standing};
+use synod_shard::{Bootstrap, Claim, NodeDescriptor, NodeRow, Records, Standing};
 
 /// What a node that is to join a running cluster is handed. Handing the same over again
 /// is harmless.
@@ -59,4 +59,7 @@ pub enum RecordChange {
         /// Only people.
         manual: bool,
     },
+    /// A shard id is to be somebody's who wants to split a shard: unless it is gone. Whose
+    /// it is show the records.
+    ClaimShard(Claim),
 }

@@ -11,6 +11,7 @@ use synod_txn::{AttemptId, ClientId};
 
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
+pub use crate::split::{SplitAnswer, SplitRequest};
 pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
     TransportCounters,
@@ -112,6 +113,8 @@ pub enum NodeRequest {
     Placement,
     /// Change the cluster's records: asked of the node that leads the meta shard.
     ChangeRecords(Box<RecordChange>),
+    /// Cut a shard that this node leads in two.
+    SplitShard(Box<SplitRequest>),
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -159,6 +162,8 @@ pub enum NodeResponse {
     Change(MembersAnswer),
     /// To [`NodeRequest::Placement`].
     Placement(Box<PlacementStatus>),
+    /// To [`NodeRequest::SplitShard`].
+    Split(SplitAnswer),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

@@ -1,10 +1,13 @@
 //! Watches the node's wall clock (K2): against its own monotonic clock, and
 //! against the other nodes' clocks as the lease exchange brings them.
 //!
-//! A clock that jumped, or that misses the majority's, is not used: the node
-//! hands its leaderships over and says so. In unbounded mode it is trusted
-//! again once it agrees with a majority, or after a fixed while: clocks may
-//! cost latency there, never correctness (U2).
+//! A clock that jumped, or that misses the one a majority agrees on, is not
+//! used: the node hands its leaderships over and says so. In unbounded mode it
+//! is trusted again once it agrees with a majority, or after a fixed while:
+//! clocks may cost latency there, never correctness (U2). Where no majority
+//! agrees there is nothing to miss, and every clock is as good as any other:
+//! all nodes would quarantine themselves, again and again if their clocks run at
+//! different rates, and no leader would last.
 
 use crate::shard::Now;
 use serde::Serialize;
@@ -47,10 +50,6 @@ pub struct ClockMonitor {
     /// Monotonic and wall time that belonged together at the last check.
     base: Now,
     peers: BTreeMap<NodeId, Reading>,
-    /// How far away the peers' clocks were when this one was trusted again
-    /// without their agreement. Only a change of that is news: otherwise clocks
-    /// that all disagree would quarantine each other for ever.
-    rebased: BTreeMap<NodeId, i128>,
     quarantined: Option<(synod_paxos::Mono, String)>,
     /// Times it was quarantined.
     quarantines: u64,
@@ -63,7 +62,6 @@ impl ClockMonitor {
         ClockMonitor {
             base: now,
             peers: BTreeMap::new(),
-            rebased: BTreeMap::new(),
             quarantined: None,
             quarantines: 0,
         }
@@ -94,7 +92,6 @@ impl ClockMonitor {
             mark(Mark::QuarantinedByJump);
             // Readings taken against the old clock say nothing about the new one.
             self.peers.clear();
-            self.rebased.clear();
             let why = format!(
                 "the wall clock moved by {} ms against the monotonic clock",
                 (moved - i128::from(passed)) / 1_000_000
@@ -105,8 +102,6 @@ impl ClockMonitor {
         if now.mono.since(*since) >= QUARANTINE_NANOS {
             mark(Mark::QuarantineExpired);
             self.quarantined = None;
-            let offsets = self.peers.iter().map(|(node, r)| (*node, r.offset));
-            self.rebased = offsets.collect();
             return Some(ClockVerdict::Usable);
         }
         None
@@ -130,28 +125,24 @@ impl ClockMonitor {
                 at: now.mono,
             },
         );
-        let fresh = self
+        let fresh: Vec<i128> = self
             .peers
-            .iter()
-            .filter(|(_, r)| now.mono.since(r.at) <= READING_NANOS);
-        let near = |offset: i128| offset.unsigned_abs() <= u128::from(PEER_TOLERANCE_NANOS);
-        let (mut agree, mut differ, mut news) = (1usize, 0usize, 0usize);
-        for (node, reading) in fresh.clone() {
-            if near(reading.offset) {
-                agree += 1;
-            } else {
-                differ += 1;
-                let known = self.rebased.get(node);
-                news += usize::from(!known.is_some_and(|known| near(reading.offset - known)));
-            }
-        }
-        // Among those heard of lately, this node included. Two that differ cannot
-        // tell which of them is wrong.
+            .values()
+            .filter(|r| now.mono.since(r.at) <= READING_NANOS)
+            .map(|r| r.offset)
+            .collect();
+        // Among those heard of lately, this node included.
+        let heard = fresh.len() + 1;
+        let near = |one: i128| {
+            let is_near = |offset: &&i128| offset.abs_diff(one) <= PEER_TOLERANCE_NANOS.into();
+            fresh.iter().filter(is_near).count()
+        };
+        let agree = near(0) + 1;
+        let differ = heard - agree;
         if differ > agree && self.quarantined.is_none() {
-            // Clocks that all disagree get used to it; a majority that agrees does not.
-            let together = |one: i128| fresh.clone().filter(|(_, r)| near(r.offset - one)).count();
-            let against = fresh.clone().map(|(_, r)| together(r.offset)).max();
-            if news == 0 && 2 * against.unwrap_or(0) <= agree + differ {
+            let against = fresh.iter().map(|offset| near(*offset)).max();
+            if 2 * against.unwrap_or(0) <= heard {
+                mark(Mark::ClocksAllDisagree);
                 return None;
             }
             mark(Mark::QuarantinedByPeers);
@@ -216,17 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_all_disagree_do_not_quarantine_each_other_for_ever() {
+    fn clocks_that_all_disagree_quarantine_nobody() {
         let mut clock = ClockMonitor::new(at(0, 100));
         assert_eq!(clock.compare(at(1, 101), NodeId(2), &says(500)), None);
-        let verdict = clock.compare(at(1, 101), NodeId(3), &says(900));
-        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
-        assert_eq!(clock.check(at(6, 106)), Some(ClockVerdict::Usable));
-        // What was known when it was trusted again is no news.
-        assert_eq!(clock.compare(at(7, 107), NodeId(2), &says(506)), None);
-        assert_eq!(clock.compare(at(7, 107), NodeId(3), &says(906)), None);
-        // A peer that moves is.
-        let verdict = clock.compare(at(8, 108), NodeId(3), &says(950));
+        assert_eq!(clock.compare(at(1, 101), NodeId(3), &says(900)), None);
+        // Nor while they move apart: their rates may differ.
+        for passed in 2..100 {
+            let now = at(passed, 100 + passed);
+            assert_eq!(clock.compare(now, NodeId(2), &says(500 + 2 * passed)), None);
+            assert_eq!(clock.compare(now, NodeId(3), &says(900 + 3 * passed)), None);
+            assert_eq!(clock.check(now), None);
+        }
+        // Two that come to agree are a majority.
+        let verdict = clock.compare(at(100, 200), NodeId(2), &says(1_197));
         assert_eq!(verdict, Some(ClockVerdict::Quarantined));
     }
 

@@ -13,7 +13,7 @@ pub mod worker;
 
 pub use input::{Input, Setup};
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
-pub use records::{NodeRow, Records, Roster, Standing};
+pub use records::{Claim, ClaimError, NodeRow, Records, Roster, Standing};
 pub use shard::split::{first_descriptor, first_durable};
 pub use shard::{Members, Now, Recovered, Shard, SplitError, Splitting};
 pub use wire::{

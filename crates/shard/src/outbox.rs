@@ -95,8 +95,9 @@ pub enum SnapshotTask {
         group: GroupId,
         /// The slot that its first state is that of.
         slot: Slot,
-        /// Its first replicated state.
-        state: Bytes,
+        /// Its first replicated state; none if its data is still to come: then whatever an
+        /// interrupted birth left of it counts for nothing.
+        state: Option<Bytes>,
     },
     /// Delete the shard's data: this node is not part of it any more.
     Destroy {

@@ -7,13 +7,14 @@
 //! | `/nodes/` and the id, big-endian | [`NodeDescriptor`], then its [`Standing`] |
 //! | `/policies/` and a key prefix | the policy of the keys that begin with it, as text; of the empty prefix: the cluster's default |
 //! | `/settings/placement` | `manual`, or anything else for automatic |
+//! | `/settings/shard-id` | [`Claim`]: the last shard id that was given away |
 //! | `/shards/` and the first key | [`crate::ShardDescriptor`] |
 
 use crate::wire::{NodeDescriptor, RESERVED_PREFIX, spread};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use synod_paxos::{NodeId, Timestamp};
+use synod_paxos::{GroupId, NodeId, Timestamp};
 use synod_txn::{Key, Row, Span, Value};
 
 const NODES: &str = "/nodes/";
@@ -23,6 +24,8 @@ const SHARDS: &str = "/shards/";
 /// The setting that says who moves replicas.
 const PLACEMENT: &str = "placement";
 const MANUAL: &[u8] = b"manual";
+/// The setting that keeps the last shard id that was given away.
+const SHARD_ID: &str = "shard-id";
 
 /// What a node is meant to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +93,80 @@ impl NodeRow {
     }
 }
 
+/// A shard id that was given to somebody who wants to split a shard, and to nobody else
+/// ever. Ids are given away in ascending order, so the last one tells of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The id.
+    pub id: GroupId,
+    /// Tells him from others who asked for the same id: he drew it.
+    pub nonce: u128,
+}
+
+/// Ids that one claim may skip, at most: a wrong one must not use them all up.
+const SKIPPED_IDS: u64 = 1_000;
+
+/// Why an id is not given to somebody. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody else has it, or had a later one.
+    #[error(
+        "shard id {id} is taken: ids up to {last} were given away. Take the next one", id = .id.0,
+        last = .last.0
+    )]
+    Taken {
+        /// What was asked for.
+        id: GroupId,
+        /// The last one that is gone.
+        last: GroupId,
+    },
+    /// It is far beyond all that were given away.
+    #[error(
+        "shard id {id} is too far beyond the last one given away, {last}. Take the next one",
+        id = .id.0, last = .last.0
+    )]
+    TooFar {
+        /// What was asked for.
+        id: GroupId,
+        /// The last one that is gone.
+        last: GroupId,
+    },
+}
+
+impl Claim {
+    /// Its key.
+    #[must_use]
+    pub fn key() -> Key {
+        key(SETTINGS, SHARD_ID.as_bytes())
+    }
+
+    /// Its value; none if it cannot be encoded (it always can).
+    #[must_use]
+    pub fn value(&self) -> Option<Value> {
+        postcard::to_stdvec(self).ok().map(Bytes::from)
+    }
+
+    /// Whether this one may be written in place of `last`, where no shard's id is higher than
+    /// `highest`. False if it stands there already.
+    ///
+    /// # Errors
+    /// When the id is not his to have.
+    pub fn follows(&self, last: Option<Claim>, highest: GroupId) -> Result<bool, ClaimError> {
+        if last == Some(*self) {
+            return Ok(false);
+        }
+        let id = self.id;
+        let last = last.map_or(highest, |claim| claim.id.max(highest));
+        if id <= last {
+            return Err(ClaimError::Taken { id, last });
+        }
+        if id.0 - last.0 > SKIPPED_IDS {
+            return Err(ClaimError::TooFar { id, last });
+        }
+        Ok(true)
+    }
+}
+
 fn key(kind: &str, rest: &[u8]) -> Key {
     [RESERVED_PREFIX, kind.as_bytes(), rest].concat().into()
 }
@@ -142,6 +219,8 @@ pub struct Records {
     pub policies: BTreeMap<Vec<u8>, String>,
     /// Only people move replicas.
     pub manual: bool,
+    /// The last shard id that was given away; none before the first split.
+    pub claim: Option<Claim>,
 }
 
 impl Records {
@@ -174,6 +253,8 @@ impl Records {
             self.policies.insert(prefix.to_vec(), text);
         } else if row.key == placement_key() {
             self.manual = row.value[..] == *MANUAL;
+        } else if row.key == Claim::key() {
+            self.claim = postcard::from_bytes(&row.value).ok().or(self.claim);
         }
     }
 }
@@ -294,9 +375,13 @@ mod tests {
         assert!(records.manual);
         records.read(&stored(placement_key(), &placement_value(true)));
         assert!(!records.manual);
+        let claim = claim(9, 1);
+        records.read(&stored(Claim::key(), &claim.value().expect("a value")));
+        assert_eq!(records.claim, Some(claim));
         let span = Records::span(None);
         for key in [
             placement_key(),
+            Claim::key(),
             policy_key(b"\xff"),
             node_key(NodeId(u64::MAX)),
         ] {
@@ -305,6 +390,38 @@ mod tests {
         assert!(
             !span.contains(&shard_key(b""))
                 && shard_span(shard_key(b"")).contains(&shard_key(b"\xff"))
+        );
+    }
+
+    fn claim(id: u64, nonce: u128) -> Claim {
+        let id = GroupId(id);
+        Claim { id, nonce }
+    }
+
+    #[test]
+    fn an_id_is_given_to_one_only() {
+        let highest = GroupId(4);
+        let first = claim(5, 1);
+        assert_eq!(first.follows(None, highest), Ok(true));
+        // Once more, and even if the shard exists by now.
+        assert_eq!(first.follows(Some(first), highest), Ok(false));
+        assert_eq!(first.follows(Some(first), GroupId(5)), Ok(false));
+        let taken = |id, last| {
+            let (id, last) = (GroupId(id), GroupId(last));
+            Err(ClaimError::Taken { id, last })
+        };
+        // Somebody else's, one before it, and one that a shard has without a claim.
+        assert_eq!(claim(5, 2).follows(Some(first), highest), taken(5, 5));
+        assert_eq!(claim(4, 2).follows(None, highest), taken(4, 4));
+        assert_eq!(claim(6, 2).follows(Some(first), GroupId(7)), taken(6, 7));
+        assert_eq!(claim(6, 2).follows(Some(first), highest), Ok(true));
+        // Who had an earlier one does not get it back: it need not be his.
+        assert_eq!(first.follows(Some(claim(6, 2)), highest), taken(5, 6));
+        let all = claim(u64::MAX, 3).follows(Some(first), highest);
+        assert!(matches!(all, Err(ClaimError::TooFar { .. })));
+        assert_eq!(
+            claim(u64::MAX, 1).follows(Some(claim(u64::MAX, 2)), highest),
+            taken(u64::MAX, u64::MAX)
         );
     }
 

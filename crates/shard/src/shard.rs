@@ -106,6 +106,8 @@ pub struct Shard {
     cut: Option<Cut>,
     /// Why the last one did not come about, until somebody asks.
     uncut: Option<(GroupId, SplitError)>,
+    /// How many splits there were in its line when its children were last looked for.
+    reviewed: Option<u64>,
     /// Where the data of another replica on this node begins: one that was split off, while
     /// this one has not come as far again.
     clip: Option<Key>,
@@ -187,6 +189,7 @@ impl Shard {
             members_news: false,
             cut: None,
             uncut: None,
+            reviewed: None,
             clip: None,
         };
         shard.review_descriptor();
@@ -486,6 +489,9 @@ impl Shard {
             }
             PaxosEffect::ReadSnapshot { to, id, chunk } => match id {
                 Some(id) => out.read_snapshot(group, to, id, chunk),
+                // Part of the range is another replica's by now, and may be gone; once the
+                // split is applied here again there is something to send.
+                None if self.data_span() != self.descriptor.span => {}
                 None => {
                     let id = SnapshotId {
                         slot: self.applied,
@@ -656,6 +662,7 @@ impl Shard {
         self.held.clear();
         self.suspended = false;
         self.cut = None;
+        self.uncut = None;
         self.unconfirmed.clear();
         self.rounds.clear();
         self.backlog = Backlog::default();
@@ -690,6 +697,7 @@ impl Shard {
                 // An engine's late answer must not meet a reused number.
                 group.number_after(&self.group);
                 self.group = group;
+                self.reviewed = None;
                 self.applied = id.slot;
                 self.engine_applied = id.slot;
                 self.installing = false;

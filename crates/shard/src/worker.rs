@@ -9,8 +9,10 @@ use crate::clock::{ClockMonitor, ClockVerdict};
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
+use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
+use births::{Coming, is_of_split};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,7 @@ use synod_paxos::{
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
-use synod_txn::{Birth, Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
+use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -75,8 +77,10 @@ pub struct Worker {
     dirty: BTreeSet<GroupId>,
     /// Shards with commits that wait for a higher limit.
     parked: BTreeSet<GroupId>,
-    /// Shards split off here that the engine is to hold first.
-    births: BTreeMap<GroupId, Birth>,
+    /// Shards split off, whose replicas begin once the engine is ready.
+    births: BTreeMap<GroupId, Coming>,
+    /// Since when leaders' messages for such shards wait for their birth.
+    awaited: BTreeMap<GroupId, Mono>,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
@@ -120,6 +124,9 @@ impl Worker {
             }
             let shard = making.shard(setup.me, recovered, now.mono)?;
             note(&mut map, &shard);
+            for child in &shard.group.state().lineage.children {
+                map.learn(&first_descriptor(child));
+            }
             shards.insert(shard.descriptor.id, shard);
         }
         let mut worker = Worker {
@@ -136,6 +143,7 @@ impl Worker {
             outbox,
             parked: BTreeSet::new(),
             births: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             asked: 0,
@@ -333,10 +341,10 @@ impl Worker {
                     shard.go_on_splitting(now, &self.leases);
                     shard.flush(now, &self.leases, &mut self.outbox);
                     shard.review_descriptor();
-                    if shard.take_members_news() {
-                        if note(&mut self.map, shard) {
-                            self.map_changes += 1;
-                        }
+                    if shard.take_members_news() && note(&mut self.map, shard) {
+                        self.map_changes += 1;
+                    }
+                    if shard.take_lineage_news() {
                         news.push(*group);
                     }
                     if shard.waits_for_limit() {
@@ -425,6 +433,9 @@ impl Worker {
     fn make(&mut self, now: Now, from: NodeId, group: GroupId, message: &Message) -> bool {
         match message {
             Message::Accept { .. } | Message::SnapshotChunk { .. } => {}
+            // The first leader of what was split off may need this node's vote, which
+            // it has once it is brought to where the others began.
+            Message::PreVote { .. } | Message::Prepare { .. } if self.is_founder(from, group) => {}
             Message::Held { began, .. } => {
                 let epoch = began.configuration.epoch;
                 let message = Message::Gone { epoch };
@@ -437,11 +448,15 @@ impl Worker {
         let Some(descriptor) = self.map.shard(group).cloned() else {
             return false;
         };
-        if self.will_be_born(&descriptor) {
+        if self.will_be_born(now, &descriptor) {
             return false;
         }
         mark(Mark::ReplicaMade);
         let durable = Durable::new(Configuration::outside());
+        if is_of_split(&descriptor) {
+            self.make_empty_later(descriptor, durable, None);
+            return false;
+        }
         // What else this state consists of a node's driver knows only at a start.
         self.make_empty(now, descriptor, durable).is_some()
     }
@@ -474,6 +489,7 @@ impl Worker {
         shard.set_clock_usable(now, &self.leases, self.clock.quarantine().is_none());
         self.outbox.base(&descriptor, durable);
         self.shards.insert(id, shard);
+        self.awaited.remove(&id);
         self.dirty.insert(id);
         self.review_clips();
         self.shards.get_mut(&id)

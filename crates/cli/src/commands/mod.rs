@@ -9,6 +9,7 @@ pub mod placement;
 mod rearrange;
 mod records;
 pub mod repair;
+pub mod shard;
 pub mod shell;
 pub mod start;
 pub mod status;

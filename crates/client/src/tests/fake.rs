@@ -1,5 +1,6 @@
 //! A cluster in one mutex. It keeps no locks: conflicts are faults.
 
+use crate::table::is_within;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,12 +14,14 @@ use synod_txn::{
 };
 use tokio::sync::Notify;
 
-/// Keys below `m`.
 /// Leads where no node does.
 const NOBODY: NodeId = NodeId(0);
+/// Keys below `m`.
 pub(crate) const A: GroupId = GroupId(2);
 /// The others.
 pub(crate) const B: GroupId = GroupId(3);
+/// What is split off A.
+pub(crate) const C: GroupId = GroupId(4);
 
 /// What happens to the next request of a kind (its variant's name).
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ struct State {
     leaders: BTreeMap<GroupId, (NodeId, u64)>,
     split: Key,
     generation: u64,
+    /// Where C begins, once A is split, and the nodes that have heard of it.
+    cut: Option<(Key, BTreeSet<NodeId>)>,
     initialized: bool,
     down: BTreeSet<NodeId>,
     silent: BTreeSet<NodeId>,
@@ -144,6 +149,29 @@ impl Fake {
         });
     }
 
+    /// A is split at a key; C is led by node 3. Only A's leader answers by it, until others
+    /// are told.
+    pub(crate) fn cut(&self, key: &'static str) {
+        self.with(|s| {
+            s.cut = Some((Key::from_static(key.as_bytes()), BTreeSet::new()));
+            s.leaders.insert(C, (NodeId(3), 1));
+        });
+    }
+
+    /// A node hears of the split, and tells both halves from now on.
+    pub(crate) fn tell(&self, node: u64) {
+        self.with(|s| {
+            if let Some((_, knowing)) = &mut s.cut {
+                knowing.insert(NodeId(node));
+            }
+        });
+    }
+
+    /// The term that a shard is in.
+    pub(crate) fn term(&self, shard: GroupId) -> Term {
+        self.with(|s| s.term(shard))
+    }
+
     pub(crate) fn value(&self, key: &str) -> Option<String> {
         let value = self.with(|s| s.store.get(key.as_bytes()).map(|(value, _)| value.clone()));
         value.map(|v| String::from_utf8_lossy(&v).into_owned())
@@ -191,13 +219,13 @@ impl Fake {
             return silence(to, deadline).await;
         }
         match body {
-            RequestBody::Node(NodeRequest::Map) => Ok(ServerBody::Node(self.map())),
+            RequestBody::Node(NodeRequest::Map) => Ok(ServerBody::Node(self.map(node))),
             RequestBody::Node(other) => panic!("not faked: {other:?}"),
             RequestBody::Shard(request) => self.shard(to, node, request, deadline).await,
         }
     }
 
-    fn map(&self) -> NodeResponse {
+    fn map(&self, asked: NodeId) -> NodeResponse {
         self.with(|s| {
             if !s.initialized {
                 let reason = "not initialized".to_owned();
@@ -211,7 +239,7 @@ impl Fake {
             };
             NodeResponse::Map(Box::new(ShardMap {
                 nodes: (1..=3).map(node).collect(),
-                shards: vec![s.descriptor(A), s.descriptor(B)],
+                shards: s.shards(asked),
             }))
         })
     }
@@ -272,10 +300,27 @@ async fn silence(to: SocketAddr, deadline: Instant) -> Result<ServerBody, CallEr
 }
 
 impl State {
+    /// The shards as a node knows them.
+    fn shards(&self, node: NodeId) -> Vec<ShardDescriptor> {
+        let knows = self.cut.as_ref().is_some_and(|(_, n)| n.contains(&node));
+        if knows {
+            return [A, C, B].map(|id| self.descriptor(id)).into();
+        }
+        let mut before = [A, B].map(|id| self.descriptor(id));
+        before[0].span.end = self.split.clone();
+        before[0].generation = self.generation;
+        before.into()
+    }
+
     fn span(&self, shard: GroupId) -> Span {
+        let cut = self.cut.as_ref().map(|(at, _)| at.clone());
         match shard {
             A => Span {
                 start: Key::new(),
+                end: cut.unwrap_or_else(|| self.split.clone()),
+            },
+            C => Span {
+                start: cut.unwrap_or_default(),
                 end: self.split.clone(),
             },
             _ => Span {
@@ -289,7 +334,7 @@ impl State {
         ShardDescriptor {
             id,
             span: self.span(id),
-            generation: self.generation,
+            generation: self.generation + u64::from(self.cut.is_some() && id != B),
             configuration: Configuration {
                 epoch: Epoch(1),
                 voters: vec![NodeId(1), NodeId(2), NodeId(3)],
@@ -313,7 +358,16 @@ impl State {
     /// None: not yet.
     fn answer(&mut self, node: NodeId, request: &ShardRequest) -> Option<ShardReply> {
         let shard = request.shard;
-        if request.generation != self.generation {
+        if !self.leaders.contains_key(&shard) {
+            return Some(ShardReply::WrongNode(None));
+        }
+        // As a node does, which looks at the keys; or, for ranges that no split explains, at
+        // the generation.
+        let strange = match &self.cut {
+            Some(_) => !is_within(&request.request, &self.span(shard)),
+            None => request.generation != self.generation,
+        };
+        if strange {
             return Some(ShardReply::WrongNode(Some(Box::new(
                 self.descriptor(shard),
             ))));
@@ -345,8 +399,13 @@ impl State {
             Request::Validate { session, .. } if session.0 != term => aborted,
             Request::Validate { .. } => Response::Valid,
             Request::Release { .. } => Response::Released,
-            Request::Status { attempt, .. } => match self.outcomes.get(attempt) {
+            Request::Status { attempt, term, .. } => match self.outcomes.get(attempt) {
                 Some(&outcome) => Response::Outcome { outcome, syncs: 0 },
+                // Of a shard that it descends from: that one lets nobody in here any more.
+                None if term.group != shard => Response::Outcome {
+                    outcome: Outcome::Aborted(AbortReason::TermEnded),
+                    syncs: 0,
+                },
                 None => Response::Pending,
             },
             Request::Locate => Response::Located { term, now },

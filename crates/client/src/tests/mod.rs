@@ -7,9 +7,10 @@ mod commits;
 mod fake;
 mod groups;
 mod routing;
+mod splits;
 
 pub(crate) use fake::Fake;
-use fake::{A, B, Fault};
+use fake::{A, B, C, Fault};
 pub(crate) use groups::Groups;
 
 use crate::{Client, Config, Error, Identity, Transaction};

@@ -1,5 +1,5 @@
-//! K2: a node whose wall clock jumped, or differs from most others',
-//! quarantines itself: it leads nothing and asks nobody for support.
+//! K2: a node whose wall clock jumped, or misses the one that a majority agrees
+//! on, quarantines itself: it leads nothing and asks nobody for support.
 
 use super::{Context, Rule, Verdict};
 use std::collections::BTreeMap;

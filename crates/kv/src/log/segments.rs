@@ -75,6 +75,10 @@ impl<D: Disk> Segments<D> {
         segment_bytes: u64,
         spares_kept: usize,
     ) -> Result<(Segments<D>, Vec<u64>), LogError> {
+        // A process before this one may have ended between a rename and the sync that makes it
+        // durable: what is written to that segment would be lost with its name.
+        disk.sync_names()
+            .map_err(io(&disk, "sync the names in", ""))?;
         let names = disk.list().map_err(io(&disk, "list", ""))?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|n| segment_number(n)).collect();
         numbers.sort_unstable();

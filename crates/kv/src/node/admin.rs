@@ -56,6 +56,7 @@ impl Driver {
             NodeRequest::ChangeMembers(request) => {
                 NodeResponse::Change(self.change_members(*request))
             }
+            NodeRequest::SplitShard(request) => self.split_shard(*request),
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
         }
     }
@@ -63,9 +64,10 @@ impl Driver {
     /// Whether a user, or another node's keeper, may ask this. Anybody may look.
     fn may(&self, user: &str, request: &NodeRequest) -> bool {
         match request {
-            NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::ChangeRecords(_) => {
-                is_admin(user)
-            }
+            NodeRequest::Init(_)
+            | NodeRequest::Join(_)
+            | NodeRequest::ChangeRecords(_)
+            | NodeRequest::SplitShard(_) => is_admin(user),
             NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
                 is_admin(user) || self.is_member(user)
             }

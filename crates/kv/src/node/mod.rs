@@ -17,6 +17,7 @@ mod records;
 mod recovery;
 mod rows;
 mod space;
+mod split;
 mod time;
 
 use crate::config::NodeConfig;

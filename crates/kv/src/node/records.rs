@@ -11,12 +11,12 @@ use super::lanes::OWN_RECORDS;
 use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use synod_paxos::{NodeId, Term, Timestamp};
+use synod_paxos::{GroupId, NodeId, Term, Timestamp};
 use synod_placement::{Locality, Policy, Tiers};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::records::{self, NodeRow};
-use synod_shard::{META_SHARD, NodeDescriptor, Records, Shard, ShardReply, Standing};
+use synod_shard::{Claim, META_SHARD, NodeDescriptor, Records, Shard, ShardReply, Standing};
 use synod_txn::request::ScanRange;
 use synod_txn::{ClientId, Key, Request, Response, Row, Write};
 
@@ -70,8 +70,13 @@ impl Reading {
     }
 }
 
-/// What a change writes; nothing if the records say so already. The error is in words.
-fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, String> {
+/// What a change writes; nothing if the records say so already. No shard has a higher id
+/// than `highest`. The error is in words.
+fn write_of(
+    change: &RecordChange,
+    records: &Records,
+    highest: GroupId,
+) -> Result<Option<Write>, String> {
     let write = |row: NodeRow| Write {
         key: row.key(),
         value: row.value(),
@@ -125,6 +130,14 @@ fn write_of(change: &RecordChange, records: &Records) -> Result<Option<Write>, S
             key: records::placement_key(),
             value: Some(records::placement_value(!manual)),
         })),
+        RecordChange::ClaimShard(claim) => {
+            let new = claim.follows(records.claim, highest);
+            let new = new.map_err(|error| error.to_string())?;
+            Ok(new.then(|| Write {
+                key: Claim::key(),
+                value: claim.value(),
+            }))
+        }
     }
 }
 
@@ -186,7 +199,7 @@ impl Driver {
                 retry_after_millis: 1_000,
             };
         }
-        if let Err(reason) = write_of(&change, records) {
+        if let Err(reason) = write_of(&change, records, self.highest_shard()) {
             return refused(format!("{reason}. Nothing was changed"));
         }
         if let Err(reason) = self.allows(&change) {
@@ -197,6 +210,13 @@ impl Driver {
             self.reading.next = Instant::now();
         }
         NodeResponse::Done
+    }
+
+    /// The highest id that a shard has, as far as this node knows.
+    fn highest_shard(&self) -> GroupId {
+        let shards = self.machine.worker().map(|worker| &worker.map().shards);
+        let ids = shards.into_iter().flatten().map(|shard| shard.id);
+        ids.max().unwrap_or(META_SHARD)
     }
 
     /// A node that a shard counts on, as far as this one knows, is not taken out.
@@ -301,9 +321,10 @@ impl Driver {
     fn have_read(&mut self, now: Instant, mut records: Records, term: Term, told: Timestamp) {
         self.machine.learn_nodes(&mut self.lanes, &records.nodes);
         let mut writes: Vec<Write> = Vec::new();
+        let highest = self.highest_shard();
         while let Some(change) = self.reading.changes.front() {
             let allowed = self.allows(change);
-            match allowed.and_then(|()| write_of(change, &records)) {
+            match allowed.and_then(|()| write_of(change, &records, highest)) {
                 // One after the other where two are about the same.
                 Ok(Some(write)) if writes.iter().any(|w| w.key == write.key) => break,
                 Ok(Some(write)) => {
@@ -339,6 +360,10 @@ impl Driver {
 mod tests {
     use super::*;
 
+    fn written(change: &RecordChange, records: &Records) -> Result<Option<Write>, String> {
+        write_of(change, records, GroupId(4))
+    }
+
     fn node(id: u64, name: &str, port: u16) -> NodeDescriptor {
         NodeDescriptor {
             id: NodeId(id),
@@ -359,7 +384,7 @@ mod tests {
     fn a_node_joins_once_and_under_a_name_and_address_of_its_own() {
         let mut known = records();
         let join = |node: NodeDescriptor, known: &Records| {
-            write_of(&RecordChange::Node(node), known).map(|write| write.is_some())
+            written(&RecordChange::Node(node), known).map(|write| write.is_some())
         };
         assert_eq!(join(node(2, "n2", 7002), &known), Ok(true));
         assert_eq!(join(node(1, "n1", 7001), &known), Ok(false));
@@ -385,15 +410,15 @@ mod tests {
             node: NodeId(1),
             standing: Standing::Active,
         };
-        assert!(write_of(&back, &known).is_err());
+        assert!(written(&back, &known).is_err());
     }
 
     #[test]
     fn of_two_joins_at_once_the_second_sees_the_first() {
         let mut known = records();
-        let first = write_of(&RecordChange::Node(node(2, "n2", 7002)), &known);
+        let first = written(&RecordChange::Node(node(2, "n2", 7002)), &known);
         with(&mut known, &first.expect("it may").expect("it is new"));
-        assert!(write_of(&RecordChange::Node(node(3, "n2", 7003)), &known).is_err());
+        assert!(written(&RecordChange::Node(node(3, "n2", 7003)), &known).is_err());
     }
 
     #[test]
@@ -403,8 +428,8 @@ mod tests {
             node: NodeId(1),
             standing,
         };
-        assert_eq!(write_of(&drain(Standing::Active), &known), Ok(None));
-        let write = write_of(&drain(Standing::Draining), &known).expect("it is known");
+        assert_eq!(written(&drain(Standing::Active), &known), Ok(None));
+        let write = written(&drain(Standing::Draining), &known).expect("it is known");
         let value = write.and_then(|w| w.value).expect("a row");
         let row = NodeRow::decode(&value, Timestamp(9)).expect("a row");
         assert_eq!(row.standing, Standing::Draining);
@@ -412,13 +437,29 @@ mod tests {
             prefix: b"a/".to_vec(),
             text: text.map(str::to_owned),
         };
-        assert!(write_of(&policy(Some("voters = many")), &known).is_err());
+        assert!(written(&policy(Some("voters = many")), &known).is_err());
         assert!(matches!(
-            write_of(&policy(Some("voters = 5")), &known),
+            written(&policy(Some("voters = 5")), &known),
             Ok(Some(_))
         ));
-        assert_eq!(write_of(&policy(None), &known), Ok(None));
+        assert_eq!(written(&policy(None), &known), Ok(None));
         let manual = RecordChange::Placement { manual: false };
-        assert_eq!(write_of(&manual, &known), Ok(None));
+        assert_eq!(written(&manual, &known), Ok(None));
+    }
+
+    #[test]
+    fn of_two_who_claim_an_id_one_has_it() {
+        let mut known = records();
+        let claim = |id: u64, nonce: u128| {
+            let id = GroupId(id);
+            RecordChange::ClaimShard(Claim { id, nonce })
+        };
+        assert!(written(&claim(4, 1), &known).is_err(), "a shard has it");
+        let first = written(&claim(5, 1), &known).expect("it is free");
+        with(&mut known, &first.expect("it is new"));
+        assert_eq!(written(&claim(5, 1), &known), Ok(None));
+        let refused = written(&claim(5, 2), &known).expect_err("it is gone");
+        assert!(refused.contains("up to 5"), "{refused}");
+        assert!(matches!(written(&claim(6, 2), &known), Ok(Some(_))));
     }
 }

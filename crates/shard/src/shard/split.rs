@@ -266,6 +266,14 @@ impl Shard {
         self.members_news = true;
     }
 
+    /// Whether anything may have been split off since this was last asked.
+    pub(crate) fn take_lineage_news(&mut self) -> bool {
+        let splits = Some(self.group.state().lineage.splits);
+        let news = self.group.has_births() || self.reviewed != splits;
+        self.reviewed = splits;
+        news
+    }
+
     /// What was split off since last asked, with the state it begins with.
     pub(crate) fn take_births(&mut self) -> Vec<Birth> {
         self.group.take_births()

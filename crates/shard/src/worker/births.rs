@@ -11,15 +11,38 @@ use crate::outbox::SnapshotTask;
 use crate::shard::split::{first_descriptor, first_durable};
 use crate::shard::{Now, Recovered, SplitError, Splitting};
 use crate::wire::ShardDescriptor;
-use synod_paxos::GroupId;
+use serde::Serialize;
 use synod_paxos::replica::Cx;
+use synod_paxos::{Durable, GroupId, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::lineage::BIRTH;
-use synod_txn::{Birth, Child, Key};
+use synod_txn::{Birth, Key};
+
+/// A leader's messages wait so long for a birth before its snapshot is taken.
+const AWAITED_NANOS: u64 = 5_000_000_000;
+
+/// A replica that begins once the engine is ready.
+#[derive(Clone, Serialize)]
+pub(super) enum Coming {
+    /// With its data, which the engine holds by then.
+    Whole(Box<Birth>),
+    /// Without; who leads it first, if it begins with the others.
+    Empty {
+        descriptor: Box<ShardDescriptor>,
+        durable: Box<Durable>,
+        first: Option<NodeId>,
+    },
+}
+
+/// Whether a shard was split off another one, or others off it.
+pub(super) fn is_of_split(descriptor: &ShardDescriptor) -> bool {
+    descriptor.generation > u64::from(descriptor.configuration.epoch.0)
+}
 
 impl Worker {
     /// Asks the shard's leader, if it is here, to cut the shard's range before key `at`;
-    /// what lies from there on becomes shard `child`, whose id no shard may ever have had.
+    /// what lies from there on becomes shard `child`, whose id no shard may ever have had: once
+    /// this was said to be under way, the id is spent for all other shards, whatever follows.
     /// May be repeated until it says that this is done.
     ///
     /// # Errors
@@ -53,6 +76,12 @@ impl Worker {
         };
         let births = shard.take_births();
         let children = shard.group.state().lineage.children.clone();
+        // Others hear of them by gossip; those that ask here, now. Also where no replica of
+        // them is: the parent's range ends there, and what has no owner is routed nowhere.
+        for child in &children {
+            let descriptor = first_descriptor(child);
+            self.map_changes += u64::from(self.map.learn(&descriptor));
+        }
         for birth in births {
             self.take_birth(now, birth);
         }
@@ -60,83 +89,118 @@ impl Worker {
             let known = self.shards.contains_key(&child.id) || self.births.contains_key(&child.id);
             if !known && child.configuration.is_member(self.me) {
                 mark(Mark::ChildBornWithoutData);
-                let descriptor = first_descriptor(&child);
-                self.note_child(&descriptor);
-                if self
-                    .make_empty(now, descriptor, first_durable(&child))
-                    .is_some()
-                {
-                    self.found(now, &child);
-                }
+                let (descriptor, durable) = (first_descriptor(&child), first_durable(&child));
+                self.make_empty_later(descriptor, durable, Some(child.leader));
             }
         }
     }
 
     fn take_birth(&mut self, now: Now, birth: Birth) {
         let id = birth.child.id;
-        self.note_child(&first_descriptor(&birth.child));
         let known = self.shards.contains_key(&id) || self.births.contains_key(&id);
         if known || !birth.child.configuration.is_member(self.me) {
             return;
         }
-        let task = SnapshotTask::Birth {
+        self.outbox.birth(SnapshotTask::Birth {
             group: id,
             slot: BIRTH,
-            state: birth.state.clone(),
-        };
-        self.outbox.birth(task);
-        self.births.insert(id, birth);
+            state: Some(birth.state.clone()),
+        });
+        self.births.insert(id, Coming::Whole(Box::new(birth)));
         if mutated(Mutation::ChildBeforeSync) {
             self.handle_born(now, id);
         }
     }
 
-    /// Others hear of it by gossip; those that ask here, now.
-    fn note_child(&mut self, descriptor: &ShardDescriptor) {
-        self.map_changes += u64::from(self.map.learn(descriptor));
+    /// A replica without data begins once the engine has forgotten what an interrupted birth
+    /// may have left of it.
+    pub(super) fn make_empty_later(
+        &mut self,
+        descriptor: ShardDescriptor,
+        durable: Durable,
+        first: Option<NodeId>,
+    ) {
+        self.outbox.birth(SnapshotTask::Birth {
+            group: descriptor.id,
+            slot: BIRTH,
+            state: None,
+        });
+        let id = descriptor.id;
+        let coming = Coming::Empty {
+            descriptor: Box::new(descriptor),
+            durable: Box::new(durable),
+            first,
+        };
+        self.births.insert(id, coming);
     }
 
-    /// The engine holds what a new shard begins with, synced.
+    /// The engine is ready for a replica to begin.
     pub(super) fn handle_born(&mut self, now: Now, group: GroupId) {
-        let Some(Birth { child, state }) = self.births.remove(&group) else {
+        let Some(coming) = self.births.remove(&group) else {
             return;
         };
         if self.shards.contains_key(&group) {
             return;
         }
-        let recovered = Recovered {
-            descriptor: first_descriptor(&child),
-            durable: first_durable(&child),
-            checkpoint: Some((BIRTH, state)),
-            engine_applied: BIRTH,
-            is_new: true,
+        let (made, first) = match coming {
+            Coming::Whole(birth) => {
+                let Birth { child, state } = *birth;
+                mark(Mark::ChildBorn);
+                let recovered = Recovered {
+                    descriptor: first_descriptor(&child),
+                    durable: first_durable(&child),
+                    checkpoint: Some((BIRTH, state)),
+                    engine_applied: BIRTH,
+                    is_new: true,
+                };
+                (self.add(now, recovered).is_some(), Some(child.leader))
+            }
+            Coming::Empty {
+                descriptor,
+                durable,
+                first,
+            } => {
+                let made = self.make_empty(now, *descriptor, *durable).is_some();
+                (made, first)
+            }
         };
-        if self.add(now, recovered).is_some() {
-            mark(Mark::ChildBorn);
-            self.found(now, &child);
+        if let Some(first) = first.filter(|_| made) {
+            self.found(now, group, first);
         }
     }
 
-    fn found(&mut self, now: Now, child: &Child) {
-        if let Some(shard) = self.shards.get_mut(&child.id) {
+    fn found(&mut self, now: Now, group: GroupId, first: NodeId) {
+        if let Some(shard) = self.shards.get_mut(&group) {
             let cx = Cx {
                 now: now.mono,
                 leases: &self.leases,
             };
-            shard.replica.found(&cx, child.leader);
+            shard.replica.found(&cx, first);
         }
     }
 
     /// Whether a replica of the shard is about to be split off one that is here, so that
-    /// its data need not be sent.
-    pub(super) fn will_be_born(&self, descriptor: &ShardDescriptor) -> bool {
+    /// its data need not be sent. Not for long: perhaps that one never gets there.
+    pub(super) fn will_be_born(&mut self, now: Now, descriptor: &ShardDescriptor) -> bool {
+        if self.births.contains_key(&descriptor.id) {
+            return true;
+        }
         let start = &descriptor.span.start;
-        self.births.contains_key(&descriptor.id)
-            || self.shards.values().any(|shard| {
-                let span = &shard.descriptor.span;
-                let parent = span.start < *start && span.contains(start);
-                parent && shard.replica.holds_data() && shard.is_member()
-            })
+        let parent = self.shards.values().any(|shard| {
+            let span = &shard.descriptor.span;
+            let wide = span.start < *start && span.contains(start);
+            wide && shard.replica.holds_data() && shard.is_member()
+        });
+        let since = *self.awaited.entry(descriptor.id).or_insert(now.mono);
+        parent && now.mono.since(since) < AWAITED_NANOS
+    }
+
+    /// Whether a candidate of a shard that was split off may need this node's vote.
+    pub(super) fn is_founder(&self, from: NodeId, group: GroupId) -> bool {
+        self.map.shard(group).is_some_and(|known| {
+            let configuration = &known.configuration;
+            is_of_split(known) && configuration.is_member(self.me) && configuration.is_member(from)
+        })
     }
 
     /// A replica's data ends where that of the next one on this node begins.

@@ -33,6 +33,12 @@ impl Group {
         intents.max(voting) + proposed
     }
 
+    /// Whether anything was split off since last asked.
+    #[must_use]
+    pub fn has_births(&self) -> bool {
+        !self.births.is_empty()
+    }
+
     /// What was split off since last asked.
     pub fn take_births(&mut self) -> Vec<Birth> {
         std::mem::take(&mut self.births)

@@ -178,6 +178,7 @@ impl Sim {
                 );
             }
         }
+        self.gossip();
         self.at(self.t + self.config.session / 4, Event::KeepAlive);
     }
 

@@ -293,7 +293,7 @@ impl Sim {
         }
     }
 
-    fn send(&mut self, from: usize, to: NodeId, messages: Vec<NodeMessage>) {
+    pub(super) fn send(&mut self, from: usize, to: NodeId, messages: Vec<NodeMessage>) {
         let Some(to) = self.index(to) else {
             return;
         };

@@ -2,8 +2,8 @@
 
 use super::Sim;
 use crate::sim::fault::NEWEST;
-use synod_paxos::GroupId;
-use synod_shard::{SplitError, Splitting};
+use synod_paxos::{GroupId, NodeId};
+use synod_shard::{NodeMessage, ShardDescriptor, SplitError, Splitting};
 use synod_txn::{Key, Span};
 
 /// Keys tried, at most, until one lies inside of the shard.
@@ -68,5 +68,25 @@ impl Sim {
             format!("{id} is to split {group} at {at:?} into {child}: {answer:?}")
         });
         self.plan_turn(node, self.t);
+    }
+
+    /// Nodes tell each other of shards that were split, as the driver of a real node does:
+    /// who holds no replica of one hears of it by nothing else.
+    pub(super) fn gossip(&mut self) {
+        if self.born.is_empty() {
+            return;
+        }
+        for from in 0..self.nodes.len() {
+            let n = &self.nodes[from];
+            let Some(worker) = n.worker().filter(|_| n.paused_until <= self.t) else {
+                continue;
+            };
+            let known: Vec<ShardDescriptor> = worker.map().changed().cloned().collect();
+            let me = n.id;
+            let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id).collect();
+            for to in others.into_iter().filter(|to| *to != me) {
+                self.send(from, to, vec![NodeMessage::Shards(known.clone())]);
+            }
+        }
     }
 }
