@@ -134,6 +134,12 @@ impl Transaction {
             let Some((term, _)) = held.session else {
                 continue;
             };
+            // What was split off took no locks along: it is read again where it is now.
+            let route = routes.of_shard(shard);
+            let stays = |span: &Span| route.is_some_and(|route| route.clip(span) == *span);
+            if !held.reads.iter().all(stays) {
+                return Err(self.aborted(AbortReason::Moved));
+            }
             let part = parts.entry(shard).or_default();
             part.term = Some(term);
             part.reads = held

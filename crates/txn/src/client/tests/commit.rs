@@ -91,6 +91,23 @@ fn shards_only_read_from_take_part_with_their_spans() {
 }
 
 #[test]
+fn what_was_read_in_a_shard_that_was_split_is_read_again() {
+    let mut f = Fixture::new(located());
+    f.read("z", Some("old"));
+    f.put("z", "new");
+    let whole = located();
+    let [a, b, c] = whole.all() else { panic!() };
+    let (mut left, mut right) = (c.clone(), c.clone());
+    left.span.end = key("y");
+    (right.shard, right.span.start) = (GroupId(5), key("y"));
+    f.routes = Routes::new(vec![a.clone(), b.clone(), left, right]);
+    let error = f.txn.commit(&f.routes, &[], 1000).unwrap_err();
+    assert!(is_aborted(&error, AbortReason::Moved), "{error:?}");
+    let freed: Vec<_> = f.txn.take_outgoing();
+    assert_eq!(freed.iter().map(|o| o.shard).collect::<Vec<_>>(), [C]);
+}
+
+#[test]
 fn the_coordinator_is_the_nearest_shard_written_to() {
     let mut f = Fixture::new(located());
     f.read("z", None);
