@@ -209,6 +209,7 @@ fn members(
         // The log's may be ahead of the state, which says what splits have left: until it
         // gets past them again, all of this is the shard's, and goes into its snapshots.
         descriptor.span.clone_from(&first.span);
+        descriptor.generation = u64::from(descriptor.configuration.epoch.0);
         shards.push(recovered(descriptor, durable, engine)?);
     }
     for (id, descriptor) in descriptors {
