@@ -112,7 +112,7 @@ impl Table {
     /// another one's by now. A node decides by the same rules.
     pub(crate) fn owns(&self, shard: GroupId, request: &Request) -> bool {
         let route = self.routes.of_shard(shard);
-        route.is_some_and(|route| is_within(request, &route.span))
+        route.is_some_and(|route| request.is_within(&route.span))
     }
 
     /// The generation of a shard's descriptor; 0 if the shard is not known.
@@ -177,28 +177,6 @@ fn before(span: &Span, next: Option<&Key>) -> Span {
     Span {
         start: span.start.clone(),
         end: end.clone(),
-    }
-}
-
-/// Whether everything that a request touches lies in a range.
-pub(crate) fn is_within(request: &Request, span: &Span) -> bool {
-    match request {
-        Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
-            let scanned = scan.as_ref().map(|scan| &scan.span);
-            keys.iter().all(|key| span.contains(key))
-                && scanned.is_none_or(|scanned| {
-                    let ends = !scanned.end.is_empty() && scanned.end <= span.end;
-                    scanned.start >= span.start && (span.end.is_empty() || ends)
-                })
-        }
-        Request::Commit(commit) => {
-            let here = commit.here as usize;
-            let mut participants = commit.participants.iter().enumerate();
-            commit.writes.iter().all(|write| span.contains(&write.key))
-                && participants.all(|(at, p)| span.contains(&p.anchor) == (at == here))
-        }
-        Request::Status { anchor, .. } => span.contains(anchor),
-        Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
     }
 }
 

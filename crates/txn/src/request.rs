@@ -89,6 +89,34 @@ pub enum Request {
     Locate,
 }
 
+impl Request {
+    /// Whether everything that it touches lies in a range, so that the range's shard can
+    /// handle it.
+    #[must_use]
+    pub fn is_within(&self, span: &Span) -> bool {
+        match self {
+            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+                let scanned = scan.as_ref().map(|scan| &scan.span);
+                keys.iter().all(|key| span.contains(key))
+                    && scanned.is_none_or(|scanned| {
+                        let ends = !scanned.end.is_empty() && scanned.end <= span.end;
+                        scanned.start >= span.start && (span.end.is_empty() || ends)
+                    })
+            }
+            // Votes and resolutions are routed by anchor (T10): one that lies elsewhere
+            // than its participant would have another shard answer for it.
+            Request::Commit(commit) => {
+                let here = commit.here as usize;
+                let mut participants = commit.participants.iter().enumerate();
+                commit.writes.iter().all(|write| span.contains(&write.key))
+                    && participants.all(|(at, p)| span.contains(&p.anchor) == (at == here))
+            }
+            Request::Status { anchor, .. } => span.contains(anchor),
+            Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
+        }
+    }
+}
+
 /// The parts of a Commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRequest {

@@ -1,6 +1,5 @@
 //! A cluster in one mutex. It keeps no locks: conflicts are faults.
 
-use crate::table::is_within;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -364,7 +363,7 @@ impl State {
         // As a node does, which looks at the keys; or, for ranges that no split explains, at
         // the generation.
         let strange = match &self.cut {
-            Some(_) => !is_within(&request.request, &self.span(shard)),
+            Some(_) => !request.request.is_within(&self.span(shard)),
             None => request.generation != self.generation,
         };
         if strange {

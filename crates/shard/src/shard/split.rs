@@ -281,27 +281,7 @@ impl Shard {
 
     /// Whether everything that a request touches is this shard's.
     pub(super) fn owns(&self, request: &Request) -> bool {
-        let span = &self.descriptor.span;
-        match request {
-            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
-                keys.iter().all(|k| span.contains(k))
-                    && scan.as_ref().is_none_or(|s| {
-                        s.span.start >= span.start
-                            && (span.end.is_empty()
-                                || (!s.span.end.is_empty() && s.span.end <= span.end))
-                    })
-            }
-            // Votes and resolutions are routed by anchor (T10): one that lies elsewhere
-            // than its participant would have another shard answer for it.
-            Request::Commit(commit) => {
-                let here = commit.here as usize;
-                let mut anchors = commit.participants.iter().enumerate();
-                commit.writes.iter().all(|w| span.contains(&w.key))
-                    && anchors.all(|(at, p)| span.contains(&p.anchor) == (at == here))
-            }
-            Request::Status { anchor, .. } => span.contains(anchor),
-            Request::Validate { .. } | Request::Release { .. } | Request::Locate => true,
-        }
+        request.is_within(&self.descriptor.span)
     }
 
     /// Whether the anchor that a message goes to is this shard's (T10): of another's

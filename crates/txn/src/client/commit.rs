@@ -135,8 +135,10 @@ impl Transaction {
                 continue;
             };
             // What was split off took no locks along: it is read again where it is now.
-            let route = routes.of_shard(shard);
-            let stays = |span: &Span| route.is_some_and(|route| route.clip(span) == *span);
+            let stays = |span: &Span| {
+                let route = routes.of_key(&span.start).filter(|r| r.shard == shard);
+                route.is_some_and(|route| route.clip(span) == *span)
+            };
             if !held.reads.iter().all(stays) {
                 return Err(self.aborted(AbortReason::Moved));
             }

@@ -18,7 +18,7 @@ fn border(span: &Span, pick: u64) -> Option<Key> {
         let pick = pick / 8 * turn;
         let letter = b"abijklmnopqrstuw"[(pick % 16) as usize];
         let mut key = [&stem[..], &[letter]].concat();
-        if pick / 16 % 3 > 0 {
+        if !(pick / 16).is_multiple_of(3) {
             key.extend(format!("{:03}", pick / 48 % 40).bytes());
         }
         let inside = key[..] > span.start[..] && span.contains(&key);
