@@ -285,7 +285,9 @@ impl Worker {
                 self.with(group, |s, _, _| s.handle_engine_applied(slot));
             }
             Input::Checkpointed { group, slot } => {
-                self.with(group, |s, leases, _| s.trim(now, leases, slot));
+                if !self.keeps_for_children(group) {
+                    self.with(group, |s, leases, _| s.trim(now, leases, slot));
+                }
             }
             Input::SnapshotRead {
                 group,

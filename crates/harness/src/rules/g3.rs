@@ -7,7 +7,7 @@ use super::book::GroupBook;
 use super::hash::Map;
 use super::look::Stored;
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{GroupId, NodeId, Slot, Timestamp};
 use synod_shard::wire::show_key;
 use synod_txn::Key;
@@ -21,6 +21,8 @@ pub(super) struct G3 {
     made: Map<GroupId, VecDeque<(Slot, Key, Timestamp)>>,
     /// Replicas that were without data when last seen.
     without: BTreeSet<(usize, GroupId)>,
+    /// Where snapshots took each replica from and to.
+    jumps: BTreeMap<(usize, GroupId), Vec<(Slot, Slot)>>,
 }
 
 /// Whether a version that is not there may have been collected (R5): at or below the
@@ -62,14 +64,20 @@ fn may_go(cx: &Context<'_>, group: GroupId) -> Verdict {
 /// Whether a node that comes back without the data of a shard that was split off has it not
 /// to lose: its replica of the parent had not come as far, and has got past the split by
 /// a snapshot.
-fn never_had(cx: &Context<'_>, group: GroupId) -> bool {
+fn never_had(
+    cx: &Context<'_>,
+    group: GroupId,
+    jumps: &BTreeMap<(usize, GroupId), Vec<(Slot, Slot)>>,
+) -> bool {
     let node = cx.look.node;
     let Some((parent, slot)) = cx.book.group(group).and_then(GroupBook::born_of) else {
         return false;
     };
     let had = cx.book.before_crash(node, group);
     let applied = cx.book.before_crash(node, parent).map(|seen| seen.applied);
-    had.is_none() && applied.is_none_or(|applied| applied < slot)
+    let mut jumps = jumps.get(&(node, parent)).into_iter().flatten();
+    let jumped = jumps.any(|(from, to)| *from < slot && slot <= *to);
+    had.is_none() && (jumped || applied.is_none_or(|applied| applied < slot))
 }
 
 impl Rule for G3 {
@@ -99,6 +107,11 @@ impl Rule for G3 {
         for change in &cx.news.changes {
             if change.after.emptied && !change.before.emptied && change.before.last > Slot(0) {
                 may_go(cx, change.group)?;
+            }
+            if change.after.trimmed > change.before.last && change.after.holds_data {
+                let jump = (change.before.applied, change.after.applied);
+                let jumps = self.jumps.entry((cx.look.node, change.group));
+                jumps.or_default().push(jump);
             }
             if change.before.decided == Slot(0) && !change.after.holds_data {
                 // Made a moment ago.
@@ -130,7 +143,7 @@ impl Rule for G3 {
             let replica = (look.node, group);
             if !shard.replica().holds_data() {
                 let fresh = self.without.insert(replica);
-                let excused = engine.is_installing(group) || never_had(cx, group);
+                let excused = engine.is_installing(group) || never_had(cx, group, &self.jumps);
                 if fresh && !excused {
                     return Err(format!(
                         "{} comes back without the data of {group}: its engine is at slot {}, its \

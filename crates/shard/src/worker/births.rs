@@ -195,6 +195,21 @@ impl Worker {
         parent && now.mono.since(since) < AWAITED_NANOS
     }
 
+    /// Whether a shard's log must stay because what was split off it has no leader yet. Until
+    /// then nobody sends that one's data, so those who have not come as far need the
+    /// entries: a snapshot of what is left would put itself in their place (G3).
+    pub(super) fn keeps_for_children(&self, group: GroupId) -> bool {
+        let Some(shard) = self.shards.get(&group) else {
+            return false;
+        };
+        let begins = |id: &GroupId| {
+            let replica = self.shards.get(id).map(|shard| &shard.replica);
+            replica.is_some_and(|r| r.decided() == BIRTH && r.configuration().is_member(self.me))
+        };
+        let mut children = shard.group.state().lineage.children.iter();
+        children.any(|child| self.births.contains_key(&child.id) || begins(&child.id))
+    }
+
     /// Whether a candidate of a shard that was split off may need this node's vote.
     pub(super) fn is_founder(&self, from: NodeId, group: GroupId) -> bool {
         self.map.shard(group).is_some_and(|known| {
