@@ -111,6 +111,8 @@ pub struct Shard {
     /// Where the data of another replica on this node begins: one that was split off, while
     /// this one has not come as far again.
     clip: Option<Key>,
+    /// Whether the engine holds all that is other replicas' from there on.
+    parts_whole: bool,
 }
 
 /// What recovery hands to a shard.
@@ -191,6 +193,7 @@ impl Shard {
             uncut: None,
             reviewed: None,
             clip: None,
+            parts_whole: false,
         };
         shard.review_descriptor();
         Ok(shard)
@@ -489,9 +492,9 @@ impl Shard {
             }
             PaxosEffect::ReadSnapshot { to, id, chunk } => match id {
                 Some(id) => out.read_snapshot(group, to, id, chunk),
-                // Part of the range is another replica's by now, and may be gone; once the
-                // split is applied here again there is something to send.
-                None if self.data_span() != self.descriptor.span => {}
+                // Part of the range is another replica's by now, and gone; once the split is
+                // applied here again there is something to send.
+                None if self.is_clipped() && !self.parts_whole => {}
                 None => {
                     let id = SnapshotId {
                         slot: self.applied,
@@ -620,13 +623,16 @@ impl Shard {
     /// The replicated state and its slot, for the engine; none while the engine
     /// holds something else (§8).
     pub(crate) fn checkpoint(&self) -> Option<(Slot, Bytes)> {
-        let whole =
-            !self.installing && self.replica.holds_data() && !self.replica.is_being_destroyed();
         let mut slot = self.applied;
         if mutated(Mutation::ApplyTwiceAfterRestart) {
             slot = slot.prev();
         }
-        whole.then(|| (slot, self.group.checkpoint()))
+        self.is_whole().then(|| (slot, self.group.checkpoint()))
+    }
+
+    /// Whether the engine holds this replica's data, and nothing else in its place.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.installing && self.replica.holds_data() && !self.replica.is_being_destroyed()
     }
 
     fn take_office(&mut self, now: Now, leases: &NodeLease) {

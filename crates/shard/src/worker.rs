@@ -337,6 +337,7 @@ impl Worker {
             let dirty = std::mem::take(&mut self.dirty);
             let mut news = Vec::new();
             for group in &dirty {
+                self.review_parts(*group);
                 if let Some(shard) = self.shards.get_mut(group) {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);

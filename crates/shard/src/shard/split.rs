@@ -300,6 +300,18 @@ impl Shard {
         span
     }
 
+    /// Whether part of the range is another replica's on this node.
+    pub(crate) fn is_clipped(&self) -> bool {
+        self.clip.is_some()
+    }
+
+    /// Whether the engine holds the data of that part, too. It may be younger than this
+    /// replica's, which does no harm: whoever it is sent to gets there by the same entries
+    /// before it reads any of it.
+    pub(crate) fn set_parts_whole(&mut self, whole: bool) {
+        self.parts_whole = whole;
+    }
+
     /// Another replica's data on this node begins there.
     pub(crate) fn set_clip(&mut self, clip: Option<Key>) {
         self.clip = clip;

@@ -9,7 +9,7 @@
 use super::Worker;
 use crate::outbox::SnapshotTask;
 use crate::shard::split::{first_descriptor, first_durable};
-use crate::shard::{Now, Recovered, SplitError, Splitting};
+use crate::shard::{Now, Recovered, Shard, SplitError, Splitting};
 use crate::wire::ShardDescriptor;
 use serde::Serialize;
 use synod_paxos::replica::Cx;
@@ -229,6 +229,28 @@ impl Worker {
             let next = starts.get(starts.partition_point(|other| other <= start));
             let next = next.filter(|next| shard.descriptor.span.contains(next));
             shard.set_clip(next.cloned());
+        }
+    }
+
+    /// Looks whether the parts of a replica's range that are others' by now are all there: only
+    /// then can it still be sent as a whole.
+    pub(super) fn review_parts(&mut self, group: GroupId) {
+        let Some(shard) = self.shards.get(&group).filter(|shard| shard.is_clipped()) else {
+            return;
+        };
+        let mut rest = shard.data_span();
+        let whole = &shard.descriptor.span;
+        let mut parts: Vec<&Shard> = self.shards.values().collect();
+        parts.sort_by(|a, b| a.descriptor.span.start.cmp(&b.descriptor.span.start));
+        for part in parts {
+            let span = &part.descriptor.span;
+            if part.is_whole() && span.start == rest.end && whole.contains(&span.start) {
+                rest.end.clone_from(&part.data_span().end);
+            }
+        }
+        let whole = rest.end == whole.end;
+        if let Some(shard) = self.shards.get_mut(&group) {
+            shard.set_parts_whole(whole);
         }
     }
 }

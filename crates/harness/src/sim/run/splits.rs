@@ -9,6 +9,10 @@ use synod_txn::{Key, Span};
 /// Keys tried, at most, until one lies inside of the shard.
 const TRIES: u64 = 16;
 
+/// Shards split off in one run, at most: each adds to every checkpoint, and slow disks with
+/// short logs would do nothing else.
+const MOST: usize = 12;
+
 /// A key beside those of the workloads: behind the shard's stem a letter, and a number.
 fn border(span: &Span, pick: u64) -> Option<Key> {
     let stem = span.start.iter().position(|b| *b == b'!');
@@ -45,6 +49,9 @@ impl Sim {
 
     /// Has a shard split, and asks again for one that is on its way.
     pub(super) fn split(&mut self, shard: usize, pick: u64) {
+        if self.born.len() >= MOST {
+            return;
+        }
         let group = self.group_at(shard);
         let Some(node) = self.leader_of(shard) else {
             return;
