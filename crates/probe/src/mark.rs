@@ -348,6 +348,8 @@ impl Mark {
                 | Mark::SnapshotHelped
                 | Mark::StopSignAdopted
                 | Mark::BeganTold
+                | Mark::SplitVoid
+                | Mark::ChildAfterRestart
         )
     }
 }

@@ -79,6 +79,8 @@ pub struct Worker {
     parked: BTreeSet<GroupId>,
     /// Shards split off, whose replicas begin once the engine is ready.
     births: BTreeMap<GroupId, Coming>,
+    /// Whether the range of any replica here goes beyond where another one's data begins.
+    clips: bool,
     /// Since when leaders' messages for such shards wait for their birth.
     awaited: BTreeMap<GroupId, Mono>,
     timers: BTreeSet<(Mono, GroupId)>,
@@ -143,6 +145,7 @@ impl Worker {
             outbox,
             parked: BTreeSet::new(),
             births: BTreeMap::new(),
+            clips: false,
             awaited: BTreeMap::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
@@ -337,7 +340,9 @@ impl Worker {
             let dirty = std::mem::take(&mut self.dirty);
             let mut news = Vec::new();
             for group in &dirty {
-                self.review_parts(*group);
+                if self.clips {
+                    self.review_parts(*group);
+                }
                 if let Some(shard) = self.shards.get_mut(group) {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);

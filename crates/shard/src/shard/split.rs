@@ -294,7 +294,7 @@ impl Shard {
     #[must_use]
     pub fn data_span(&self) -> Span {
         let mut span = self.descriptor.span.clone();
-        if let Some(clip) = self.clip.as_ref().filter(|clip| span.contains(clip)) {
+        if let Some(clip) = self.clip.as_ref().filter(|_| self.is_clipped()) {
             span.end = clip.clone();
         }
         span
@@ -302,7 +302,8 @@ impl Shard {
 
     /// Whether part of the range is another replica's on this node.
     pub(crate) fn is_clipped(&self) -> bool {
-        self.clip.is_some()
+        let span = &self.descriptor.span;
+        self.clip.as_ref().is_some_and(|clip| span.contains(clip))
     }
 
     /// Whether the engine holds the data of that part, too. It may be younger than this

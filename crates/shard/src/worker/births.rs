@@ -224,10 +224,12 @@ impl Worker {
             .map(|shard| shard.descriptor.span.start.clone())
             .collect();
         starts.sort_unstable();
+        self.clips = false;
         for shard in self.shards.values_mut() {
             let start = &shard.descriptor.span.start;
             let next = starts.get(starts.partition_point(|other| other <= start));
             let next = next.filter(|next| shard.descriptor.span.contains(next));
+            self.clips |= next.is_some();
             shard.set_clip(next.cloned());
         }
     }
