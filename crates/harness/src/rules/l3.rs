@@ -32,7 +32,7 @@ impl L3 {
                 supports.is_some()
             ));
         }
-        if ballot.node == look.id {
+        if ballot.node == look.id || look.died {
             return Ok(());
         }
         let told = look.step.messages().any(|(to, message)| {

@@ -22,6 +22,8 @@ pub struct Look<'a> {
     pub worker: &'a Worker,
     /// What left in this step.
     pub step: Step<'a>,
+    /// Whether it died in the middle of it, so that not all left that was to.
+    pub died: bool,
     /// What its engine holds, where that is shown.
     pub engine: Option<&'a dyn Stored>,
 }

@@ -123,6 +123,11 @@ impl SimNode {
         self.process.as_ref()?.machine.worker()
     }
 
+    /// Whether it has died in the middle of a turn and is about to be taken down.
+    pub(super) fn is_dying(&self) -> bool {
+        self.process.as_ref().is_some_and(|p| p.lanes.is_burnt())
+    }
+
     /// A start of the process. A log that refuses makes the node lost.
     pub(super) fn start(
         &mut self,

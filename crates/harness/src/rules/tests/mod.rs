@@ -150,6 +150,7 @@ impl Lab {
             now: self.now,
             worker: &self.worker,
             step: Step { sent, replies },
+            died: false,
             engine: None,
         };
         if restarted {

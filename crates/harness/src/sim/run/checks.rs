@@ -78,6 +78,7 @@ impl Sim {
             now: peers[node].now,
             worker,
             step,
+            died: self.nodes[node].is_dying(),
             engine: Some(&self.nodes[node]),
         };
         if started {
