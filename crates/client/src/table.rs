@@ -6,7 +6,7 @@ use std::sync::Arc;
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::{Route, Routes};
-use synod_txn::{Key, Request, Span};
+use synod_txn::{Key, Request};
 
 /// A shard, as far as known.
 #[derive(Clone, Debug)]
@@ -63,7 +63,8 @@ impl Table {
         let next = starts.skip(1).chain([None]);
         let route = |(descriptor, next): (&ShardDescriptor, Option<&Key>)| Route {
             shard: descriptor.id,
-            span: before(&descriptor.span, next),
+            // Of a split only one half may be known: the later start counts.
+            span: descriptor.span.before(next),
             term: known
                 .routes
                 .of_shard(descriptor.id)
@@ -169,17 +170,6 @@ impl Table {
     }
 }
 
-/// The part of a range before the next shard: while one half of a split is known only, the
-/// later start counts.
-fn before(span: &Span, next: Option<&Key>) -> Span {
-    let reaches = |next: &&Key| span.end.is_empty() || **next < span.end;
-    let end = next.filter(reaches).unwrap_or(&span.end);
-    Span {
-        start: span.start.clone(),
-        end: end.clone(),
-    }
-}
-
 /// The order in which a shard's replicas are tried, round after round.
 #[derive(Debug)]
 pub(crate) struct Tour {
@@ -236,6 +226,7 @@ impl Tour {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use synod_txn::Span;
 
     fn shard() -> Shard {
         Shard {

@@ -552,27 +552,36 @@ impl Shard {
         }
     }
 
-    fn propose(&mut self, now: Now, leases: &NodeLease, command: &Command, lazy: bool) {
+    /// Gives a command the next slot; none if consensus refuses it.
+    fn try_propose(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        command: &Command,
+        urgency: Urgency,
+    ) -> Option<Slot> {
         assert!(
             command.since() <= self.version,
             "P8: an entry of version {} was about to be proposed in a cluster of version {}",
             command.since().0,
             self.version.0
         );
+        let bytes = synod_txn::command::encode(command).ok()?;
         let cx = paxos_cx(now, leases);
+        self.replica.propose(&cx, bytes, urgency).ok()
+    }
+
+    fn propose(&mut self, now: Now, leases: &NodeLease, command: &Command, lazy: bool) {
         let urgency = if lazy { Urgency::Lazy } else { Urgency::Now };
-        let proposed = synod_txn::command::encode(command)
-            .map_err(|_| ())
-            .and_then(|bytes| self.replica.propose(&cx, bytes, urgency).map_err(|_| ()));
-        match proposed {
-            Ok(slot) => self.backlog.add(slot, now.mono),
-            Err(()) if self.leads() => {
+        match self.try_propose(now, leases, command, urgency) {
+            Some(slot) => self.backlog.add(slot, now.mono),
+            None if self.leads() => {
                 mark(Mark::ProposalRefused);
                 // The machine above counts on its slot. It cannot have it, so this
                 // term ends here rather than wait for an entry that never comes.
                 self.step_down(now, leases);
             }
-            Err(()) => {}
+            None => {}
         }
     }
 

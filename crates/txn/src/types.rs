@@ -132,6 +132,17 @@ impl Span {
         }
     }
 
+    /// The part of it before `next`, the first key of what comes after it: all of it where
+    /// that does not lie inside.
+    #[must_use]
+    pub fn before(&self, next: Option<&Key>) -> Span {
+        let end = next.filter(|next| self.contains(next));
+        Span {
+            start: self.start.clone(),
+            end: end.unwrap_or(&self.end).clone(),
+        }
+    }
+
     /// Whether `key` lies in it.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {

@@ -57,8 +57,8 @@ impl Rule for S1 {
         // Only who takes office can be one too many.
         let took =
             |c: &super::Change| c.after.office.is_some() && c.after.office != c.before.office;
-        let splits = cx.setting.map.shards.iter().any(|s| s.generation > 1);
-        if splits && cx.news.changes.iter().any(took) {
+        let splits = || cx.setting.map.shards.iter().any(|s| s.generation > 1);
+        if cx.news.changes.iter().any(took) && splits() {
             return check(cx.everyone);
         }
         Ok(())

@@ -251,13 +251,10 @@ fn clear_halves(shards: &[Recovered], engine: &dyn Engine) -> Result<(), EngineE
         if engine.installing(shard.descriptor.id)?.is_none() {
             continue;
         }
-        let mut span = shard.descriptor.span.clone();
+        let span = &shard.descriptor.span;
         let starts = shards.iter().map(|other| &other.descriptor.span.start);
-        let later = starts.filter(|start| **start > span.start && span.contains(start));
-        if let Some(start) = later.min() {
-            span.end = start.clone();
-        }
-        engine.clear_range(&span)?;
+        let next = starts.filter(|start| **start > span.start).min();
+        engine.clear_range(&span.before(next))?;
     }
     Ok(())
 }

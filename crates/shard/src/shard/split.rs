@@ -5,7 +5,7 @@
 //! applied nothing else: requests and messages wait, and so does what the transaction machine wants
 //! proposed. So no entry behind a split in the log was made by somebody who did not know of it.
 
-use super::{Now, Shard, paxos_cx};
+use super::{Now, Shard};
 use crate::outbox::Outbox;
 use crate::wire::{META_SHARD, ShardDescriptor};
 use serde::{Deserialize, Serialize};
@@ -160,11 +160,16 @@ impl Shard {
         if until <= now.mono {
             mark(Mark::SplitBusy);
             let open = open as u64;
-            self.uncut = Some((child, SplitError::Busy { open }));
-            self.cut = None;
-            let cx = self.txn_cx(now, leases);
-            self.group.resume(&cx);
+            self.stay_whole(now, leases, child, SplitError::Busy { open });
         }
+    }
+
+    /// The split does not come about: whoever asks is told why.
+    fn stay_whole(&mut self, now: Now, leases: &NodeLease, child: GroupId, why: SplitError) {
+        self.uncut = Some((child, why));
+        self.cut = None;
+        let cx = self.txn_cx(now, leases);
+        self.group.resume(&cx);
     }
 
     fn propose_split(&mut self, now: Now, leases: &NodeLease, at: Key, child: GroupId) {
@@ -177,24 +182,12 @@ impl Shard {
             last: self.group.last(),
         };
         let command = Command::Split(Box::new(split));
-        let proposed = synod_txn::command::encode(&command)
-            .map_err(|_| ())
-            .and_then(|bytes| {
-                let cx = paxos_cx(now, leases);
-                let urgency = Urgency::Now;
-                self.replica.propose(&cx, bytes, urgency).map_err(|_| ())
-            });
-        match proposed {
-            Ok(slot) => {
+        match self.try_propose(now, leases, &command, Urgency::Now) {
+            Some(slot) => {
                 mark(Mark::SplitProposed);
                 self.cut = Some(Cut::Proposed { child, slot });
             }
-            Err(()) => {
-                self.uncut = Some((child, SplitError::NotReady));
-                self.cut = None;
-                let cx = self.txn_cx(now, leases);
-                self.group.resume(&cx);
-            }
+            None => self.stay_whole(now, leases, child, SplitError::NotReady),
         }
     }
 
@@ -293,11 +286,7 @@ impl Shard {
     /// The keys whose data on this node is this replica's.
     #[must_use]
     pub fn data_span(&self) -> Span {
-        let mut span = self.descriptor.span.clone();
-        if let Some(clip) = self.clip.as_ref().filter(|_| self.is_clipped()) {
-            span.end = clip.clone();
-        }
-        span
+        self.descriptor.span.before(self.clip.as_ref())
     }
 
     /// Whether part of the range is another replica's on this node.

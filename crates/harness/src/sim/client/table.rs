@@ -38,17 +38,11 @@ pub(super) struct Table {
 fn routes(map: &ShardMap, known: &Routes) -> Routes {
     let ends = map.shards.iter().skip(1).map(|next| Some(&next.span.start));
     let ends = ends.chain([None]);
-    let routes = map.shards.iter().zip(ends).map(|(shard, next)| {
-        let mut span = shard.span.clone();
+    let routes = map.shards.iter().zip(ends).map(|(shard, next)| Route {
+        shard: shard.id,
         // Of a split only one half may be known: the later start counts.
-        if let Some(next) = next.filter(|next| span.contains(next)) {
-            span.end = next.clone();
-        }
-        Route {
-            shard: shard.id,
-            span,
-            term: known.of_shard(shard.id).and_then(|route| route.term),
-        }
+        span: shard.span.before(next),
+        term: known.of_shard(shard.id).and_then(|route| route.term),
     });
     Routes::new(routes.collect())
 }
