@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When it cannot be built.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("synod", "synod"))
+    PROGRAM.get_or_init(|| build("synod"))
 }
 
 /// The ledger example of this build.
@@ -32,10 +32,12 @@ pub fn program() -> &'static Path {
 /// When it cannot be built.
 pub fn ledger() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("ledger", "ledger"))
+    PROGRAM.get_or_init(|| build("ledger"))
 }
 
-fn build(package: &str, binary: &str) -> PathBuf {
+/// Of the whole workspace, as `cargo test --workspace` builds it: the features of one
+/// package alone would be others, and everything built a second time.
+fn build(binary: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a test knows its own path");
     // target/<profile>/deps/<test>
     let profile = exe
@@ -44,7 +46,7 @@ fn build(package: &str, binary: &str) -> PathBuf {
         .expect("a test lies two levels below its profile")
         .to_path_buf();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", package, "--bin", binary]);
+    cargo.args(["build", "--quiet", "--workspace", "--bin", binary]);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
