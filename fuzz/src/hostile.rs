@@ -165,7 +165,7 @@ impl Node {
                     to,
                     id,
                     chunk: 0,
-                    data: state,
+                    data: state.state,
                     done: true,
                 });
             }

@@ -15,7 +15,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
 use synod_paxos::{GroupId, NodeId, SnapshotId};
 use synod_probe::{Mutation, mutated};
-use synod_shard::wire::SnapshotPiece;
+use synod_shard::wire::{SnapshotPiece, SnapshotState};
 use synod_txn::Span;
 
 /// Bytes of one chunk, about.
@@ -28,7 +28,7 @@ const MAX_OUTGOING: usize = 16;
 struct Reading {
     id: SnapshotId,
     span: Span,
-    state: Bytes,
+    state: SnapshotState,
     snapshot: Box<dyn EngineSnapshot>,
     /// Where each run of versions starts; none = at the span's beginning.
     starts: Vec<Option<Cursor>>,
@@ -48,7 +48,7 @@ impl Outgoing {
         span: Span,
         to: NodeId,
         id: SnapshotId,
-        state: Bytes,
+        state: SnapshotState,
     ) -> Result<(), EngineError> {
         self.readings.remove(&(group, to));
         if self.readings.len() >= MAX_OUTGOING {
@@ -85,12 +85,21 @@ impl Outgoing {
             return Ok(None);
         };
         // An empty state is one empty piece.
-        let states = reading.state.len().div_ceil(CHUNK_BYTES).max(1);
+        let SnapshotState { passed, state } = &reading.state;
+        let states = state.len().div_ceil(CHUNK_BYTES).max(1);
         let Some(index) = chunk.checked_sub(states) else {
             let from = chunk * CHUNK_BYTES;
-            let to = (from + CHUNK_BYTES).min(reading.state.len());
-            let piece = SnapshotPiece::State(reading.state.slice(from..to));
-            return Ok(encode(&piece).map(|b| (b, false)));
+            let to = (from + CHUNK_BYTES).min(state.len());
+            let passed = if chunk == 0 {
+                passed.clone()
+            } else {
+                Vec::new()
+            };
+            let part = SnapshotState {
+                passed,
+                state: state.slice(from..to),
+            };
+            return Ok(encode(&SnapshotPiece::State(part)).map(|b| (b, false)));
         };
         let Some(start) = reading.starts.get(index).cloned() else {
             return Ok(None);
@@ -254,7 +263,7 @@ fn install(
     let mut state = Vec::new();
     staged.chunks.drain(staged.next, |data| {
         match postcard::from_bytes::<SnapshotPiece>(data) {
-            Ok(SnapshotPiece::State(bytes)) => state.extend_from_slice(&bytes),
+            Ok(SnapshotPiece::State(part)) => state.extend_from_slice(&part.state),
             Ok(SnapshotPiece::Versions(mut versions)) => {
                 // One opened before a split brings what is another replica's data by now.
                 versions.retain(|(key, ..)| span.contains(key));

@@ -481,6 +481,18 @@ impl Replica {
         self.out.send(to, Message::Nack { ballot, reason });
     }
 
+    /// Takes what the log holds through `slot` for decided, unless this replica leads or wants to.
+    /// Whoever calls this knows by more than the log's ballot that no other log was decided up to
+    /// there: the rule that P5 gives to everybody else is the caller's to prove. Returns whether
+    /// that was news.
+    pub fn learn_decided(&mut self, cx: &Cx<'_>, slot: Slot) -> bool {
+        let decided = self.decided();
+        if matches!(self.state, State::Follower) && slot <= self.last() {
+            self.believe(cx, self.accepted(), slot);
+        }
+        self.decided() > decided
+    }
+
     /// Believes a decided slot (P5) and tells the driver. If it ends a configuration
     /// the next one has begun here when this returns.
     pub(crate) fn believe(&mut self, cx: &Cx<'_>, ballot: Ballot, slot: Slot) {

@@ -308,6 +308,8 @@ marks! {
     SplitVoid,
     /// A split was given up because something stayed undecided.
     SplitBusy,
+    /// A replica whose log holds a split goes through it before a snapshot replaces that.
+    SplitBeforeSnapshot,
     /// A shard that was split off began on a node with its data.
     ChildBorn,
     /// A replica got past a split by a snapshot, and its node took the new shard in without data.
@@ -349,6 +351,7 @@ impl Mark {
                 | Mark::StopSignAdopted
                 | Mark::BeganTold
                 | Mark::SplitVoid
+                | Mark::SplitBeforeSnapshot
                 | Mark::ChildAfterRestart
         )
     }

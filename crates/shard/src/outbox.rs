@@ -1,7 +1,7 @@
 //! What one step of a worker leaves to be done: one batch of log records, one
 //! of messages per peer, replies, engine work, snapshot work.
 
-use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,7 +68,7 @@ pub enum SnapshotTask {
         /// The name of the new snapshot.
         id: SnapshotId,
         /// The replicated state at `id.slot`.
-        state: Bytes,
+        state: SnapshotState,
     },
     /// Read a chunk of an open one.
     Read {
@@ -360,7 +360,7 @@ impl Outbox {
         span: Span,
         to: NodeId,
         id: SnapshotId,
-        state: Bytes,
+        state: SnapshotState,
     ) {
         self.output.snapshots.push(SnapshotTask::Open {
             group,

@@ -14,7 +14,7 @@ use split::Cut;
 pub use split::{SplitError, Splitting};
 
 use crate::outbox::Outbox;
-use crate::wire::{NodeMessage, ShardDescriptor, ShardReply};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use backlog::Backlog;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -501,7 +501,8 @@ impl Shard {
                         nonce: now.mono.0,
                     };
                     let state = self.group.checkpoint();
-                    out.open_snapshot(group, self.descriptor.span.clone(), to, id, state);
+                    let (span, passed) = (self.descriptor.span.clone(), self.passed());
+                    out.open_snapshot(group, span, to, id, SnapshotState { passed, state });
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId};
-use synod_txn::{Key, PeerMessage, Request, Response, Span};
+use synod_txn::{Key, Passed, PeerMessage, Request, Response, Span};
 
 /// First byte pair of the keys that belong to the cluster itself. User keys may
 /// not begin with it.
@@ -251,11 +251,29 @@ pub fn show_key(key: &Key) -> String {
     }
 }
 
+/// A shard's replicated state in a snapshot, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotState {
+    /// The last splits that it has behind it; with its first part.
+    pub passed: Vec<Passed>,
+    /// Its encoding.
+    pub state: Bytes,
+}
+
+/// The splits that a snapshot has behind it, by its first chunk; none if that is not one.
+#[must_use]
+pub fn passed(chunk: &[u8]) -> Vec<Passed> {
+    match postcard::from_bytes(chunk) {
+        Ok(SnapshotPiece::State(state)) => state.passed,
+        _ => Vec::new(),
+    }
+}
+
 /// An opaque piece of a snapshot, as shards exchange them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotPiece {
-    /// The replicated transaction state after the snapshot's slot (first piece).
-    State(Bytes),
+    /// The replicated transaction state after the snapshot's slot (first pieces), or part of it.
+    State(SnapshotState),
     /// Versions `(key, timestamp, attempt, value)` in engine order.
     Versions(
         Vec<(

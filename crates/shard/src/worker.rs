@@ -11,7 +11,7 @@ use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
 use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
-use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
+use crate::wire::{self, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
 use bytes::Bytes;
 use serde::Serialize;
@@ -392,8 +392,13 @@ impl Worker {
                 if !self.shards.contains_key(&group) && !self.make(now, from, group, &message) {
                     return;
                 }
+                let passed = match &message {
+                    Message::SnapshotChunk { chunk: 0, data, .. } => wire::passed(data),
+                    _ => Vec::new(),
+                };
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
+                    s.pass_splits(now, leases, &passed);
                 });
             }
             NodeMessage::Lease(message) => {

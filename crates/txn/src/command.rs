@@ -2,7 +2,7 @@
 
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
-use synod_paxos::{ClusterVersion, Configuration, GroupId, NodeId, Term, Timestamp};
+use synod_paxos::{Ballot, ClusterVersion, Configuration, GroupId, NodeId, Term, Timestamp};
 
 /// A command. New variants are only added at the end, and proposed only once
 /// the cluster version allows them (P8).
@@ -102,6 +102,9 @@ pub struct Split {
     pub leader: NodeId,
     /// Nothing above was assigned or served before it (K3).
     pub last: Timestamp,
+    /// The ballot it was proposed under. With its slot it names one log up to here: whose log
+    /// holds it knows what all slots up to it hold, once it is decided.
+    pub under: Ballot,
 }
 
 impl Command {

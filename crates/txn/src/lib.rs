@@ -19,7 +19,7 @@ pub mod types;
 pub use command::{Command, Split};
 pub use effect::{Effect, ReadToken, WriteBatch};
 pub use group::{Cx, Group};
-pub use lineage::{Birth, Child, Lineage};
+pub use lineage::{Birth, Child, Lineage, Passed};
 pub use peer::PeerMessage;
 pub use request::{CommitRequest, Request, Response};
 pub use settings::GroupSettings;

@@ -12,7 +12,7 @@ use crate::types::{Key, Span};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::{Began, Configuration, GroupId, NodeId, Slot, Term, Timestamp};
+use synod_paxos::{Ballot, Began, Configuration, GroupId, NodeId, Slot, Term, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// The slot that stands for everything a shard that was split off begins with.
@@ -35,6 +35,18 @@ pub struct Child {
     pub leader: NodeId,
     /// Splits before it began, in its line.
     pub splits: u64,
+    /// The entry that split it off.
+    pub split: Passed,
+}
+
+/// A split that a shard's state has behind it: its slot in the log, and the ballot it was proposed
+/// under. No two logs that hold it there differ before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// The slot.
+    pub slot: Slot,
+    /// The ballot.
+    pub under: Ballot,
 }
 
 impl Child {
@@ -90,8 +102,10 @@ impl State {
             child,
             configuration,
             leader,
+            under,
             ..
         } = split;
+        let slot = self.applied;
         let other = self
             .lineage
             .span
@@ -116,6 +130,7 @@ impl State {
             configuration,
             leader,
             splits: self.lineage.splits,
+            split: Passed { slot, under },
         };
         self.lineage.span = Some(Span {
             start: span.start,

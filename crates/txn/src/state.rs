@@ -15,7 +15,7 @@ use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStar
 use synod_probe::{Mutation, mutated};
 
 /// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]

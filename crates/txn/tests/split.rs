@@ -97,6 +97,7 @@ impl Log {
             configuration: Configuration::of_voters(vec![NodeId(1)]),
             leader: NodeId(1),
             last: Timestamp(600),
+            under: Ballot::default(),
         };
         match self.apply(Command::Split(Box::new(split))) {
             Applied::Split(birth) => birth.map(|birth| *birth),
@@ -188,6 +189,7 @@ fn one_that_is_about_another_range_changes_nothing() {
         configuration: Configuration::of_voters(vec![NodeId(1)]),
         leader: NodeId(1),
         last: Timestamp(0),
+        under: Ballot::default(),
     };
     assert_eq!(
         log.apply(Command::Split(Box::new(stale))),

@@ -5,15 +5,17 @@
 //! applied nothing else: requests and messages wait, and so does what the transaction machine wants
 //! proposed. So no entry behind a split in the log was made by somebody who did not know of it.
 
-use super::{Now, Shard};
+use super::{Now, Shard, paxos_cx};
 use crate::outbox::Outbox;
 use crate::wire::{META_SHARD, ShardDescriptor};
 use serde::{Deserialize, Serialize};
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::Urgency;
-use synod_paxos::{Durable, GroupId, Mono, NodeId, Slot};
+use synod_paxos::{Durable, Entry, GroupId, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
-use synod_txn::{Birth, Child, Command, Key, PeerMessage, Request, Span, Split, WriteBatch};
+use synod_txn::{
+    Birth, Child, Command, Key, Passed, PeerMessage, Request, Span, Split, WriteBatch,
+};
 
 /// How long a leader waits for what is undecided before it gives the split up;
 /// nanoseconds. Meanwhile commits wait.
@@ -180,6 +182,7 @@ impl Shard {
             configuration: self.replica.configuration().clone(),
             leader: self.replica.me(),
             last: self.group.last(),
+            under: self.replica.ballot(),
         };
         let command = Command::Split(Box::new(split));
         match self.try_propose(now, leases, &command, Urgency::Now) {
@@ -270,6 +273,39 @@ impl Shard {
     /// What was split off since last asked, with the state it begins with.
     pub(crate) fn take_births(&mut self) -> Vec<Birth> {
         self.group.take_births()
+    }
+
+    /// The last splits of the state, for whoever is sent a snapshot of it.
+    pub(super) fn passed(&self) -> Vec<Passed> {
+        let children = self.group.state().lineage.children.iter();
+        children.map(|child| child.split).collect()
+    }
+
+    /// A snapshot is on its way whose state has these splits behind it. Its sender may not have
+    /// what they split off, and what this replica has of them it would replace, log and data: where
+    /// the log holds one, this replica gets there by its log first.
+    ///
+    /// That goes beyond P5, but not beyond what P5 rests on: a leader proposes one entry for a
+    /// slot and logs are handed on whole, so logs that hold the same split in the same slot
+    /// under the same ballot do not differ before it, and the sender's were decided.
+    pub(crate) fn pass_splits(&mut self, now: Now, leases: &NodeLease, passed: &[Passed]) {
+        if !self.replica.holds_data() || self.installing {
+            return;
+        }
+        let held = passed.iter().filter(|passed| {
+            let Some(Entry::Command(bytes)) = self.replica.entry(passed.slot) else {
+                return false;
+            };
+            let command = synod_txn::command::decode(bytes);
+            matches!(command, Ok(Command::Split(split)) if split.under == passed.under)
+        });
+        let Some(slot) = held.map(|passed| passed.slot).max() else {
+            return;
+        };
+        let cx = paxos_cx(now, leases);
+        if self.replica.learn_decided(&cx, slot) {
+            mark(Mark::SplitBeforeSnapshot);
+        }
     }
 
     /// Whether everything that a request touches is this shard's.

@@ -1,0 +1,179 @@
+//! A snapshot that has a split behind it, and a replica that accepted the split and has not
+//! applied it (decision 15).
+
+use bytes::Bytes;
+use synod_paxos::lease::LeaseSettings;
+use synod_paxos::{
+    Ballot, ClusterVersion, Configuration, Durable, Entry, Epoch, GroupId, Incarnation, Message,
+    Mono, NodeId, Round, Slot, SnapshotId, Timestamp,
+};
+use synod_shard::wire::{SnapshotPiece, SnapshotState};
+use synod_shard::{
+    Input, NodeMessage, Now, Output, Recovered, Setup, ShardDescriptor, ShardMap, SnapshotTask,
+    Worker,
+};
+use synod_txn::{Command, GroupSettings, Interval, Key, Passed, Span, Split};
+
+const SHARD: GroupId = GroupId(2);
+const CHILD: GroupId = GroupId(7);
+
+fn at(mono: u64) -> Now {
+    Now {
+        mono: Mono(mono),
+        clock: Interval {
+            earliest: Timestamp(1_000 + mono),
+            latest: Timestamp(1_000 + mono),
+        },
+    }
+}
+
+fn ballot(round: u64, node: u64) -> Ballot {
+    Ballot {
+        epoch: Epoch(1),
+        round,
+        priority: 0,
+        node: NodeId(node),
+    }
+}
+
+fn span() -> Span {
+    Span {
+        start: Key::from_static(b"a"),
+        end: Key::from_static(b"z"),
+    }
+}
+
+/// Node 2 of three, which has accepted a split from node 1 and was not told that it is decided.
+fn behind() -> (Worker, Passed) {
+    let mut configuration = Configuration::of_voters(vec![NodeId(1), NodeId(2), NodeId(3)]);
+    configuration.epoch = Epoch(1);
+    let descriptor = ShardDescriptor {
+        id: SHARD,
+        span: span(),
+        generation: 1,
+        configuration: configuration.clone(),
+        preferred_leader: NodeId(1),
+    };
+    let setup = Setup {
+        me: NodeId(2),
+        incarnation: Incarnation(1),
+        map: ShardMap {
+            nodes: Vec::new(),
+            shards: vec![descriptor.clone()],
+        },
+        nodes: Vec::new(),
+        version: ClusterVersion(1),
+        leases: Vec::new(),
+        shards: vec![Recovered {
+            descriptor,
+            durable: Durable::new(configuration.clone()),
+            checkpoint: None,
+            engine_applied: Slot(0),
+            is_new: false,
+        }],
+        paxos: synod_paxos::Settings::default(),
+        lease: LeaseSettings::default(),
+        txn: GroupSettings::default(),
+        seed: 1,
+    };
+    let mut worker = Worker::new(setup, at(0)).expect("there is no checkpoint to refuse");
+    let leader = ballot(1, 1);
+    let split = Command::Split(Box::new(Split {
+        span: span(),
+        at: Key::from_static(b"m"),
+        child: CHILD,
+        configuration,
+        leader: NodeId(1),
+        last: Timestamp(0),
+        under: leader,
+    }));
+    let split = synod_txn::command::encode(&split).expect("a split is small");
+    let accept = Message::Accept {
+        ballot: leader,
+        first: Slot(1),
+        entries: vec![Entry::Noop, Entry::Command(split)],
+        decided: Slot(0),
+        sync: Some((Slot(1), Slot(2))),
+        round: Round(0),
+    };
+    group(&mut worker, 1, accept);
+    let replica = worker.shard(SHARD).expect("it is here").replica();
+    assert_eq!((replica.last(), replica.decided()), (Slot(2), Slot(0)));
+    let passed = Passed {
+        slot: Slot(2),
+        under: leader,
+    };
+    (worker, passed)
+}
+
+fn group(worker: &mut Worker, from: u64, message: Message) -> Output {
+    let message = NodeMessage::Group {
+        group: SHARD,
+        message,
+    };
+    let from = NodeId(from);
+    worker.handle(at(1_000), Input::Peer { from, message });
+    worker.finish(at(1_000))
+}
+
+/// Node 3 leads and sends the state after slot 9, which has this split behind it.
+fn snapshot(worker: &mut Worker, passed: Passed) -> Output {
+    let piece = SnapshotPiece::State(SnapshotState {
+        passed: vec![passed],
+        state: Bytes::from_static(b"the state's encoding"),
+    });
+    let data = Bytes::from(postcard::to_stdvec(&piece).expect("a piece can be encoded"));
+    let chunk = Message::SnapshotChunk {
+        ballot: ballot(2, 3),
+        id: SnapshotId {
+            slot: Slot(9),
+            nonce: 1,
+        },
+        chunk: 0,
+        checksum: crc32fast::hash(&data),
+        data,
+        done: false,
+        began: None,
+    };
+    group(worker, 3, chunk)
+}
+
+/// The tasks for the engine's lane, in order.
+fn tasks(output: &Output) -> Vec<&'static str> {
+    let name = |task: &SnapshotTask| match task {
+        SnapshotTask::Birth { state: Some(_), .. } => "birth",
+        SnapshotTask::Stage { done: false, .. } => "stage",
+        _ => "other",
+    };
+    output.snapshots.iter().map(name).collect()
+}
+
+#[test]
+fn a_split_in_the_log_is_applied_before_a_snapshot_replaces_it() {
+    let (mut worker, passed) = behind();
+    let output = snapshot(&mut worker, passed);
+    let shard = worker.shard(SHARD).expect("it is here");
+    assert_eq!(shard.replica().decided(), Slot(2));
+    assert_eq!(shard.descriptor().span.end, Key::from_static(b"m"));
+    // Nothing is replaced before the last chunk, and the lane keeps this order.
+    assert_eq!(tasks(&output), ["stage", "birth"]);
+}
+
+#[test]
+fn a_split_that_another_leader_proposed_there_is_another_split() {
+    let (mut worker, passed) = behind();
+    let other = Passed {
+        under: ballot(1, 3),
+        ..passed
+    };
+    let output = snapshot(&mut worker, other);
+    let elsewhere = Passed {
+        slot: Slot(1),
+        ..passed
+    };
+    snapshot(&mut worker, elsewhere);
+    let shard = worker.shard(SHARD).expect("it is here");
+    assert_eq!(shard.replica().decided(), Slot(0));
+    assert_eq!(shard.descriptor().span, span());
+    assert_eq!(tasks(&output), ["stage"]);
+}
