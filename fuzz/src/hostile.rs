@@ -35,6 +35,7 @@ fn descriptor(id: u64, start: &[u8], end: &[u8], voters: &[u64]) -> ShardDescrip
         generation: 1,
         configuration: Configuration::of_voters(voters.iter().copied().map(NodeId).collect()),
         preferred_leader: ME,
+        born: None,
     }
 }
 

@@ -331,6 +331,7 @@ mod tests {
                 voters.iter().map(|id| NodeId(*id)).collect(),
             ),
             preferred_leader: NodeId(1),
+            born: None,
         }
     }
 

@@ -59,6 +59,7 @@ fn map(address: SocketAddr) -> ShardMap {
             generation: 1,
             configuration: Configuration::of_voters(vec![NODE]),
             preferred_leader: NODE,
+            born: None,
         }],
     }
 }

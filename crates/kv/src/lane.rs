@@ -9,7 +9,7 @@ mod garbage;
 pub use garbage::Garbage;
 
 use crate::engine::{Engine, EngineBatch, EngineError};
-use crate::snapshot::{Incoming, Outgoing, Staging};
+use crate::snapshot::{Incoming, Outgoing, Place, Staging};
 use bytes::Bytes;
 use garbage::Collector;
 use std::collections::BTreeMap;
@@ -157,12 +157,11 @@ impl EngineLane {
         match task {
             SnapshotTask::Open {
                 group,
-                span,
                 to,
                 id,
                 state,
             } => {
-                self.outgoing.open(engine, group, span, to, id, state)?;
+                self.outgoing.open(engine, group, to, id, state)?;
                 self.read_chunk(group, to, id, 0)
             }
             SnapshotTask::Read {
@@ -176,6 +175,7 @@ impl EngineLane {
                 Ok(Vec::new())
             }
             SnapshotTask::Birth { group, slot, state } => {
+                let whole = state.is_some();
                 match state {
                     Some(state) => engine.apply(EngineBatch {
                         marks: vec![(group, slot)],
@@ -185,6 +185,11 @@ impl EngineLane {
                     None => engine.set_installing(group, Some(Slot(0)))?,
                 }
                 engine.sync()?;
+                if whole && engine.installing(group)?.is_some() {
+                    // An earlier process was about to begin without data.
+                    engine.set_installing(group, None)?;
+                    engine.sync()?;
+                }
                 tracing::info!(shard = group.0, "a shard that was split off begins here");
                 Ok(vec![EngineEvent::input(Input::Born { group })])
             }
@@ -200,19 +205,24 @@ impl EngineLane {
             SnapshotTask::Stage {
                 group,
                 span,
+                clip,
                 id,
                 chunk,
                 data,
                 done,
             } => {
-                let installed = self
-                    .incoming
-                    .stage(engine, group, &span, id, chunk, data, done)?;
-                let Some(state) = installed else {
+                let place = Place { group, span, clip };
+                let installed = self.incoming.stage(engine, &place, id, chunk, data, done)?;
+                let Some((span, state)) = installed else {
                     return Ok(Vec::new());
                 };
                 tracing::info!(shard = group.0, slot = id.slot.0, "a snapshot is installed");
-                let input = Input::SnapshotInstalled { group, id, state };
+                let input = Input::SnapshotInstalled {
+                    group,
+                    id,
+                    span,
+                    state,
+                };
                 Ok(vec![EngineEvent::input(input)])
             }
         }

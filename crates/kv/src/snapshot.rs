@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
-use synod_paxos::{GroupId, NodeId, SnapshotId};
+use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
 use synod_probe::{Mutation, mutated};
-use synod_shard::wire::{SnapshotPiece, SnapshotState};
-use synod_txn::Span;
+use synod_shard::wire::{SnapshotPiece, SnapshotState, snapshot_head};
+use synod_txn::state::State;
+use synod_txn::{Key, Span};
 
 /// Bytes of one chunk, about.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -27,7 +28,6 @@ const MAX_OUTGOING: usize = 16;
 
 struct Reading {
     id: SnapshotId,
-    span: Span,
     state: SnapshotState,
     snapshot: Box<dyn EngineSnapshot>,
     /// Where each run of versions starts; none = at the span's beginning.
@@ -45,7 +45,6 @@ impl Outgoing {
         &mut self,
         engine: &dyn Engine,
         group: GroupId,
-        span: Span,
         to: NodeId,
         id: SnapshotId,
         state: SnapshotState,
@@ -56,7 +55,6 @@ impl Outgoing {
         }
         let reading = Reading {
             id,
-            span,
             state,
             snapshot: engine.snapshot()?,
             starts: vec![None],
@@ -85,18 +83,18 @@ impl Outgoing {
             return Ok(None);
         };
         // An empty state is one empty piece.
-        let SnapshotState { passed, state } = &reading.state;
+        let SnapshotState {
+            span,
+            passed,
+            state,
+        } = &reading.state;
         let states = state.len().div_ceil(CHUNK_BYTES).max(1);
         let Some(index) = chunk.checked_sub(states) else {
             let from = chunk * CHUNK_BYTES;
             let to = (from + CHUNK_BYTES).min(state.len());
-            let passed = if chunk == 0 {
-                passed.clone()
-            } else {
-                Vec::new()
-            };
             let part = SnapshotState {
-                passed,
+                span: span.clone(),
+                passed: passed.clone(),
                 state: state.slice(from..to),
             };
             return Ok(encode(&SnapshotPiece::State(part)).map(|b| (b, false)));
@@ -104,10 +102,7 @@ impl Outgoing {
         let Some(start) = reading.starts.get(index).cloned() else {
             return Ok(None);
         };
-        let (versions, end) =
-            reading
-                .snapshot
-                .export(&reading.span, start.as_ref(), CHUNK_BYTES)?;
+        let (versions, end) = reading.snapshot.export(span, start.as_ref(), CHUNK_BYTES)?;
         let done = end.is_none();
         if !done && reading.starts.len() == index + 1 {
             reading.starts.push(end);
@@ -184,8 +179,19 @@ impl Chunks {
     }
 }
 
+/// Where a snapshot goes on this node.
+pub(crate) struct Place {
+    pub(crate) group: GroupId,
+    /// The keys whose data it replaces, besides those that it is of.
+    pub(crate) span: Span,
+    /// Another replica's data begins there.
+    pub(crate) clip: Option<Key>,
+}
+
 struct Staged {
     id: SnapshotId,
+    /// The range that it is of, as its first chunk says.
+    of: Option<Span>,
     next: u64,
     chunks: Chunks,
 }
@@ -208,22 +214,22 @@ impl Incoming {
         }
     }
 
-    /// Takes a chunk. With the last one, installs everything and returns the
-    /// replicated state.
-    #[allow(clippy::too_many_arguments)]
+    /// Takes a chunk. With the last one, installs everything and returns the range that it
+    /// is of and the replicated state.
     pub(crate) fn stage(
         &mut self,
         engine: &dyn Engine,
-        group: GroupId,
-        span: &Span,
+        place: &Place,
         id: SnapshotId,
         chunk: u64,
         data: Bytes,
         done: bool,
-    ) -> Result<Option<Bytes>, EngineError> {
+    ) -> Result<Option<(Span, Bytes)>, EngineError> {
+        let group = place.group;
         if chunk == 0 {
             let staged = Staged {
                 id,
+                of: snapshot_head(&data).map(|head| head.span),
                 next: 0,
                 chunks: Chunks::begin(&self.staging, group)?,
             };
@@ -243,7 +249,7 @@ impl Incoming {
         let Some(staged) = self.staged.remove(&group) else {
             return Ok(None);
         };
-        install(engine, group, span, staged).map(Some)
+        install(engine, place, staged).map(Some)
     }
 }
 
@@ -251,22 +257,28 @@ impl Incoming {
 /// neither the old state nor the new one.
 fn install(
     engine: &dyn Engine,
-    group: GroupId,
-    span: &Span,
+    place: &Place,
     staged: Staged,
-) -> Result<Bytes, EngineError> {
+) -> Result<(Span, Bytes), EngineError> {
+    let Place { group, span, clip } = place;
+    let group = *group;
+    // This replica may have known more of the shard's splits than the sender had applied, or
+    // less: what it gets is what the sender's state is of.
+    let of = staged.of.unwrap_or_else(|| span.clone());
+    let theirs = of.before(clip.as_ref());
     let slot = staged.id.slot;
     if !mutated(Mutation::HalfInstalled) {
         engine.set_installing(group, Some(slot))?;
     }
     engine.clear_range(span)?;
+    engine.clear_range(&theirs)?;
     let mut state = Vec::new();
     staged.chunks.drain(staged.next, |data| {
         match postcard::from_bytes::<SnapshotPiece>(data) {
             Ok(SnapshotPiece::State(part)) => state.extend_from_slice(&part.state),
             Ok(SnapshotPiece::Versions(mut versions)) => {
                 // One opened before a split brings what is another replica's data by now.
-                versions.retain(|(key, ..)| span.contains(key));
+                versions.retain(|(key, ..)| theirs.contains(key));
                 engine.apply(EngineBatch {
                     versions,
                     ..EngineBatch::default()
@@ -284,8 +296,29 @@ fn install(
         checkpoints: vec![(group, slot, state.clone())],
         ..EngineBatch::default()
     })?;
+    forget_births(engine, group, &state, |key| {
+        span.contains(key) || theirs.contains(key)
+    })?;
     engine.sync()?;
     engine.set_installing(group, None)?;
     engine.sync()?;
-    Ok(state)
+    Ok((of, state))
+}
+
+/// What an interrupted birth has left of shards that were split off this one counts for nothing
+/// any more: their data went with the range.
+fn forget_births(
+    engine: &dyn Engine,
+    group: GroupId,
+    state: &[u8],
+    cleared: impl Fn(&Key) -> bool,
+) -> Result<(), EngineError> {
+    // A state that cannot be read stops the replica when it is told of it.
+    let children = State::decode(group, state).map_or_else(|_| Vec::new(), |s| s.lineage.children);
+    for child in children {
+        if cleared(&child.span.start) {
+            engine.set_installing(child.id, Some(Slot(0)))?;
+        }
+    }
+    Ok(())
 }

@@ -121,6 +121,16 @@ impl Replica {
                 self.help(cx, from, slot);
                 return;
             }
+            NackReason::NeedsSnapshot if ballot.is_founding() => {
+                let alike = ballot.epoch == self.configuration().epoch;
+                if alike
+                    && !matches!(self.state, State::Leader(_))
+                    && self.configuration().is_member(from)
+                {
+                    self.help_by_snapshot(cx, from);
+                }
+                return;
+            }
             _ => {}
         }
         if self.campaign_ballot() == Some(ballot) {

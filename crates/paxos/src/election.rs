@@ -184,6 +184,17 @@ impl Replica {
             self.start_campaign(cx, true);
         } else {
             self.tell_began();
+            self.ask_anybody_for_data();
+        }
+    }
+
+    /// Nobody leads, and this replica has no data to lead with. Perhaps nobody has who may lead, but a
+    /// witness: whoever has data sends it.
+    fn ask_anybody_for_data(&mut self) {
+        if self.lacks_data() && self.installing().is_none() {
+            let ballot = Ballot::founding(self.configuration().epoch);
+            let reason = NackReason::NeedsSnapshot;
+            self.tell_electors(&Message::Nack { ballot, reason });
         }
     }
 

@@ -481,13 +481,23 @@ impl Replica {
         self.out.send(to, Message::Nack { ballot, reason });
     }
 
-    /// Takes what the log holds through `slot` for decided, unless this replica leads or wants to.
-    /// Whoever calls this knows by more than the log's ballot that no other log was decided up to
-    /// there: the rule that P5 gives to everybody else is the caller's to prove. Returns whether
-    /// that was news.
-    pub fn learn_decided(&mut self, cx: &Cx<'_>, slot: Slot) -> bool {
+    /// Takes what the log holds through `slot` for decided. Whoever calls this knows by more than
+    /// the log's ballot that no other log was decided up to there: the rule that P5 gives to
+    /// everybody else is the caller's to prove. A leader or candidate gives way first if
+    /// it was told by a leader `under` a higher ballot; campaigns count with the log as it is.
+    /// Returns whether that was news.
+    pub fn learn_decided(&mut self, cx: &Cx<'_>, under: Option<Ballot>, slot: Slot) -> bool {
         let decided = self.decided();
-        if matches!(self.state, State::Follower) && slot <= self.last() {
+        if slot <= decided || slot > self.last() || self.is_being_destroyed() {
+            return false;
+        }
+        if let Some(ballot) = under.filter(|ballot| !ballot.is_founding()) {
+            self.raise_promised(cx, ballot);
+        }
+        if under.is_none_or(|ballot| ballot.is_founding() || ballot == self.ballot()) {
+            self.end_campaign();
+        }
+        if let State::Follower = self.state {
             self.believe(cx, self.accepted(), slot);
         }
         self.decided() > decided

@@ -312,9 +312,10 @@ impl Replica {
 
 /// The receiver.
 impl Replica {
-    /// Without data, but meant to have some.
+    /// Without data, which all members are meant to have: also a witness, which could
+    /// otherwise never trim its log.
     pub(crate) fn lacks_data(&self) -> bool {
-        !self.holds_data && !self.configuration().witnesses.contains(&self.me)
+        !self.holds_data
     }
 
     /// Asks the leader for the data that is lacking, once in a while.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{ClusterVersion, GroupId, Incarnation, NodeId, Slot, SnapshotId};
 use synod_txn::effect::EngineRows;
-use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, ReadToken};
+use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, ReadToken, Span};
 
 /// Everything that goes into a worker.
 #[derive(Clone, Debug)]
@@ -92,6 +92,8 @@ pub enum Input {
         group: GroupId,
         /// Which.
         id: SnapshotId,
+        /// The range that it was of.
+        span: Span,
         /// The replicated state it brought.
         state: Bytes,
     },

@@ -61,8 +61,6 @@ pub enum SnapshotTask {
     Open {
         /// The shard.
         group: GroupId,
-        /// Its keys.
-        span: Span,
         /// For whom.
         to: NodeId,
         /// The name of the new snapshot.
@@ -110,8 +108,10 @@ pub enum SnapshotTask {
     Stage {
         /// The shard.
         group: GroupId,
-        /// Its keys.
+        /// The keys whose data it replaces, besides those that the snapshot is of.
         span: Span,
+        /// Another replica's data on this node begins there.
+        clip: Option<Key>,
         /// Which.
         id: SnapshotId,
         /// The chunk.
@@ -357,14 +357,12 @@ impl Outbox {
     pub(crate) fn open_snapshot(
         &mut self,
         group: GroupId,
-        span: Span,
         to: NodeId,
         id: SnapshotId,
         state: SnapshotState,
     ) {
         self.output.snapshots.push(SnapshotTask::Open {
             group,
-            span,
             to,
             id,
             state,
@@ -403,22 +401,7 @@ impl Outbox {
         self.output.snapshots.push(task);
     }
 
-    pub(crate) fn stage_snapshot(
-        &mut self,
-        group: GroupId,
-        span: Span,
-        id: SnapshotId,
-        chunk: u64,
-        data: Bytes,
-        done: bool,
-    ) {
-        self.output.snapshots.push(SnapshotTask::Stage {
-            group,
-            span,
-            id,
-            chunk,
-            data,
-            done,
-        });
+    pub(crate) fn stage_snapshot(&mut self, stage: SnapshotTask) {
+        self.output.snapshots.push(stage);
     }
 }

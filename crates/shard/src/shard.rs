@@ -13,7 +13,7 @@ pub use members::Members;
 use split::Cut;
 pub use split::{SplitError, Splitting};
 
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, SnapshotTask};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use backlog::Backlog;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
     Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Key,
-    Request, Response, RestoreError,
+    Request, Response, RestoreError, Span,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -501,8 +501,14 @@ impl Shard {
                         nonce: now.mono.0,
                     };
                     let state = self.group.checkpoint();
-                    let (span, passed) = (self.descriptor.span.clone(), self.passed());
-                    out.open_snapshot(group, span, to, id, SnapshotState { passed, state });
+                    let span = self.descriptor.span.clone();
+                    let passed = self.passed();
+                    let state = SnapshotState {
+                        span,
+                        passed,
+                        state,
+                    };
+                    out.open_snapshot(group, to, id, state);
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
@@ -514,7 +520,15 @@ impl Shard {
                 done,
             } => {
                 self.installing |= done;
-                out.stage_snapshot(group, self.data_span(), id, chunk, data, done);
+                out.stage_snapshot(SnapshotTask::Stage {
+                    group,
+                    span: self.data_span(),
+                    clip: self.clip.clone(),
+                    id,
+                    chunk,
+                    data,
+                    done,
+                });
             }
         }
     }
@@ -705,7 +719,7 @@ impl Shard {
         now: Now,
         leases: &NodeLease,
         id: SnapshotId,
-        state: &[u8],
+        (span, state): (Span, &[u8]),
         out: &mut Outbox,
     ) {
         match Group::restore(self.descriptor.id, self.settings.clone(), state) {
@@ -719,6 +733,8 @@ impl Shard {
                 self.installing = false;
                 self.replica
                     .handle_snapshot_installed(&paxos_cx(now, leases), id);
+                // One made by a map that knew of splits which this state has still before it.
+                self.descriptor.span = span;
                 self.review_descriptor();
                 self.apply_decided(now, leases, out);
             }

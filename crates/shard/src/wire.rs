@@ -42,6 +42,17 @@ pub struct ShardDescriptor {
     pub configuration: Configuration,
     /// Who should lead it, other things being equal.
     pub preferred_leader: NodeId,
+    /// The split that it comes from; none if it was there from the beginning.
+    pub born: Option<Origin>,
+}
+
+/// Which entry of which log split a shard off: that the shard exists proves it decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The shard that it was part of.
+    pub parent: GroupId,
+    /// The entry.
+    pub split: Passed,
 }
 
 /// The whole map: nodes, and shards ascending by range.
@@ -254,25 +265,27 @@ pub fn show_key(key: &Key) -> String {
 /// A shard's replicated state in a snapshot, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotState {
-    /// The last splits that it has behind it; with its first part.
+    /// The range that it is the state of.
+    pub span: Span,
+    /// The last splits that it has behind it.
     pub passed: Vec<Passed>,
     /// Its encoding.
     pub state: Bytes,
 }
 
-/// The splits that a snapshot has behind it, by its first chunk; none if that is not one.
+/// The first part of the state in a snapshot's first chunk; none if that is not one.
 #[must_use]
-pub fn passed(chunk: &[u8]) -> Vec<Passed> {
+pub fn snapshot_head(chunk: &[u8]) -> Option<SnapshotState> {
     match postcard::from_bytes(chunk) {
-        Ok(SnapshotPiece::State(state)) => state.passed,
-        _ => Vec::new(),
+        Ok(SnapshotPiece::State(state)) => Some(state),
+        _ => None,
     }
 }
 
 /// An opaque piece of a snapshot, as shards exchange them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotPiece {
-    /// The replicated transaction state after the snapshot's slot (first pieces), or part of it.
+    /// The replicated transaction state after the snapshot's slot (first pieces).
     State(SnapshotState),
     /// Versions `(key, timestamp, attempt, value)` in engine order.
     Versions(
@@ -299,6 +312,7 @@ mod tests {
             generation,
             configuration: Configuration::of_voters(vec![NodeId(generation)]),
             preferred_leader: NodeId(1),
+            born: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
 use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
-use crate::wire::{self, NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
 use bytes::Bytes;
 use serde::Serialize;
@@ -302,9 +302,14 @@ impl Worker {
             } => self.with(group, |s, leases, _| {
                 s.snapshot_read(now, leases, to, id, chunk, data, done);
             }),
-            Input::SnapshotInstalled { group, id, state } => {
+            Input::SnapshotInstalled {
+                group,
+                id,
+                span,
+                state,
+            } => {
                 self.with(group, |s, leases, out| {
-                    s.handle_snapshot_installed(now, leases, id, &state, out);
+                    s.handle_snapshot_installed(now, leases, id, (span, &state), out);
                 });
             }
             Input::Born { group } => self.handle_born(now, group),
@@ -392,13 +397,11 @@ impl Worker {
                 if !self.shards.contains_key(&group) && !self.make(now, from, group, &message) {
                     return;
                 }
-                let passed = match &message {
-                    Message::SnapshotChunk { chunk: 0, data, .. } => wire::passed(data),
-                    _ => Vec::new(),
-                };
+                if self.is_born_first(now, group, &message) {
+                    return;
+                }
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
-                    s.pass_splits(now, leases, &passed);
                 });
             }
             NodeMessage::Lease(message) => {
@@ -417,6 +420,9 @@ impl Worker {
             // Only routing rests on it: a replica here knows better, or will.
             NodeMessage::Shards(descriptors) => {
                 self.map_changes += u64::from(self.map.learn_all(&descriptors));
+                for descriptor in &descriptors {
+                    self.pass_split_of(now, descriptor);
+                }
             }
             NodeMessage::Nodes(rows) => {
                 self.learn_nodes(now, &rows);
@@ -461,13 +467,14 @@ impl Worker {
         let Some(descriptor) = self.map.shard(group).cloned() else {
             return false;
         };
+        self.pass_split_of(now, &descriptor);
         if self.will_be_born(now, &descriptor) {
             return false;
         }
         mark(Mark::ReplicaMade);
         let durable = Durable::new(Configuration::outside());
         if is_of_split(&descriptor) {
-            self.make_empty_later(descriptor, durable, None);
+            self.make_empty_later(descriptor, durable);
             return false;
         }
         // What else this state consists of a node's driver knows only at a start.

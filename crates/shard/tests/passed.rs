@@ -7,7 +7,7 @@ use synod_paxos::{
     Ballot, ClusterVersion, Configuration, Durable, Entry, Epoch, GroupId, Incarnation, Message,
     Mono, NodeId, Round, Slot, SnapshotId, Timestamp,
 };
-use synod_shard::wire::{SnapshotPiece, SnapshotState};
+use synod_shard::wire::{Origin, SnapshotPiece, SnapshotState};
 use synod_shard::{
     Input, NodeMessage, Now, Output, Recovered, Setup, ShardDescriptor, ShardMap, SnapshotTask,
     Worker,
@@ -53,6 +53,7 @@ fn behind() -> (Worker, Passed) {
         generation: 1,
         configuration: configuration.clone(),
         preferred_leader: NodeId(1),
+        born: None,
     };
     let setup = Setup {
         me: NodeId(2),
@@ -119,6 +120,10 @@ fn group(worker: &mut Worker, from: u64, message: Message) -> Output {
 /// Node 3 leads and sends the state after slot 9, which has this split behind it.
 fn snapshot(worker: &mut Worker, passed: Passed) -> Output {
     let piece = SnapshotPiece::State(SnapshotState {
+        span: Span {
+            end: Key::from_static(b"m"),
+            ..span()
+        },
         passed: vec![passed],
         state: Bytes::from_static(b"the state's encoding"),
     });
@@ -155,8 +160,33 @@ fn a_split_in_the_log_is_applied_before_a_snapshot_replaces_it() {
     let shard = worker.shard(SHARD).expect("it is here");
     assert_eq!(shard.replica().decided(), Slot(2));
     assert_eq!(shard.descriptor().span.end, Key::from_static(b"m"));
-    // Nothing is replaced before the last chunk, and the lane keeps this order.
-    assert_eq!(tasks(&output), ["stage", "birth"]);
+    assert_eq!(tasks(&output), ["birth"]);
+    // Not before what was split off is there, whose data the snapshot would replace.
+    assert!(tasks(&snapshot(&mut worker, passed)).is_empty());
+    worker.handle(at(2_000), Input::Born { group: CHILD });
+    worker.finish(at(2_000));
+    assert_eq!(tasks(&snapshot(&mut worker, passed)), ["stage"]);
+}
+
+#[test]
+fn who_hears_of_the_new_shard_applies_the_split_that_it_has_accepted() {
+    let (mut worker, passed) = behind();
+    let mut child = worker
+        .shard(SHARD)
+        .expect("it is here")
+        .descriptor()
+        .clone();
+    child.id = CHILD;
+    child.span.start = Key::from_static(b"m");
+    child.generation = 2;
+    child.born = Some(Origin {
+        parent: SHARD,
+        split: passed,
+    });
+    let message = NodeMessage::Shards(vec![child]);
+    let from = NodeId(3);
+    worker.handle(at(1_000), Input::Peer { from, message });
+    assert_eq!(tasks(&worker.finish(at(1_000))), ["birth"]);
 }
 
 #[test]

@@ -27,6 +27,8 @@ const CHILDREN: usize = 64;
 pub struct Child {
     /// Its id.
     pub id: GroupId,
+    /// The shard that it was part of.
+    pub parent: GroupId,
     /// Its keys.
     pub span: Span,
     /// Its first members.
@@ -123,6 +125,7 @@ impl State {
         self.lineage.splits += 1;
         let child = Child {
             id: child,
+            parent: shard,
             span: Span {
                 start: at.clone(),
                 end: span.end,

@@ -207,6 +207,7 @@ fn plan(
                 generation: 1,
                 configuration: Configuration::of_voters(place.voters),
                 preferred_leader: place.leader,
+                born: None,
             });
     Ok(ShardMap {
         shards: shards.collect(),

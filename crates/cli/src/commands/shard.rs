@@ -387,6 +387,7 @@ mod tests {
             generation: 1,
             configuration: Configuration::of_voters(vec![NodeId(1)]),
             preferred_leader: NodeId(1),
+            born: None,
         }
     }
 

@@ -341,6 +341,7 @@ impl State {
                 learners: Vec::new(),
             },
             preferred_leader: NodeId(1),
+            born: None,
         }
     }
 

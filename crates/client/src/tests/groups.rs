@@ -215,6 +215,7 @@ fn map() -> ShardMap {
         generation: 1,
         configuration: Configuration::of_voters((1..=3).map(NodeId).collect()),
         preferred_leader: NodeId(1),
+        born: None,
     };
     ShardMap {
         nodes: (1..=3).map(node).collect(),

@@ -53,6 +53,7 @@ pub(super) fn bootstrap(config: &SimConfig, splits: &[Bytes]) -> Result<Bootstra
         generation: 1,
         configuration: Configuration::of_voters(place.voters),
         preferred_leader: place.leader,
+        born: None,
     });
     let nodes = ids.iter().enumerate().map(|(index, id)| NodeDescriptor {
         id: *id,

@@ -4,7 +4,7 @@ use crate::engine::{Engine, EngineBatch, EngineError};
 use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
 use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
-use synod_paxos::{Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
+use synod_paxos::{Configuration, Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
 use synod_shard::records::{self, FIRST_VERSION, NodeRow};
 use synod_shard::wire::META_SHARD;
 use synod_shard::{
@@ -233,8 +233,11 @@ fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<
         for child in lineage.children {
             let known = shards.iter().any(|s| s.descriptor.id == child.id);
             if !known && child.configuration.is_member(me) {
-                let (descriptor, durable) = (first_descriptor(&child), first_durable(&child));
-                let born = recovered(descriptor, durable, engine)?;
+                let mut born = recovered(first_descriptor(&child), first_durable(&child), engine)?;
+                if born.checkpoint.is_none() {
+                    // Its data has still to come: it is taken in with that.
+                    born.durable = Durable::new(Configuration::outside());
+                }
                 shards.push(Recovered {
                     is_new: true,
                     ..born

@@ -207,6 +207,7 @@ mod tests {
             generation,
             configuration: Configuration::of_voters(vec![NodeId(1)]),
             preferred_leader: NodeId(1),
+            born: None,
         }
     }
 

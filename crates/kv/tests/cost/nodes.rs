@@ -219,6 +219,7 @@ fn map(shards: u64) -> ShardMap {
         generation: 1,
         configuration: Configuration::of_voters(ids.to_vec()),
         preferred_leader: ids[(id % 3) as usize],
+        born: None,
     };
     let mut all: Vec<_> = (0..shards)
         .map(|i| shard(i + 2, boundary(i, shards), boundary(i + 1, shards)))

@@ -7,11 +7,11 @@
 
 use super::{Now, Shard, paxos_cx};
 use crate::outbox::Outbox;
-use crate::wire::{META_SHARD, ShardDescriptor};
+use crate::wire::{META_SHARD, Origin, ShardDescriptor};
 use serde::{Deserialize, Serialize};
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::Urgency;
-use synod_paxos::{Durable, Entry, GroupId, Mono, NodeId, Slot};
+use synod_paxos::{Ballot, Durable, Entry, GroupId, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::{
     Birth, Child, Command, Key, Passed, PeerMessage, Request, Span, Split, WriteBatch,
@@ -99,6 +99,10 @@ pub fn first_descriptor(child: &Child) -> ShardDescriptor {
         generation: u64::from(child.configuration.epoch.0).saturating_add(child.splits),
         configuration: child.configuration.clone(),
         preferred_leader: child.leader,
+        born: Some(Origin {
+            parent: child.parent,
+            split: child.split,
+        }),
     }
 }
 
@@ -281,17 +285,12 @@ impl Shard {
         children.map(|child| child.split).collect()
     }
 
-    /// A snapshot is on its way whose state has these splits behind it. Its sender may not have
-    /// what they split off, and what this replica has of them it would replace, log and data: where
-    /// the log holds one, this replica gets there by its log first.
-    ///
-    /// That goes beyond P5, but not beyond what P5 rests on: a leader proposes one entry for a
-    /// slot and logs are handed on whole, so logs that hold the same split in the same slot
-    /// under the same ballot do not differ before it, and the sender's were decided.
-    pub(crate) fn pass_splits(&mut self, now: Now, leases: &NodeLease, passed: &[Passed]) {
+    /// The last of these splits that the log holds and does not know to be decided.
+    pub(crate) fn holds_split(&self, passed: &[Passed]) -> Option<Slot> {
         if !self.replica.holds_data() || self.installing {
-            return;
+            return None;
         }
+        let decided = self.replica.decided();
         let held = passed.iter().filter(|passed| {
             let Some(Entry::Command(bytes)) = self.replica.entry(passed.slot) else {
                 return false;
@@ -299,13 +298,41 @@ impl Shard {
             let command = synod_txn::command::decode(bytes);
             matches!(command, Ok(Command::Split(split)) if split.under == passed.under)
         });
-        let Some(slot) = held.map(|passed| passed.slot).max() else {
-            return;
+        held.map(|passed| passed.slot)
+            .filter(|slot| *slot > decided)
+            .max()
+    }
+
+    /// Whether a slot is decided here, and about to be applied.
+    pub(crate) fn is_applying(&self, slot: Slot) -> bool {
+        let decided = self.replica.holds_data() && slot <= self.replica.decided();
+        decided && self.applied < slot && !self.installing
+    }
+
+    /// These splits are decided: a snapshot that is on its way has them behind it, or what they
+    /// split off exists. Who sends it may not have that one's data, and what this replica has of
+    /// it would be replaced, log and data: where the log holds one, this replica gets
+    /// there by its log first. Returns whether it does so now.
+    ///
+    /// That goes beyond P5, but not beyond what P5 rests on: a leader proposes one entry for a
+    /// slot and logs are handed on whole, so logs that hold the same split in the same slot
+    /// under the same ballot do not differ before it.
+    pub(crate) fn pass_splits(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        under: Option<Ballot>,
+        passed: &[Passed],
+    ) -> bool {
+        let Some(slot) = self.holds_split(passed) else {
+            return false;
         };
         let cx = paxos_cx(now, leases);
-        if self.replica.learn_decided(&cx, slot) {
+        let passes = self.replica.learn_decided(&cx, under, slot);
+        if passes {
             mark(Mark::SplitBeforeSnapshot);
         }
+        passes
     }
 
     /// Whether everything that a request touches is this shard's.

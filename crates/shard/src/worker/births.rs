@@ -10,13 +10,13 @@ use super::Worker;
 use crate::outbox::SnapshotTask;
 use crate::shard::split::{first_descriptor, first_durable};
 use crate::shard::{Now, Recovered, Shard, SplitError, Splitting};
-use crate::wire::ShardDescriptor;
+use crate::wire::{self, ShardDescriptor};
 use serde::Serialize;
 use synod_paxos::replica::Cx;
-use synod_paxos::{Durable, GroupId, NodeId};
+use synod_paxos::{Configuration, Durable, GroupId, Message, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::lineage::BIRTH;
-use synod_txn::{Birth, Key};
+use synod_txn::{Birth, Child, Key};
 
 /// A leader's messages wait so long for a birth before its snapshot is taken.
 const AWAITED_NANOS: u64 = 5_000_000_000;
@@ -26,11 +26,10 @@ const AWAITED_NANOS: u64 = 5_000_000_000;
 pub(super) enum Coming {
     /// With its data, which the engine holds by then.
     Whole(Box<Birth>),
-    /// Without; who leads it first, if it begins with the others.
+    /// Without.
     Empty {
         descriptor: Box<ShardDescriptor>,
         durable: Box<Durable>,
-        first: Option<NodeId>,
     },
 }
 
@@ -89,8 +88,8 @@ impl Worker {
             let known = self.shards.contains_key(&child.id) || self.births.contains_key(&child.id);
             if !known && child.configuration.is_member(self.me) {
                 mark(Mark::ChildBornWithoutData);
-                let (descriptor, durable) = (first_descriptor(&child), first_durable(&child));
-                self.make_empty_later(descriptor, durable, Some(child.leader));
+                let durable = Durable::new(Configuration::outside());
+                self.make_empty_later(first_descriptor(&child), durable);
             }
         }
     }
@@ -114,12 +113,7 @@ impl Worker {
 
     /// A replica without data begins once the engine has forgotten what an interrupted birth
     /// may have left of it.
-    pub(super) fn make_empty_later(
-        &mut self,
-        descriptor: ShardDescriptor,
-        durable: Durable,
-        first: Option<NodeId>,
-    ) {
+    pub(super) fn make_empty_later(&mut self, descriptor: ShardDescriptor, durable: Durable) {
         self.outbox.birth(SnapshotTask::Birth {
             group: descriptor.id,
             slot: BIRTH,
@@ -129,7 +123,6 @@ impl Worker {
         let coming = Coming::Empty {
             descriptor: Box::new(descriptor),
             durable: Box::new(durable),
-            first,
         };
         self.births.insert(id, coming);
     }
@@ -142,7 +135,7 @@ impl Worker {
         if self.shards.contains_key(&group) {
             return;
         }
-        let (made, first) = match coming {
+        match coming {
             Coming::Whole(birth) => {
                 let Birth { child, state } = *birth;
                 mark(Mark::ChildBorn);
@@ -153,19 +146,16 @@ impl Worker {
                     engine_applied: BIRTH,
                     is_new: true,
                 };
-                (self.add(now, recovered).is_some(), Some(child.leader))
+                if self.add(now, recovered).is_some() {
+                    self.found(now, group, child.leader);
+                }
             }
             Coming::Empty {
                 descriptor,
                 durable,
-                first,
             } => {
-                let made = self.make_empty(now, *descriptor, *durable).is_some();
-                (made, first)
+                self.make_empty(now, *descriptor, *durable);
             }
-        };
-        if let Some(first) = first.filter(|_| made) {
-            self.found(now, group, first);
         }
     }
 
@@ -179,10 +169,68 @@ impl Worker {
         }
     }
 
+    /// A shard that was split off exists, so the split is decided: a replica of the shard
+    /// that it was part of applies it, if it has accepted it.
+    pub(super) fn pass_split_of(&mut self, now: Now, descriptor: &ShardDescriptor) {
+        let Some(origin) = descriptor.born else {
+            return;
+        };
+        let Some(parent) = self.shards.get_mut(&origin.parent) else {
+            return;
+        };
+        if parent.pass_splits(now, &self.leases, None, &[origin.split]) {
+            self.dirty.insert(origin.parent);
+        }
+    }
+
+    /// Whether a chunk of a snapshot is dropped, to come again: what the log holds of a split behind
+    /// the snapshot is applied first, and the replica of what was split off is there for
+    /// good. Until then its data is this shard's, which the snapshot replaces.
+    pub(super) fn is_born_first(&mut self, now: Now, group: GroupId, message: &Message) -> bool {
+        let Message::SnapshotChunk {
+            ballot,
+            chunk,
+            checksum,
+            data,
+            ..
+        } = message
+        else {
+            return false;
+        };
+        let Some(shard) = self.shards.get_mut(&group) else {
+            return false;
+        };
+        let whole = *chunk == 0 && crc32fast::hash(data) == *checksum;
+        let head = whole.then(|| wire::snapshot_head(data)).flatten();
+        let passed = head.map_or_else(Vec::new, |head| head.passed);
+        if shard.pass_splits(now, &self.leases, Some(*ballot), &passed) {
+            self.dirty.insert(group);
+            return true;
+        }
+        let is_coming = |child: &Child| {
+            let coming = self.births.get(&child.id);
+            matches!(coming, Some(Coming::Whole(_)))
+        };
+        let children = &shard.group.state().lineage.children;
+        shard.group.has_births() || children.iter().any(is_coming)
+    }
+
     /// Whether a replica of the shard is about to be split off one that is here, so that
-    /// its data need not be sent. Not for long: perhaps that one never gets there.
+    /// its data need not be sent. Not for long: perhaps that one never gets there, unless its
+    /// log holds the split.
     pub(super) fn will_be_born(&mut self, now: Now, descriptor: &ShardDescriptor) -> bool {
         if self.births.contains_key(&descriptor.id) {
+            return true;
+        }
+        let gets_there = descriptor.born.is_some_and(|origin| {
+            let parent = self.shards.get(&origin.parent);
+            parent.is_some_and(|parent| {
+                parent.group.has_births()
+                    || parent.holds_split(&[origin.split]).is_some()
+                    || parent.is_applying(origin.split.slot)
+            })
+        });
+        if gets_there {
             return true;
         }
         let start = &descriptor.span.start;

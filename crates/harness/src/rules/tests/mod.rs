@@ -36,6 +36,7 @@ fn map() -> ShardMap {
         generation: 1,
         configuration: Configuration::of_voters(nodes.clone()),
         preferred_leader: NodeId(1),
+        born: None,
     };
     ShardMap {
         nodes: nodes

@@ -26,6 +26,7 @@ fn map(bounds: &[&[u8]]) -> ShardMap {
                 generation: 1,
                 configuration: Configuration::of_voters(vec![NodeId(1), NodeId(2), NodeId(3)]),
                 preferred_leader: NodeId(1),
+                born: None,
             })
             .collect(),
     }

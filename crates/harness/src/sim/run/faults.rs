@@ -3,7 +3,7 @@
 use super::{Event, Sim};
 use crate::sim::client::Pace;
 use crate::sim::config::SECOND;
-use crate::sim::fault::{Down, Fault};
+use crate::sim::fault::{Down, Fault, Kind, Planned};
 use crate::sim::net::LinkFault;
 use synod_shard::Input;
 
@@ -130,7 +130,7 @@ impl Sim {
         }
     }
 
-    /// As many voters as before, so that what disks may lose stays within the promises.
+    /// As many electors as before, so that what disks may lose stays within the promises.
     fn change_members(&mut self, shard: usize, pick: u64) {
         let group = self.group_at(shard);
         let Some(node) = self.leader_of(shard) else {
@@ -147,8 +147,15 @@ impl Sim {
             .filter(|n| !now.is_member(*n));
         let outside: Vec<_> = outside.collect();
         let (mut voters, mut learners) = (now.voters.clone(), now.learners.clone());
+        let mut witnesses = now.witnesses.clone();
         let nth = |of: usize, salt: u64| (pick / salt % of.max(1) as u64) as usize;
-        if learners.is_empty() || pick.is_multiple_of(8) && !outside.is_empty() {
+        if pick % 8 == 3 && voters.len() > now.majority() && self.clocks_hold() {
+            witnesses.push(voters.remove(nth(now.voters.len(), 8)));
+        } else if pick % 8 == 4 && !witnesses.is_empty() {
+            voters.push(witnesses.remove(nth(now.witnesses.len(), 8)));
+        } else if pick % 8 == 5 && !witnesses.is_empty() && !learners.is_empty() {
+            witnesses[0] = learners.remove(nth(now.learners.len(), 8));
+        } else if learners.is_empty() || pick.is_multiple_of(8) && !outside.is_empty() {
             let Some(new) = outside.get(nth(outside.len(), 8)) else {
                 return;
             };
@@ -166,7 +173,7 @@ impl Sim {
         let members = synod_shard::Members {
             follows: now.epoch,
             voters,
-            witnesses: now.witnesses.clone(),
+            witnesses,
             learners,
         };
         let id = self.nodes[node].id;
@@ -175,6 +182,16 @@ impl Sim {
         self.trace.line(self.t, || {
             format!("{id} asked for {asked} of {group}: {answer:?}")
         });
+    }
+
+    /// Whether no clock of this run jumps or drifts away. Some stay wrong for good, and whose clock is wrong does
+    /// not lead (K2): a shard whose other voters are witnesses would have nobody who may.
+    fn clocks_hold(&self) -> bool {
+        let jumps = |planned: &Planned| {
+            let kind = planned.fault.kind();
+            matches!(kind, Kind::ClockJump | Kind::ClockJumpAll | Kind::ClockRate)
+        };
+        !self.plan.iter().any(jumps)
     }
 
     /// The node that is in office for a shard; the first, if several think so.
