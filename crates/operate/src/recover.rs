@@ -56,6 +56,9 @@ pub struct Choice {
     /// A configuration that it has not seen begin: acknowledged commits are lost for certain if
     /// there were any since.
     pub unseen: Option<Epoch>,
+    /// Whom it supports as the shard's leader now, or did a moment ago: as long as it does, it
+    /// goes on with nothing.
+    pub led_by: Option<NodeId>,
     /// Transactions that have no outcome in its log.
     pub in_doubt: Vec<InDoubt>,
     /// How many more there are that it did not name.
@@ -237,6 +240,7 @@ fn choose(
         decided: held.decided,
         epoch,
         unseen: (own < youngest.epoch).then_some(youngest.epoch),
+        led_by: held.led_by,
         in_doubt: Vec::new(),
         more: held.more,
     })

@@ -101,8 +101,7 @@ impl Replica {
     }
 
     /// How many of those who vote support this node, with itself.
-    #[must_use]
-    pub fn electors_alive(&self, cx: &Cx<'_>) -> usize {
+    fn electors_alive(&self, cx: &Cx<'_>) -> usize {
         let electors = self.configuration().electors();
         let alive = |n: &NodeId| *n == self.me || cx.leases.held_from(*n, cx.now).is_some();
         electors.filter(alive).count()

@@ -30,8 +30,6 @@ pub struct Remains {
     pub led_by: Option<NodeId>,
     /// Whether it leads and is in office.
     pub in_office: bool,
-    /// How many of those who vote support this node now, with itself.
-    pub alive: u32,
     /// Transactions with no outcome here, by its whole log: decided or not.
     pub open: Vec<OpenTransaction>,
     /// How many more there are.

@@ -107,6 +107,8 @@ struct ShardView {
     undecided: Option<u64>,
     /// A configuration that the chosen one has not seen begin.
     unseen_epoch: Option<u32>,
+    /// Whom the chosen one supports as leader now.
+    led_by: Option<String>,
     in_doubt: Vec<TransactionView>,
     in_doubt_unnamed: u64,
 }
@@ -137,7 +139,11 @@ struct View {
 
 fn view(wreck: &Wreck, plan: &[LostShard]) -> View {
     let survey = &wreck.survey;
-    let names = |ids: &[NodeId]| ids.iter().map(|id| survey.name(*id)).collect::<Vec<_>>();
+    let names = |ids: &[NodeId]| {
+        let mut names: Vec<String> = ids.iter().map(|id| survey.name(*id)).collect();
+        names.sort();
+        names
+    };
     let shards = plan.iter().map(|lost| {
         let choice = lost.choice.as_ref().ok();
         let doubt = choice.map(|c| c.in_doubt.as_slice()).unwrap_or_default();
@@ -162,6 +168,7 @@ fn view(wreck: &Wreck, plan: &[LostShard]) -> View {
             decided: choice.map(|c| c.decided.0),
             undecided: choice.map(Choice::undecided),
             unseen_epoch: choice.and_then(|c| Some(c.unseen?.0)),
+            led_by: choice.and_then(|c| Some(survey.name(c.led_by?))),
             in_doubt: { doubt.iter() }
                 .map(|t| TransactionView {
                     txn: t.attempt.to_string(),
@@ -173,12 +180,19 @@ fn view(wreck: &Wreck, plan: &[LostShard]) -> View {
             in_doubt_unnamed: choice.map_or(0, |c| c.more),
         }
     });
-    let missing: Vec<NodeId> = Wreck::missing(plan).into_iter().collect();
     View {
         shards: shards.collect(),
-        lost: names(&missing),
+        lost: missing(wreck, plan),
         unknowable: UNKNOWABLE,
     }
+}
+
+/// The names of the nodes that the plan takes for lost.
+fn missing(wreck: &Wreck, plan: &[LostShard]) -> Vec<String> {
+    let ids = Wreck::missing(plan).into_iter();
+    let mut names: Vec<String> = ids.map(|id| wreck.survey.name(id)).collect();
+    names.sort();
+    names
 }
 
 fn show(wreck: &Wreck, plan: &[LostShard], json: bool) -> Result<(), Failure> {
@@ -250,6 +264,12 @@ fn tell_shard(shard: &ShardView) {
     if let Some(epoch) = shard.unseen_epoch {
         println!(
             "  it has not seen configuration e{epoch} begin: whatever was committed since is lost"
+        );
+    }
+    if let Some(leader) = &shard.led_by {
+        println!(
+            "  it has just heard of {leader}, which leads the shard: either that was a moment before \
+             {leader} was lost, or nothing is lost. `apply` waits until it has not"
         );
     }
     for t in &shard.in_doubt {
@@ -337,17 +357,11 @@ fn confirm(wreck: &Wreck, plan: &[LostShard], args: &ApplyArgs) -> Result<(), Fa
             survey.name(*there)
         )));
     }
-    let missing = Wreck::missing(plan);
-    let names = |ids: &BTreeSet<NodeId>| {
-        let names: Vec<String> = ids.iter().map(|id| survey.name(*id)).collect();
-        names.join(",")
-    };
-    if !args.yes || !missing.is_subset(&named) {
+    if !args.yes || !Wreck::missing(plan).is_subset(&named) {
+        let names = missing(wreck, plan).join(",");
         return Err(Failure::input(format!(
-            "nothing was changed. This takes {} for lost for good: if that is so, and they are \
-             off, run it with --lost {} --yes",
-            names(&missing),
-            names(&missing)
+            "nothing was changed. This takes {names} for lost for good: if that is so, and they \
+             are off, run it with --lost {names} --yes"
         )));
     }
     Ok(())

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use synod_paxos::{Entry, Slot};
 use synod_rpc::recover::{OpenTransaction, RecoverAnswer, RecoverRequest, Remains};
 use synod_shard::{Shard, Worker};
-use synod_txn::{AttemptId, Command, Intent, Key};
+use synod_txn::command::Intent;
+use synod_txn::{AttemptId, Command, Key};
 
 /// Open transactions named in one answer, at most; of more only the number is told.
 const MAX_NAMED: usize = 4096;
@@ -79,7 +80,7 @@ impl Room {
 fn remains_of(worker: &Worker, shard: &Shard, room: &mut Room) -> Remains {
     let replica = shard.replica();
     let configuration = replica.configuration().clone();
-    let (led_by, alive) = shard.signs_of_life(time::now(), worker.leases());
+    let led_by = shard.led_by(time::now(), worker.leases());
     let open = open(shard);
     let count = open.len() as u64;
     let named: Vec<OpenTransaction> = open.into_values().take_while(|t| room.take(t)).collect();
@@ -97,7 +98,6 @@ fn remains_of(worker: &Worker, shard: &Shard, room: &mut Room) -> Remains {
         holds_data: replica.holds_data() && replica.installing().is_none(),
         led_by,
         in_office: shard.in_office() && replica.in_office(),
-        alive: u32::try_from(alive).unwrap_or(u32::MAX),
         more: count - named.len() as u64,
         open: named,
     }

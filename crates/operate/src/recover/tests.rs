@@ -59,7 +59,6 @@ fn copy(of: &ShardDescriptor, accepted: Ballot, decided: u64, last: u64) -> Rema
         left_out: false,
         led_by: None,
         in_office: false,
-        alive: 1,
         open: Vec::new(),
         more: 0,
     }

@@ -31,14 +31,11 @@ impl Shard {
         self.replica.overrule(&paxos_cx(now, leases), configuration);
     }
 
-    /// Who leads the shard for sure, as far as is known here; and how many of those who vote
-    /// support this node.
+    /// Who leads the shard, if this node has supported it up to now; perhaps itself.
     #[must_use]
-    pub fn signs_of_life(&self, now: Now, leases: &NodeLease) -> (Option<NodeId>, usize) {
-        let cx = paxos_cx(now, leases);
-        let leads = self.replica.term_ballot().map(|_| self.replica.me());
-        let supported = self.replica.supported_ballot(&cx);
-        let leader = leads.or(supported.map(|ballot| ballot.node));
-        (leader, self.replica.electors_alive(&cx))
+    pub fn led_by(&self, now: Now, leases: &NodeLease) -> Option<NodeId> {
+        let supported = self.replica.supported_ballot(&paxos_cx(now, leases));
+        let ballot = self.replica.term_ballot().or(supported)?;
+        Some(ballot.node)
     }
 }
