@@ -9,7 +9,7 @@ use synod_client::Client;
 use synod_harness::cluster::{Cluster, Options, ask};
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::{NodeRequest, Pool};
-use synod_tests::{connect, eventually, program, settled, start, synod, text};
+use synod_tests::{connect, eventually, program, settled, spread, start, synod, text};
 
 const LIMIT: Duration = Duration::from_secs(1);
 /// Nodes that are killed; the others survive.
@@ -18,6 +18,8 @@ const LOST: [usize; 3] = [0, 1, 2];
 const LEADER: usize = 3;
 const SHARDS: [u64; 3] = [1, 2, 3];
 const ROWS: u32 = 30;
+/// A node that is silent for three seconds is replaced.
+const QUICK: &str = "[placement]\ndown_seconds = 3\nlook_seconds = 1\n";
 
 /// Five nodes with a replica of everything each; shard 3 begins at `m`.
 fn five() -> Cluster {
@@ -25,17 +27,23 @@ fn five() -> Cluster {
     options.dcs = 5;
     options.replicas = 5;
     options.splits = vec!["m".to_owned()];
-    options.extra_config = "[placement]\ndown_seconds = 3\nlook_seconds = 1\n".to_owned();
+    options.extra_config = QUICK.to_owned();
     start(options)
 }
 
-/// Runs `synod recover …` by way of the survivors.
+/// Runs `synod recover …` by way of the survivors of five that have lost [`LOST`].
 fn recover(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+    recover_by(cluster, &[LEADER, LEADER + 1], arguments)
+}
+
+/// Runs `synod recover …` by way of these nodes.
+fn recover_by(cluster: &Cluster, by: &[usize], arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(program());
     command.arg("recover").args(arguments);
     command.arg("--certs").arg(cluster.certs());
-    for node in &cluster.nodes()[LEADER..] {
-        command.arg("--endpoint").arg(node.address.to_string());
+    for node in by {
+        let address = cluster.nodes()[*node].address;
+        command.arg("--endpoint").arg(address.to_string());
     }
     let out: Output = command.output().expect("the program starts");
     (out.status.code(), text(&out))
@@ -224,4 +232,95 @@ async fn revenants(cluster: &mut Cluster, pool: &Pool, client: &Client) {
     expect(&fresh, 10..ROWS, "after").await;
     write(&fresh, 0..ROWS, "last").await;
     expect(&fresh, 0..ROWS, "last").await;
+}
+
+/// Two voters of the meta shard, of the pairs the one that has most other shards' majorities.
+async fn pair(pool: &Pool, cluster: &Cluster) -> [usize; 2] {
+    let map = ask::map(pool, cluster.nodes()[0].address, LIMIT).await;
+    let map = map.expect("a map");
+    let at = |id: NodeId| {
+        let node = map.node(id).expect("it is known");
+        cluster.index_of(&node.name).expect("it is there")
+    };
+    let meta = map.shard(GroupId(1)).expect("there is one");
+    let of = &meta.configuration.voters;
+    let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| [of[a], of[b]]);
+    let lost = |pair: &[NodeId; 2]| {
+        let shards = map.shards.iter();
+        shards
+            .filter(|s| pair.iter().all(|id| s.configuration.is_voter(*id)))
+            .count()
+    };
+    pairs
+        .into_iter()
+        .max_by_key(lost)
+        .expect("three pairs")
+        .map(at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_fills_up_by_itself_and_is_there_after_a_restart() {
+    // Three replicas of each shard on five nodes: some shards keep their majority.
+    let mut cluster = spread(5, QUICK);
+    settled(&cluster).await;
+    let pool = cluster.pool().expect("a pool");
+    let client = connect(&cluster).await;
+    write(&client, 0..ROWS, "before").await;
+    let lost = pair(&pool, &cluster).await;
+    let left: Vec<usize> = (0..5).filter(|node| !lost.contains(node)).collect();
+    let mut names = lost.map(|node| cluster.nodes()[node].name.clone());
+    names.sort();
+    let gone: BTreeSet<NodeId> = {
+        let map = ask::map(&pool, cluster.nodes()[left[0]].address, LIMIT).await;
+        let nodes = map.expect("a map").nodes;
+        let gone = nodes.iter().filter(|n| names.contains(&n.name));
+        gone.map(|n| n.id).collect()
+    };
+    for node in lost {
+        cluster.node_mut(node).kill();
+    }
+    let names = names.join(",");
+    eventually("the plan names the meta shard", async || {
+        let (_, said) = recover_by(&cluster, &left, &["plan"]);
+        said.contains("shard 1: n")
+    })
+    .await;
+    let apply = ["apply", "--lost", &names, "--yes"];
+    let (status, said) = recover_by(&cluster, &left, &apply);
+    eprintln!("{said}");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("shard 1: led by n"), "{said}");
+
+    eventually(
+        "every shard has three voters among those left",
+        async || {
+            let all = voters(&pool, &cluster).await;
+            (1..=4).all(|shard| {
+                let mut of = all.iter().filter(|(id, ..)| id.0 == shard);
+                of.any(|(.., voters)| {
+                    voters.len() == 3 && voters.iter().all(|voter| !gone.contains(voter))
+                })
+            })
+        },
+    )
+    .await;
+    let client = connect(&cluster).await;
+    expect(&client, 0..ROWS, "before").await;
+    write(&client, 0..10, "after").await;
+    for node in &left {
+        cluster.node_mut(*node).kill();
+    }
+    for node in &left {
+        cluster.start_node(*node).expect("the node starts again");
+    }
+    let fresh = connect(&cluster).await;
+    eventually("all shards serve again", async || {
+        fresh.get(key(0)).await.is_ok() && fresh.get(key(1)).await.is_ok()
+    })
+    .await;
+    expect(&fresh, 0..10, "after").await;
+    expect(&fresh, 10..ROWS, "before").await;
+    let (status, said) = recover_by(&cluster, &left, &["plan"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("nothing to recover"), "{said}");
 }

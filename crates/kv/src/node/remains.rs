@@ -205,7 +205,7 @@ mod tests {
         let outcome = Outcome::Committed(Timestamp(9));
         let resolve = Command::Resolve {
             attempt: AttemptId(1),
-            outcome: outcome.clone(),
+            outcome,
             recorded: true,
         };
         let open = followed(&[intent(1, 1, 0), intent(2, 1, 0), resolve, intent(3, 0, 0)]);

@@ -3,6 +3,9 @@ use synod_paxos::Ballot;
 use synod_shard::wire::{NodeDescriptor, ShardDescriptor};
 use synod_txn::Key;
 
+/// What every node that answers holds.
+type All = BTreeMap<NodeId, Vec<Remains>>;
+
 fn ids(ids: &[u64]) -> Vec<NodeId> {
     ids.iter().map(|id| NodeId(*id)).collect()
 }
@@ -65,7 +68,7 @@ fn copy(of: &ShardDescriptor, accepted: Ballot, decided: u64, last: u64) -> Rema
 }
 
 /// Every replica on these nodes, all alike.
-fn remains(map: &ShardMap, nodes: &[u64]) -> BTreeMap<NodeId, Vec<Remains>> {
+fn remains(map: &ShardMap, nodes: &[u64]) -> All {
     let of = |node: &u64| {
         let shards = map.shards.iter();
         let here = shards.filter(|s| s.configuration.is_member(NodeId(*node)));
@@ -75,7 +78,7 @@ fn remains(map: &ShardMap, nodes: &[u64]) -> BTreeMap<NodeId, Vec<Remains>> {
     nodes.iter().map(of).collect()
 }
 
-fn of(remains: &mut BTreeMap<NodeId, Vec<Remains>>, node: u64, shard: u64) -> &mut Remains {
+fn of(remains: &mut All, node: u64, shard: u64) -> &mut Remains {
     let all = remains.get_mut(&NodeId(node)).expect("it answers");
     let found = all.iter_mut().find(|r| r.shard == GroupId(shard));
     found.expect("it has a copy")
@@ -126,14 +129,14 @@ fn the_survivor_with_the_highest_log_is_chosen() {
         shards: vec![shard(2, span(b"", b""), &[1, 2, 3, 4, 5])],
         ..ShardMap::default()
     };
-    let chosen = |change: &dyn Fn(&mut BTreeMap<NodeId, Vec<Remains>>)| {
+    let chosen = |change: &dyn Fn(&mut All)| {
         let mut remains = remains(&map, &[4, 5]);
         change(&mut remains);
         let lost = plan(&map, &remains).remove(0);
         lost.choice.map(|choice| choice.node.0)
     };
     // A longer log of an older leader counts for less (P3).
-    let older = |r: &mut BTreeMap<_, _>| {
+    let older = |r: &mut All| {
         of(r, 4, 2).accepted = ballot(1, 1);
         of(r, 4, 2).last = Slot(50);
     };
