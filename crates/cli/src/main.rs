@@ -76,6 +76,8 @@ enum Command {
     Placement(commands::placement::Args),
     /// Split shards
     Shard(commands::shard::Args),
+    /// Go on with survivors of shards that have lost their majority for good
+    Recover(commands::recover::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
@@ -130,6 +132,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Node(args) => block_on(commands::node::run(args)),
         Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Shard(args) => block_on(commands::shard::run(args)),
+        Command::Recover(args) => block_on(commands::recover::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
         Command::Repair(args) => commands::repair::run(&args),

@@ -9,14 +9,17 @@
 //! | [`Survey`] | what all nodes say |
 //! | [`Seen`] | the same as the planner takes it, with policies |
 //! | [`Changer`] | one change of one shard, until it has happened |
+//! | [`Wreck`] | shards whose majority is lost, and who could go on |
 //! | [`walk()`] | the steps of a plan, several shards at a time |
 
 mod change;
+mod recover;
 mod seen;
 mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen};
 pub use survey::{Survey, map};
 pub use walk::{Pace, Walked, plan, walk};

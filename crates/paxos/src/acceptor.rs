@@ -86,7 +86,8 @@ impl Replica {
     /// L3: the ballot for whose sake this elector refuses candidates other than
     /// its node: accepted, not given up, of this configuration, and its node
     /// still supported, in the incarnation that led if that is known.
-    pub(crate) fn supported_ballot(&self, cx: &Cx<'_>) -> Option<Ballot> {
+    #[must_use]
+    pub fn supported_ballot(&self, cx: &Cx<'_>) -> Option<Ballot> {
         let accepted = self.accepted();
         if accepted.epoch != self.configuration().epoch || self.is_relinquished(accepted) {
             return None;

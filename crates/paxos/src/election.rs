@@ -115,6 +115,7 @@ impl Replica {
         // choice; phase 1 and an unflushed sync count with the log as it is.
         self.holds_data
             && self.installing().is_none()
+            && !self.is_overruled()
             && self.configuration().is_voter(self.me)
             && cx.leases.healthy()
     }

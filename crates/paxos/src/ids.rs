@@ -130,11 +130,33 @@ impl Ballot {
     }
 }
 
+/// Epochs of one era differ in so many low bits.
+const ERA_BITS: u32 = 20;
+
 impl Epoch {
     /// The epoch after this one.
     #[must_use]
     pub const fn next(self) -> Epoch {
         Epoch(self.0.saturating_add(1))
+    }
+
+    /// Which era it lies in: each begins where a survivor went on without a majority
+    /// (decision 16). A million changes of members in one leave room for a thousand eras.
+    #[must_use]
+    pub const fn era(self) -> u32 {
+        self.0 >> ERA_BITS
+    }
+
+    /// The first epoch of its era.
+    #[must_use]
+    pub const fn era_begins(self) -> Epoch {
+        Epoch(self.era() << ERA_BITS)
+    }
+
+    /// The first epoch of the era after its own.
+    #[must_use]
+    pub const fn next_era(self) -> Epoch {
+        Epoch(self.era().saturating_add(1) << ERA_BITS)
     }
 }
 

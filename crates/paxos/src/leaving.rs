@@ -32,7 +32,7 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    fn new(began: Began, retry: Mono) -> Leaving {
+    pub(crate) fn new(began: Began, retry: Mono) -> Leaving {
         Leaving {
             began,
             held: BTreeSet::new(),
@@ -40,6 +40,11 @@ impl Leaving {
             tries: 0,
             destroying: false,
         }
+    }
+
+    /// The number of that configuration.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.began.configuration.epoch
     }
 }
 
@@ -166,23 +171,30 @@ impl Replica {
     pub(crate) fn handle_held(&mut self, cx: &Cx<'_>, from: NodeId, began: Began, holds: bool) {
         let epoch = began.configuration.epoch;
         let known = self.configuration().epoch;
-        if epoch < known || began.configuration.is_member(self.me) {
+        // Taken in again before it was emptied, by who has to do with another log.
+        let overruled = epoch.era() > self.log_era() && !began.configuration.is_elector(self.me);
+        if epoch < known || began.configuration.is_member(self.me) && !overruled {
             return self.ignore(Ignored::Stale);
         }
         if self.last() == Slot(0) {
             return self.out.release(from, Message::Gone { epoch });
         }
-        match &self.leaving {
+        match &mut self.leaving {
             Some(leaving) if leaving.destroying => return self.ignore(Ignored::Repeated),
             Some(leaving) if leaving.began.configuration.epoch > epoch => {
                 return self.ignore(Ignored::Stale);
             }
-            Some(leaving) if leaving.began.configuration.epoch == epoch => {}
+            Some(leaving) if leaving.began.configuration.epoch == epoch => {
+                leaving.began = began;
+            }
             // A younger one: whoever held the state of an older may be gone.
             _ => {
                 let soon = cx.now.plus(self.settings.retry_nanos);
                 self.leaving = Some(Leaving::new(began, soon));
             }
+        }
+        if self.is_overruled() {
+            self.yield_to_higher(cx);
         }
         let Some(leaving) = &mut self.leaving else {
             return;

@@ -25,6 +25,7 @@ mod progress;
 mod quorum;
 pub mod reconfigure;
 pub mod record;
+pub mod recover;
 pub mod replica;
 mod snapshot;
 mod views;
@@ -39,4 +40,5 @@ pub use ids::{
 pub use message::{Message, NackReason};
 pub use reconfigure::{ReconfigureError, Seal};
 pub use record::{Durable, Record};
+pub use recover::{Holds, RecoverError};
 pub use replica::{Cx, FollowerProgress, Ignored, ProposeError, Replica, Role, Urgency};

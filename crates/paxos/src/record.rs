@@ -92,6 +92,11 @@ impl crate::replica::Replica {
     /// repeat further on before its older part may go.
     #[must_use]
     pub fn durable(&self) -> Durable {
-        self.log.durable.clone()
+        let mut durable = self.log.durable.clone();
+        if let Some(slot) = self.recovering() {
+            // The record that makes it so is ahead of whatever repeats it.
+            durable.believe(durable.accepted, slot);
+        }
+        durable
     }
 }

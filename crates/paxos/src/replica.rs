@@ -1,6 +1,6 @@
 //! One replica of one group: its state, its inputs, its views. What it does
 //! with them lies in the files named by role: `acceptor`, `election`, `leader`,
-//! `counting`, `office`, `snapshot`, `reconfigure`, `leaving`; its views in `views`.
+//! `counting`, `office`, `snapshot`, `reconfigure`, `leaving`, `recover`; its views in `views`.
 //!
 //! A step of the driver: any number of `handle_*`, [`Replica::propose`] and
 //! [`Replica::confirm`] calls, then one [`Replica::flush`], then
@@ -24,6 +24,7 @@ use crate::outgoing::Outgoing;
 use crate::prng::Prng;
 use crate::progress::Transfer;
 use crate::record::{Durable, Record};
+use crate::recover::Recovering;
 use crate::snapshot::Incoming;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -200,6 +201,8 @@ pub struct Replica {
     /// into the next, if its campaign there succeeds.
     pub(crate) keeps: Option<Ballot>,
     pub(crate) leaving: Option<Leaving>,
+    /// It is about to go on alone.
+    pub(crate) recovering: Option<Recovering>,
     /// Snapshots to members that missed the beginning of a configuration which
     /// nobody leads yet.
     pub(crate) helping: BTreeMap<NodeId, Transfer>,
@@ -247,6 +250,7 @@ impl Replica {
             election: Election::default(),
             keeps: None,
             leaving: None,
+            recovering: None,
             helping: BTreeMap::new(),
             incoming: None,
             ask_snapshot_after: Mono(0),
@@ -281,10 +285,10 @@ impl Replica {
         if from == self.me {
             return self.ignore(Ignored::Stranger);
         }
-        if self.is_being_destroyed() {
+        if self.is_being_destroyed() || self.recovering.is_some() {
             return self.ignore(Ignored::Stale);
         }
-        if self.admits(cx, from, &message) {
+        if self.admits_era(from, &message) && self.admits(cx, from, &message) {
             self.dispatch(cx, from, message);
         }
         self.review_election(cx);
@@ -375,12 +379,16 @@ impl Replica {
                 self.own_log_is_durable(cx, ballot, slot);
             }
         }
+        self.recovery_is_durable(cx, seq.number);
         self.review_election(cx);
         self.review_leaving(cx.now);
     }
 
     /// Time has passed; call at or after [`Replica::next_timeout`].
     pub fn handle_timeout(&mut self, cx: &Cx<'_>) {
+        if self.recovering.is_some() {
+            return;
+        }
         match &self.state {
             State::Follower => self.election_timeout(cx),
             State::Campaign(_) => self.campaign_timeout(cx),
@@ -423,7 +431,7 @@ impl Replica {
         let too_long = self.log_bytes() > self.hard_bytes();
         let mut slot = through.min(self.decided()).min(self.applied);
         let began = self.log.durable.began;
-        if began > Slot(0) && self.decided() == began {
+        if began > Slot(0) && self.decided() == began || self.recovering.is_some() {
             // Nobody has led in this configuration yet. Those who missed its
             // beginning may still need the entries before.
             return self.trimmed();
@@ -463,6 +471,9 @@ impl Replica {
     /// When [`Replica::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
+        if self.recovering.is_some() {
+            return None;
+        }
         let own = match &self.state {
             State::Follower => self.election.deadline,
             State::Campaign(campaign) => Some(campaign.retry),

@@ -86,7 +86,8 @@ impl Script {
     /// [ahead]` · `lose-data nX` · `restart nX` · `propose nX text [lazy]` ·
     /// `confirm nX` · `relinquish nX` · `transfer nX nY` · `trim nX SLOT` · `sick
     /// nX` · `well nX` · `status` · `leases` · `log nX` · `disk nX` · `quiet` · `loud` ·
-    /// `inject nX->nY gap SLOT`.
+    /// `inject nX->nY gap SLOT` · `recover nX [behind]` (it goes on alone; as planned when
+    /// its log was shorter) · `overrule nX nY` (nX's map has nY's configuration).
     fn command(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut answer = String::new();
@@ -319,6 +320,23 @@ impl Script {
                     Ok(_) => String::new(),
                     Err(error) => format!("refused: {error}\n"),
                 }
+            }
+            ["recover", id, ref what @ ..] => {
+                let seal = Seal {
+                    limit: at,
+                    last: at,
+                    horizon: Timestamp(0),
+                };
+                let done = sim.recover(node(id), seal, what.contains(&"behind"));
+                match done {
+                    Ok(_) => String::new(),
+                    Err(error) => format!("refused: {error}\n"),
+                }
+            }
+            ["overrule", id, by] => {
+                let configuration = sim.replica(node(by)).configuration().clone();
+                sim.with(node(id), |r, cx| r.overrule(cx, &configuration));
+                String::new()
             }
             ["relinquish", id] => {
                 sim.with(node(id), |r, cx| r.relinquish(cx, at));

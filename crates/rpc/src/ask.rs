@@ -2,6 +2,7 @@
 
 use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
+use crate::recover::Remains;
 use crate::status::{Counters, NodeStatus};
 use crate::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
 use std::net::SocketAddr;
@@ -83,6 +84,21 @@ pub async fn members(
     match ask(pool, node, NodeRequest::Members { of }, limit).await? {
         NodeResponse::Members(members) => Ok(members),
         other => Err(format!("the node at {node} answered {other:?} to Members")),
+    }
+}
+
+/// What a node's replicas hold, should they have to go on without the others.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn remains(
+    pool: &Pool,
+    node: SocketAddr,
+    limit: Duration,
+) -> Result<Vec<Remains>, String> {
+    match ask(pool, node, NodeRequest::Remains, limit).await? {
+        NodeResponse::Remains(remains) => Ok(remains),
+        other => Err(format!("the node at {node} answered {other:?} to Remains")),
     }
 }
 

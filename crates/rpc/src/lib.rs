@@ -31,6 +31,7 @@ pub mod members;
 mod peer;
 pub mod placement;
 pub mod pool;
+pub mod recover;
 mod replies;
 mod server;
 #[cfg(unix)]

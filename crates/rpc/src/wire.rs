@@ -11,6 +11,7 @@ use synod_txn::{AttemptId, ClientId};
 
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
+pub use crate::recover::{RecoverAnswer, RecoverRequest, Remains};
 pub use crate::split::{SplitAnswer, SplitRequest};
 pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
@@ -115,6 +116,10 @@ pub enum NodeRequest {
     ChangeRecords(Box<RecordChange>),
     /// Cut a shard that this node leads in two.
     SplitShard(Box<SplitRequest>),
+    /// What this node's replicas hold, should they have to go on without the others.
+    Remains,
+    /// A replica here goes on alone: the majority of the shard's voters is lost for good.
+    Recover(Box<RecoverRequest>),
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -164,6 +169,10 @@ pub enum NodeResponse {
     Placement(Box<PlacementStatus>),
     /// To [`NodeRequest::SplitShard`].
     Split(SplitAnswer),
+    /// To [`NodeRequest::Remains`], ascending by shard.
+    Remains(Vec<Remains>),
+    /// To [`NodeRequest::Recover`].
+    Recover(RecoverAnswer),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

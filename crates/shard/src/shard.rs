@@ -6,6 +6,7 @@
 
 mod backlog;
 mod members;
+mod recover;
 pub(crate) mod split;
 mod straight;
 

@@ -18,7 +18,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
 use synod_paxos::{
-    ClusterVersion, Configuration, Durable, GroupId, Message, Mono, NodeId, ReconfigureError, Slot,
+    ClusterVersion, Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId,
+    ReconfigureError, RecoverError, Slot,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
@@ -153,6 +154,10 @@ impl Worker {
             map_changes: 0,
         };
         worker.review_clips();
+        let eras = worker.map.shards.iter();
+        let forced = eras.filter(|d| d.configuration.epoch.era() > 0);
+        let forced: Vec<ShardDescriptor> = forced.cloned().collect();
+        worker.review_eras(now, &forced);
         Ok(worker)
     }
 
@@ -423,6 +428,7 @@ impl Worker {
                 for descriptor in &descriptors {
                     self.pass_split_of(now, descriptor);
                 }
+                self.review_eras(now, &descriptors);
             }
             NodeMessage::Nodes(rows) => {
                 self.learn_nodes(now, &rows);
@@ -545,6 +551,37 @@ impl Worker {
         let slot = shard.reconfigure(now, &self.leases, members)?;
         self.dirty.insert(group);
         Ok(slot)
+    }
+
+    /// A replica here goes on alone; see [`synod_paxos::Replica::recover`].
+    ///
+    /// # Errors
+    /// See [`RecoverError`]; nothing was changed then.
+    pub fn recover(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        holds: Holds,
+        epoch: Epoch,
+    ) -> Result<Slot, RecoverError> {
+        let shard = self.shards.get_mut(&group);
+        let shard = shard.ok_or(RecoverError::NoReplica)?;
+        let slot = shard.recover(now, &self.leases, holds, epoch)?;
+        self.dirty.insert(group);
+        Ok(slot)
+    }
+
+    /// Shards that went on in another era, with a survivor alone: what a replica here holds of
+    /// the earlier one counts for nothing, and it must not lead by it.
+    fn review_eras(&mut self, now: Now, descriptors: &[ShardDescriptor]) {
+        for descriptor in descriptors {
+            let era = descriptor.configuration.epoch.era();
+            let older = |s: &&mut Shard| s.replica.configuration().epoch.era() < era;
+            if let Some(shard) = self.shards.get_mut(&descriptor.id).filter(older) {
+                shard.overrule(now, &self.leases, &descriptor.configuration);
+                self.dirty.insert(descriptor.id);
+            }
+        }
     }
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {

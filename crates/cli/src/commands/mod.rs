@@ -8,6 +8,7 @@ pub mod node;
 pub mod placement;
 mod rearrange;
 mod records;
+pub mod recover;
 pub mod repair;
 pub mod shard;
 pub mod shell;

@@ -18,7 +18,7 @@ use crate::log::LogRecord;
 use applies::Applies;
 use bytes::Bytes;
 use std::time::Duration;
-use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
+use synod_paxos::{Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot};
 use synod_shard::{
     EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply,
     SplitError, Splitting, Worker,
@@ -160,6 +160,23 @@ impl Machine {
         match &mut self.worker {
             Some(worker) => worker.reconfigure(lanes.now(), group, members),
             None => Err(ReconfigureError::NotLeader { leader: None }),
+        }
+    }
+
+    /// A replica here goes on alone; see [`Worker::recover`].
+    ///
+    /// # Errors
+    /// Why not; nothing was changed then.
+    pub fn recover(
+        &mut self,
+        lanes: &mut impl Lanes,
+        group: GroupId,
+        holds: Holds,
+        epoch: Epoch,
+    ) -> Result<Slot, RecoverError> {
+        match &mut self.worker {
+            Some(worker) => worker.recover(lanes.now(), group, holds, epoch),
+            None => Err(RecoverError::NoReplica),
         }
     }
 

@@ -58,6 +58,8 @@ impl Driver {
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
+            NodeRequest::Remains => NodeResponse::Remains(self.remains()),
+            NodeRequest::Recover(request) => NodeResponse::Recover(self.recover_shard(*request)),
         }
     }
 
@@ -67,7 +69,8 @@ impl Driver {
             NodeRequest::Init(_)
             | NodeRequest::Join(_)
             | NodeRequest::ChangeRecords(_)
-            | NodeRequest::SplitShard(_) => is_admin(user),
+            | NodeRequest::SplitShard(_)
+            | NodeRequest::Recover(_) => is_admin(user),
             NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
                 is_admin(user) || self.is_member(user)
             }
@@ -76,7 +79,8 @@ impl Driver {
             | NodeRequest::Status
             | NodeRequest::Counters
             | NodeRequest::Members { .. }
-            | NodeRequest::Placement => true,
+            | NodeRequest::Placement
+            | NodeRequest::Remains => true,
         }
     }
 

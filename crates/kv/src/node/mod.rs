@@ -15,6 +15,7 @@ mod members;
 mod own;
 mod records;
 mod recovery;
+mod remains;
 mod rows;
 mod space;
 mod split;

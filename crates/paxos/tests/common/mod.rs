@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::lease::{LeaseEffect, LeaseMessage, LeaseRecord, LeaseSettings, NodeLease};
 use synod_paxos::{
     Began, Configuration, Cx, Durable, Effect, Entry, GroupId, Incarnation, Message, Mono, NodeId,
-    PersistSeq, Record, Replica, Settings, Slot, SnapshotId, Timestamp, Urgency,
+    PersistSeq, Record, RecoverError, Replica, Seal, Settings, Slot, SnapshotId, Timestamp,
+    Urgency,
 };
 
 /// The wall clock when the virtual time is 0, so that no timestamp is negative or tiny.
@@ -252,6 +253,22 @@ impl Sim {
             leases: &run.leases,
         };
         Some(f(&mut run.replica, &cx))
+    }
+
+    /// A survivor goes on alone, by its own account of what it holds.
+    pub fn recover(&mut self, id: NodeId, seal: Seal, behind: bool) -> Result<Slot, RecoverError> {
+        let act = |r: &mut Replica, cx: &Cx<'_>| {
+            let mut holds = r.holds();
+            if behind {
+                holds.last = holds.last.prev();
+            }
+            r.recover(cx, holds, holds.epoch.next_era(), seal)
+        };
+        let slot = self.with_quietly(id, act).expect("it runs")?;
+        self.oracle
+            .recovers(&self.nodes[&id].run.as_ref().unwrap().replica);
+        self.settle(id);
+        Ok(slot)
     }
 
     pub fn with_leases<T>(

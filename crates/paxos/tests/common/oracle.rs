@@ -14,6 +14,8 @@ pub struct Oracle {
     /// The value of every decided slot, and who said so first.
     decided: BTreeMap<Slot, (Entry, NodeId)>,
     checked: BTreeMap<NodeId, Slot>,
+    /// The era of the last survivor that went on alone.
+    era: u32,
     promised: BTreeMap<NodeId, Ballot>,
     /// The highest Promise and Accepted that left each node.
     sent_promise: BTreeMap<NodeId, Ballot>,
@@ -34,6 +36,7 @@ impl Oracle {
             configurations: BTreeMap::from([(Slot(0), configuration.clone())]),
             decided: BTreeMap::new(),
             checked: BTreeMap::new(),
+            era: 0,
             promised: BTreeMap::new(),
             sent_promise: BTreeMap::new(),
             sent_accepted: BTreeMap::new(),
@@ -140,6 +143,24 @@ impl Oracle {
         self.checked.insert(id, Slot(0));
     }
 
+    /// A survivor goes on alone, beyond what the protocol promises: its log is the group's
+    /// from now on, and what others hold of an earlier era counts for nothing.
+    pub fn recovers(&mut self, replica: &Replica) {
+        self.mark("recovered");
+        self.decided.retain(|slot, _| *slot <= replica.trimmed());
+        self.configurations
+            .retain(|slot, _| *slot <= replica.trimmed());
+        for (slot, entry) in replica.entries_from(Slot(0)) {
+            if let Entry::StopSign(stop) = entry {
+                self.configurations.insert(slot, stop.successor.clone());
+                let founding = Ballot::founding(stop.successor.epoch);
+                self.floors.insert(founding, stop.limit);
+                self.era = stop.successor.epoch.era();
+            }
+            self.decided.insert(slot, (entry.clone(), replica.me()));
+        }
+    }
+
     /// A leader asks for a confirming round.
     pub fn asked(&mut self, replica: &Replica, round: Round) {
         let highest = self.floors.keys().next_back().copied().unwrap_or_default();
@@ -176,6 +197,9 @@ impl Oracle {
         let replica = &run.replica;
         self.check_promise(replica);
         Self::check_disk(&nodes[&id]);
+        if replica.last() > Slot(0) && replica.configuration().epoch.era() < self.era {
+            return;
+        }
         self.check_decided(nodes, replica);
         self.check_leases(now, nodes, replica);
         assert!(replica.applied() <= replica.decided());
