@@ -76,6 +76,8 @@ enum Command {
     Placement(commands::placement::Args),
     /// Split shards
     Shard(commands::shard::Args),
+    /// Raise the cluster's version once all nodes run a newer program
+    Cluster(commands::cluster::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
@@ -130,6 +132,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Node(args) => block_on(commands::node::run(args)),
         Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Shard(args) => block_on(commands::shard::run(args)),
+        Command::Cluster(args) => block_on(commands::cluster::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
         Command::Repair(args) => commands::repair::run(&args),

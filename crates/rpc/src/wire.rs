@@ -16,6 +16,7 @@ pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
     TransportCounters,
 };
+pub use crate::versions::{ShardVersion, VersionsStatus};
 
 /// Client → node, one per frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,8 @@ pub enum NodeRequest {
     ChangeRecords(Box<RecordChange>),
     /// Cut a shard that this node leads in two.
     SplitShard(Box<SplitRequest>),
+    /// Which cluster versions this node's program knows, and where its shards are.
+    Versions,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -164,6 +167,8 @@ pub enum NodeResponse {
     Placement(Box<PlacementStatus>),
     /// To [`NodeRequest::SplitShard`].
     Split(SplitAnswer),
+    /// To [`NodeRequest::Versions`].
+    Versions(Box<VersionsStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

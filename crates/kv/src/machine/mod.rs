@@ -18,7 +18,7 @@ use crate::log::LogRecord;
 use applies::Applies;
 use bytes::Bytes;
 use std::time::Duration;
-use synod_paxos::{GroupId, NodeId, ReconfigureError, Slot};
+use synod_paxos::{ClusterVersion, GroupId, NodeId, ReconfigureError, Slot};
 use synod_shard::{
     EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply,
     SplitError, Splitting, Worker,
@@ -184,6 +184,13 @@ impl Machine {
     pub fn learn_nodes(&mut self, lanes: &mut impl Lanes, rows: &[NodeRow]) {
         if let Some(worker) = &mut self.worker {
             worker.learn_nodes(lanes.now(), rows);
+        }
+    }
+
+    /// What the meta shard's row says of the cluster's version.
+    pub fn learn_version(&mut self, lanes: &mut impl Lanes, version: ClusterVersion) {
+        if let Some(worker) = &mut self.worker {
+            worker.learn_version(lanes.now(), version);
         }
     }
 

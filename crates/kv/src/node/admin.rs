@@ -57,6 +57,7 @@ impl Driver {
                 NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
+            NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
         }
     }
@@ -76,6 +77,7 @@ impl Driver {
             | NodeRequest::Status
             | NodeRequest::Counters
             | NodeRequest::Members { .. }
+            | NodeRequest::Versions
             | NodeRequest::Placement => true,
         }
     }
@@ -129,6 +131,8 @@ impl Driver {
                         .to_owned()
                 });
                 let trouble = retired
+                    .or_else(|| self.overtaken())
+                    .or_else(|| self.halted())
                     .or(clock)
                     .or_else(|| self.space.trouble())
                     .or(lately);
