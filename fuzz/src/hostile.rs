@@ -12,7 +12,7 @@ use synod_paxos::{
 };
 use synod_shard::{
     Input, META_SHARD, NodeDescriptor, NodeMessage, Now, Output, RESERVED_PREFIX, Recovered, Setup,
-    ShardDescriptor, ShardMap, ShardRequest, SnapshotTask, Worker,
+    ShardDescriptor, ShardMap, ShardRequest, SnapshotTask, Versions, Worker,
 };
 use synod_txn::effect::EngineRows;
 use synod_txn::request::ScanRange;
@@ -83,7 +83,7 @@ impl Node {
             shards: map.shards.iter().map(recovered).collect(),
             map,
             nodes: Vec::new(),
-            version: ClusterVersion(1),
+            versions: Versions::of(ClusterVersion::NEWEST),
             leases: Vec::new(),
             paxos: Settings::default(),
             lease: LeaseSettings::of_lease(600 * MILLISECOND),

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use synod_client::Client;
-use synod_harness::cluster::{Cluster, Options, ask};
+use synod_harness::cluster::{Cluster, Options, ask, wait_for};
 use synod_rpc::wire::Health;
 
 /// How long [`eventually`] looks.
@@ -90,6 +90,20 @@ pub fn spread(nodes: usize, extra: &str) -> Cluster {
     options.splits = vec!["g".to_owned(), "p".to_owned()];
     options.extra_config = extra.to_owned();
     start(options)
+}
+
+/// Ends a node with SIGTERM and waits until its process is gone.
+///
+/// # Panics
+/// When it does not end in order.
+pub fn terminate(cluster: &mut Cluster, index: usize) {
+    cluster.node_mut(index).terminate();
+    wait_for("the node's end", Duration::from_secs(10), || {
+        cluster.node_mut(index).exit_status().is_some()
+    })
+    .expect("a node that is told to end ends");
+    let status = cluster.node_mut(index).exit_status();
+    assert_eq!(status.and_then(|s| s.code()), Some(0));
 }
 
 /// Looks until it is true.

@@ -266,14 +266,20 @@ async fn another_cluster_version_is_refused() {
             .expect("it is whole")
             .expect("it is there")
     };
-    for version in [0, 2] {
+    // What it has heard of since counts for more than what it began with.
+    let _ = std::fs::remove_file(node.data_dir.join("version"));
+    for version in [0, ClusterVersion::NEWEST.0 + 1] {
         bootstrap.version = ClusterVersion(version);
         synod_kv::identity::Directory::open(&node.data_dir, "n1", tls.cluster())
             .expect("nobody has it")
             .store_bootstrap(&bootstrap)
             .expect("it is stored");
         let version = format!("cluster version {version}");
-        refuses(&node.config, 4, &[&version, "this program knows 1"]);
+        refuses(
+            &node.config,
+            4,
+            &[&version, "this program knows 1 to 2: start"],
+        );
         // Nor is it taken from `init`.
         let request = NodeRequest::Init(Box::new(bootstrap.clone()));
         let answer = ask::ask(&pool, cluster.nodes()[1].address, request, PATIENCE).await;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 use synod_harness::check::register;
-use synod_harness::cluster::{Cluster, Options, wait_for};
+use synod_harness::cluster::Options;
 use synod_harness::history::Outcome;
 use synod_harness::workload::probe::{Probe, Written};
 use synod_harness::workload::{Gap, Run};
-use synod_tests::{connect, program, settled, start};
+use synod_tests::{connect, program, settled, start, terminate};
 use tokio::task::JoinHandle;
 
 const SPLITS: [&str; 5] = ["b", "c", "d", "e", "f"];
@@ -24,17 +24,6 @@ fn probes() -> Vec<Probe> {
             key: format!("{prefix}/probe"),
         })
         .into()
-}
-
-/// Ends a node with SIGTERM and waits until its process is gone.
-fn terminate(cluster: &mut Cluster, index: usize) {
-    cluster.node_mut(index).terminate();
-    wait_for("the node's end", Duration::from_secs(10), || {
-        cluster.node_mut(index).exit_status().is_some()
-    })
-    .expect("a node that is told to end ends");
-    let status = cluster.node_mut(index).exit_status();
-    assert_eq!(status.and_then(|s| s.code()), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

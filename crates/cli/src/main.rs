@@ -78,6 +78,8 @@ enum Command {
     Shard(commands::shard::Args),
     /// Go on with survivors of shards that have lost their majority for good
     Recover(commands::recover::Args),
+    /// Raise the cluster's version once all nodes run a newer program
+    Cluster(commands::cluster::Args),
     /// Measure throughput, latency and failover
     Bench(bench::Args),
     /// Break simulated clusters, and check histories
@@ -133,6 +135,7 @@ fn run(command: Command) -> Result<Status, Failure> {
         Command::Placement(args) => block_on(commands::placement::run(args)),
         Command::Shard(args) => block_on(commands::shard::run(args)),
         Command::Recover(args) => block_on(commands::recover::run(args)),
+        Command::Cluster(args) => block_on(commands::cluster::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(&args),
         Command::Repair(args) => commands::repair::run(&args),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use synod_paxos::VersionRange;
 use synod_placement::Locality;
 
 /// Which engine keeps the data.
@@ -58,6 +59,8 @@ pub struct NodeConfig {
     /// For tests and demos: round-trip time between nodes in different data
     /// centres, added in the transport. Zero = none.
     pub testing_rtt: Duration,
+    /// The cluster versions it can serve in: the program's own, but in tests of upgrades.
+    pub supports: VersionRange,
 }
 
 impl NodeConfig {
@@ -84,6 +87,7 @@ impl NodeConfig {
             keeper_down: Duration::from_secs(300),
             keeper_look: Duration::from_secs(5),
             testing_rtt: Duration::ZERO,
+            supports: VersionRange::OWN,
         }
     }
 }

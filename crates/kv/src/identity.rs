@@ -5,12 +5,13 @@ use crate::files::{self, FileError};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use synod_paxos::{Incarnation, NodeId};
+use synod_paxos::{ClusterVersion, Incarnation, NodeId};
 use synod_shard::{Bootstrap, NodeRow};
 
 const IDENTITY_MAGIC: [u8; 8] = *b"SYNODIDE";
 const BOOTSTRAP_MAGIC: [u8; 8] = *b"SYNODBOO";
 const NODES_MAGIC: [u8; 8] = *b"SYNODNOD";
+const VERSION_MAGIC: [u8; 8] = *b"SYNODVER";
 
 /// A node's durable identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,27 @@ impl Directory {
     /// When it cannot be written.
     pub fn store_nodes(&self, nodes: &[NodeRow]) -> Result<(), FileError> {
         files::store(&self.join("nodes"), NODES_MAGIC, self.cluster, &nodes)
+    }
+
+    /// The highest cluster version that was heard of since the cluster began. A file that
+    /// cannot be read is no harm: logs and others tell it again.
+    #[must_use]
+    pub fn version(&self) -> ClusterVersion {
+        match files::load::<ClusterVersion>(&self.join("version"), VERSION_MAGIC) {
+            Ok(loaded) => loaded.map(|(_, version)| version).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "the cluster's version is heard anew");
+                ClusterVersion::default()
+            }
+        }
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store_version(&self, version: ClusterVersion) -> Result<(), FileError> {
+        files::store(&self.join("version"), VERSION_MAGIC, self.cluster, &version)
     }
 
     /// Keeps that map.

@@ -194,13 +194,14 @@ impl Survey {
     }
 
     /// Whether a node answered that it cannot lead for as long as something is wrong with
-    /// it: its clock or its disk. (One that was started lately says so, too; that passes.)
+    /// it: its clock, its disk or its program. (One that was started lately says so, too; that passes.)
     #[must_use]
     pub fn is_unfit(&self, id: NodeId) -> bool {
         let answer = self.answers.get(&id).and_then(|a| a.as_ref().ok());
         answer.is_some_and(|status| {
-            let stalls = matches!(&status.health, Health::Degraded(why) if why.contains("disk"));
-            status.clock.quarantined.is_some() || stalls
+            let unfit = |why: &str| why.contains("disk") || why.contains("leads nothing");
+            let unfit = matches!(&status.health, Health::Degraded(why) if unfit(why));
+            status.clock.quarantined.is_some() || unfit
         })
     }
 

@@ -60,6 +60,45 @@ number!(
     Round(u64), "r"
 );
 
+impl ClusterVersion {
+    /// The oldest one this program can serve in; every cluster had it first.
+    pub const OLDEST: ClusterVersion = ClusterVersion(1);
+    /// The newest one it knows: a new cluster begins with it.
+    pub const NEWEST: ClusterVersion = ClusterVersion(2);
+}
+
+/// The cluster versions that a program can serve in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VersionRange {
+    /// The oldest of them.
+    pub oldest: ClusterVersion,
+    /// The newest of them.
+    pub newest: ClusterVersion,
+}
+
+impl VersionRange {
+    /// Those of this program.
+    pub const OWN: VersionRange = VersionRange {
+        oldest: ClusterVersion::OLDEST,
+        newest: ClusterVersion::NEWEST,
+    };
+
+    /// Whether it is one of them.
+    #[must_use]
+    pub fn includes(self, version: ClusterVersion) -> bool {
+        (self.oldest..=self.newest).contains(&version)
+    }
+}
+
+impl fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.oldest.0, self.newest.0) {
+            (oldest, newest) if oldest == newest => write!(f, "{oldest}"),
+            (oldest, newest) => write!(f, "{oldest} to {newest}"),
+        }
+    }
+}
+
 impl Slot {
     /// The slot after this one.
     #[must_use]

@@ -35,7 +35,7 @@ pub use effect::{Effect, PersistSeq, SnapshotId};
 pub use entry::{Entry, StopSign, TermStart};
 pub use ids::{
     Ballot, ClusterVersion, Epoch, GroupId, Incarnation, Mono, NodeId, Round, Slot, SupportEpoch,
-    Term, Timestamp,
+    Term, Timestamp, VersionRange,
 };
 pub use message::{Message, NackReason};
 pub use reconfigure::{ReconfigureError, Seal};

@@ -478,6 +478,12 @@ impl Replica {
         self.holds_data = false;
     }
 
+    /// While it stands back this replica does not campaign: what the group's entries say is
+    /// beyond the program. It votes and keeps the log, as that needs no understanding.
+    pub fn stand_back(&mut self, back: bool) {
+        self.stands_back = back;
+    }
+
     /// The group has just begun with a state that its members hold. One of them leads it
     /// first; the others give it time, and tell it that they are there to vote.
     pub fn found(&mut self, cx: &Cx<'_>, first: NodeId) {

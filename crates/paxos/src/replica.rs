@@ -187,6 +187,8 @@ pub struct Replica {
     pub(crate) log: Log,
     pub(crate) applied: Slot,
     pub(crate) holds_data: bool,
+    /// It votes, and leads nothing any more.
+    pub(crate) stands_back: bool,
     pub(crate) rng: Prng,
     pub(crate) state: State,
     /// The highest ballot known to be given up, and the highest timestamp used under it.
@@ -239,6 +241,7 @@ impl Replica {
             group,
             me,
             holds_data: holds_data && applied >= durable.trimmed,
+            stands_back: false,
             settings,
             log: Log::new(durable),
             applied,

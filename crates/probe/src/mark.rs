@@ -317,6 +317,10 @@ marks! {
     /// A crash cut a birth short, and the restart made up for it.
     ChildAfterRestart,
 
+    // Versions.
+    /// A leader raised its shard's version.
+    VersionProposed,
+
     /// A status query looked for the attempt at its anchor key.
     StatusLookedUp,
     /// A status query found the outcome forgotten.

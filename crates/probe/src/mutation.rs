@@ -122,6 +122,10 @@ mutations! {
     /// To the new shard, a term of the shard it was part of is none that it knows.
     ChildIgnoresAncestors("T4"),
 
+    // Versions.
+    /// A leader proposes a split although the cluster may have nodes that know none.
+    ProposeEarly("P8"),
+
     // Clocks.
     /// Timestamps are assigned above the limit.
     IgnoreLimit("K1"),

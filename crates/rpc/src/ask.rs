@@ -4,6 +4,7 @@ use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
 use crate::recover::Remains;
 use crate::status::{Counters, NodeStatus};
+use crate::versions::VersionsStatus;
 use crate::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -138,5 +139,21 @@ pub async fn placement(
         other => Err(format!(
             "the node at {node} answered {other:?} to Placement"
         )),
+    }
+}
+
+/// Which cluster versions a node's program knows, and where its shards are. Programs from before
+/// there were versions do not understand the question.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn versions(
+    pool: &Pool,
+    node: SocketAddr,
+    limit: Duration,
+) -> Result<VersionsStatus, String> {
+    match ask(pool, node, NodeRequest::Versions, limit).await? {
+        NodeResponse::Versions(status) => Ok(*status),
+        other => Err(format!("the node at {node} answered {other:?} to Versions")),
     }
 }

@@ -40,6 +40,7 @@ pub mod split;
 pub mod status;
 pub mod tls;
 pub mod transport;
+pub mod versions;
 pub mod wire;
 
 pub use cert::{CertRole, Subject};

@@ -1,7 +1,7 @@
 //! The cluster's records and the keeper that acts on them, as a node tells of them.
 
 use serde::{Deserialize, Serialize};
-use synod_paxos::NodeId;
+use synod_paxos::{ClusterVersion, NodeId};
 use synod_shard::{Bootstrap, Claim, NodeDescriptor, NodeRow, Records, Standing};
 
 /// What a node that is to join a running cluster is handed. Handing the same over again
@@ -62,4 +62,6 @@ pub enum RecordChange {
     /// A shard id is to be somebody's who wants to split a shard: unless it is gone. Whose
     /// it is show the records.
     ClaimShard(Claim),
+    /// All nodes know this cluster version, and it may begin.
+    Version(ClusterVersion),
 }

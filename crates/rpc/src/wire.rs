@@ -17,6 +17,7 @@ pub use crate::status::{
     ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
     TransportCounters,
 };
+pub use crate::versions::{ShardVersion, VersionsStatus};
 
 /// Client → node, one per frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +121,8 @@ pub enum NodeRequest {
     Remains,
     /// A replica here goes on alone: the majority of the shard's voters is lost for good.
     Recover(Box<RecoverRequest>),
+    /// Which cluster versions this node's program knows, and where its shards are.
+    Versions,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -173,6 +176,8 @@ pub enum NodeResponse {
     Remains(Vec<Remains>),
     /// To [`NodeRequest::Recover`].
     Recover(RecoverAnswer),
+    /// To [`NodeRequest::Versions`].
+    Versions(Box<VersionsStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

@@ -4,8 +4,9 @@ use crate::records::NodeRow;
 use crate::shard::Recovered;
 use crate::wire::{NodeMessage, ShardMap, ShardRequest};
 use bytes::Bytes;
+use serde::Serialize;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
-use synod_paxos::{ClusterVersion, GroupId, Incarnation, NodeId, Slot, SnapshotId};
+use synod_paxos::{ClusterVersion, GroupId, Incarnation, NodeId, Slot, SnapshotId, VersionRange};
 use synod_txn::effect::EngineRows;
 use synod_txn::{AttemptId, Caller, ClientId, GroupSettings, ReadToken, Span};
 
@@ -133,6 +134,29 @@ pub enum Input {
     Tick,
 }
 
+/// Cluster versions, as a worker begins with them (P8).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Versions {
+    /// That of the cluster's first map: its shards' logs begin in it.
+    pub first: ClusterVersion,
+    /// The highest one heard of; the cluster's, or an older one.
+    pub raised: ClusterVersion,
+    /// What this program can serve in.
+    pub supports: VersionRange,
+}
+
+impl Versions {
+    /// Of a cluster that begins now, for this program.
+    #[must_use]
+    pub fn of(first: ClusterVersion) -> Versions {
+        Versions {
+            first,
+            raised: first,
+            supports: VersionRange::OWN,
+        }
+    }
+}
+
 /// What a worker is made of.
 pub struct Setup {
     /// This node.
@@ -143,8 +167,8 @@ pub struct Setup {
     pub map: ShardMap,
     /// What is known of nodes besides; younger rows win.
     pub nodes: Vec<NodeRow>,
-    /// The cluster version.
-    pub version: ClusterVersion,
+    /// Cluster versions.
+    pub versions: Versions,
     /// Limits granted before the restart.
     pub leases: Vec<LeaseRecord>,
     /// The shards that have a replica here.

@@ -7,6 +7,7 @@
 //! | `/nodes/` and the id, big-endian | [`NodeDescriptor`], then its [`Standing`] |
 //! | `/policies/` and a key prefix | the policy of the keys that begin with it, as text; of the empty prefix: the cluster's default |
 //! | `/settings/placement` | `manual`, or anything else for automatic |
+//! | `/settings/version` | the [`ClusterVersion`]; without the row it is the oldest |
 //! | `/settings/shard-id` | [`Claim`]: the last shard id that was given away |
 //! | `/shards/` and the first key | [`crate::ShardDescriptor`] |
 
@@ -14,7 +15,7 @@ use crate::wire::{NodeDescriptor, RESERVED_PREFIX, spread};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use synod_paxos::{GroupId, NodeId, Timestamp};
+use synod_paxos::{ClusterVersion, GroupId, NodeId, Timestamp};
 use synod_txn::{Key, Row, Span, Value};
 
 const NODES: &str = "/nodes/";
@@ -26,6 +27,9 @@ const PLACEMENT: &str = "placement";
 const MANUAL: &[u8] = b"manual";
 /// The setting that keeps the last shard id that was given away.
 const SHARD_ID: &str = "shard-id";
+
+/// The setting that holds the cluster's version.
+const VERSION: &str = "version";
 
 /// What a node is meant to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -210,6 +214,18 @@ pub fn placement_value(automatic: bool) -> Value {
     Bytes::from_static(if automatic { b"automatic" } else { MANUAL })
 }
 
+/// The key of the cluster's version.
+#[must_use]
+pub fn version_key() -> Key {
+    key(SETTINGS, VERSION.as_bytes())
+}
+
+/// Its value; none if it cannot be encoded (it always can).
+#[must_use]
+pub fn version_value(version: ClusterVersion) -> Option<Value> {
+    postcard::to_stdvec(&version).ok().map(Bytes::from)
+}
+
 /// Everything but the shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
@@ -221,6 +237,10 @@ pub struct Records {
     pub manual: bool,
     /// The last shard id that was given away; none before the first split.
     pub claim: Option<Claim>,
+    /// The cluster's version; none is the oldest. Nodes that know nothing of versions are told
+    /// the records, too, so this is not among what is told.
+    #[serde(skip)]
+    pub version: Option<ClusterVersion>,
 }
 
 impl Records {
@@ -253,6 +273,8 @@ impl Records {
             self.policies.insert(prefix.to_vec(), text);
         } else if row.key == placement_key() {
             self.manual = row.value[..] == *MANUAL;
+        } else if row.key == version_key() {
+            self.version = postcard::from_bytes(&row.value).ok().or(self.version);
         } else if row.key == Claim::key() {
             self.claim = postcard::from_bytes(&row.value).ok().or(self.claim);
         }
@@ -378,9 +400,14 @@ mod tests {
         let claim = claim(9, 1);
         records.read(&stored(Claim::key(), &claim.value().expect("a value")));
         assert_eq!(records.claim, Some(claim));
+        assert_eq!(records.version, None);
+        let version = version_value(ClusterVersion(7)).expect("a value");
+        records.read(&stored(version_key(), &version));
+        assert_eq!(records.version, Some(ClusterVersion(7)));
         let span = Records::span(None);
         for key in [
             placement_key(),
+            version_key(),
             Claim::key(),
             policy_key(b"\xff"),
             node_key(NodeId(u64::MAX)),

@@ -9,11 +9,14 @@ mod members;
 mod recover;
 pub(crate) mod split;
 mod straight;
+mod version;
 
 pub use members::Members;
 use split::Cut;
 pub use split::{SplitError, Splitting};
+pub use version::Halt;
 
+use crate::input::Versions;
 use crate::outbox::{Outbox, SnapshotTask};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use backlog::Backlog;
@@ -24,7 +27,7 @@ use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::{Cx as PaxosCx, FollowerProgress, Replica, Urgency};
 use synod_paxos::{
     ClusterVersion, Effect as PaxosEffect, Entry, GroupId, Mono, NodeId, Round, Slot, SnapshotId,
-    Term,
+    Term, VersionRange,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
@@ -77,7 +80,12 @@ pub struct Shard {
     pub(crate) replica: Replica,
     pub(crate) group: Group,
     settings: GroupSettings,
-    version: ClusterVersion,
+    supports: VersionRange,
+    /// The version that this term has proposed to go on in.
+    raising: ClusterVersion,
+    halted: Option<Halt>,
+    /// The cluster's version is one that this program does not know.
+    overtaken: bool,
     /// Everything up to here went through [`Group::apply`].
     applied: Slot,
     /// Everything up to here is in the engine.
@@ -137,7 +145,7 @@ impl Shard {
         me: NodeId,
         paxos: synod_paxos::Settings,
         settings: GroupSettings,
-        version: ClusterVersion,
+        versions: Versions,
         seed: u64,
         now: Mono,
     ) -> Result<Shard, RestoreError> {
@@ -153,7 +161,10 @@ impl Shard {
                 slot,
                 Group::restore(descriptor.id, settings.clone(), &state)?,
             ),
-            None => (Slot(0), Group::new(descriptor.id, settings.clone())),
+            None => {
+                let group = Group::new(descriptor.id, settings.clone());
+                (Slot(0), group.begun_at(versions.first))
+            }
         };
         let skips = mutated(Mutation::SkipAfterRestart) && applied < durable.decided;
         let applied = if skips { applied.next() } else { applied };
@@ -176,7 +187,10 @@ impl Shard {
             replica,
             group,
             settings,
-            version,
+            supports: versions.supports,
+            raising: ClusterVersion::default(),
+            halted: None,
+            overtaken: versions.raised > versions.supports.newest,
             applied,
             engine_applied,
             office: None,
@@ -197,6 +211,7 @@ impl Shard {
             parts_whole: false,
         };
         shard.review_descriptor();
+        shard.review_halt();
         Ok(shard)
     }
 
@@ -213,7 +228,6 @@ impl Shard {
             },
             lease: leads
                 && (self.replica.lease(&cx).is_some() || mutated(Mutation::ServeAfterLease)),
-            version: self.version,
         }
     }
 
@@ -577,10 +591,10 @@ impl Shard {
         urgency: Urgency,
     ) -> Option<Slot> {
         assert!(
-            command.since() <= self.version,
-            "P8: an entry of version {} was about to be proposed in a cluster of version {}",
+            command.since() <= self.version() || mutated(Mutation::ProposeEarly),
+            "P8: an entry of version {} was about to be proposed in a shard of version {}",
             command.since().0,
-            self.version.0
+            self.version().0
         );
         let bytes = synod_txn::command::encode(command).ok()?;
         let cx = paxos_cx(now, leases);
@@ -607,28 +621,23 @@ impl Shard {
             return;
         }
         let decided = self.replica.decided();
-        if self.applied < decided {
+        if self.applied < decided && self.halted.is_none() {
             let cx = self.txn_cx(now, leases);
+            let mut halt = None;
             while self.applied < decided {
                 let slot = self.applied.next();
                 let Some(entry) = self.replica.entry(slot) else {
                     break;
                 };
                 match entry {
-                    Entry::Command(bytes) => match synod_txn::command::decode(bytes) {
+                    Entry::Command(bytes) => match version::read(slot, bytes, self.supports) {
                         Ok(command) => {
                             self.group.apply(&cx, slot, command);
                             self.review_range();
                         }
-                        Err(error) => {
-                            // Decided, so the same on all replicas; no replica can go on.
-                            out.fatal(format!(
-                                "entry {} of shard {} cannot be decoded ({error}); its log was \
-                                 written by a newer version or is damaged: start this node with \
-                                 the version that wrote it",
-                                slot.0, self.descriptor.id.0
-                            ));
-                            return;
+                        Err(why) => {
+                            halt = Some(why);
+                            break;
                         }
                     },
                     Entry::TermStart(start) => self.group.apply_term_start(&cx, slot, *start),
@@ -641,6 +650,9 @@ impl Shard {
             self.replica
                 .handle_applied(&paxos_cx(now, leases), self.applied);
             self.end_cut(now, leases, out);
+            if let Some(why) = halt {
+                self.halt(now, leases, why);
+            }
         }
         self.take_office(now, leases);
     }
@@ -668,8 +680,9 @@ impl Shard {
             return self.go_on(now, leases);
         }
         // A node in quarantine does not campaign, and gives up what it leads; should a
-        // campaign begun before it still be won, the office is declined.
-        if !self.clock_usable {
+        // campaign begun before it still be won, the office is declined. So it is by one
+        // whose program the cluster has overtaken.
+        if !self.clock_usable || self.stands_back() {
             return self.step_down(now, leases);
         }
         let Some(ballot) = self.replica.term() else {
@@ -694,6 +707,7 @@ impl Shard {
         self.suspended = false;
         self.cut = None;
         self.uncut = None;
+        self.raising = ClusterVersion::default();
         self.unconfirmed.clear();
         self.rounds.clear();
         self.backlog = Backlog::default();
@@ -737,6 +751,7 @@ impl Shard {
                 // One made by a map that knew of splits which this state has still before it.
                 self.descriptor.span = span;
                 self.review_descriptor();
+                self.review_halt();
                 self.apply_decided(now, leases, out);
             }
             Err(error) => out.fatal(format!(

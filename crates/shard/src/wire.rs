@@ -224,6 +224,14 @@ pub enum NodeMessage {
     Shards(Vec<ShardDescriptor>),
     /// Nodes that have joined or are meant to be something else, as the sender knows them.
     Nodes(Vec<NodeRow>),
+    /// The cluster's version, as the sender knows it. Only told once it is
+    /// [`NodeMessage::VERSION_SINCE`]: nodes that know nothing of it cannot read this.
+    Version(ClusterVersion),
+}
+
+impl NodeMessage {
+    /// The cluster version from which on nodes tell each other of it.
+    pub const VERSION_SINCE: ClusterVersion = ClusterVersion(2);
 }
 
 /// A client's request to one shard.

@@ -4,9 +4,10 @@
 //! the simulator drive this same machine.
 
 mod births;
+mod version;
 
 use crate::clock::{ClockMonitor, ClockVerdict};
-use crate::input::{Input, Setup};
+use crate::input::{Input, Setup, Versions};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
 use crate::shard::split::first_descriptor;
@@ -18,8 +19,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
 use synod_paxos::{
-    ClusterVersion, Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId,
-    ReconfigureError, RecoverError, Slot,
+    Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError,
+    RecoverError, Slot,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
@@ -39,7 +40,7 @@ const MAX_LOCAL_ROUNDS: usize = 64;
 struct Making {
     paxos: synod_paxos::Settings,
     txn: GroupSettings,
-    version: ClusterVersion,
+    versions: Versions,
     seed: u64,
 }
 
@@ -54,7 +55,7 @@ impl Making {
             me,
             paxos,
             self.txn.clone(),
-            self.version,
+            self.versions,
             seed,
             now,
         )
@@ -115,7 +116,7 @@ impl Worker {
         let making = Making {
             paxos: setup.paxos,
             txn: setup.txn,
-            version: setup.version,
+            versions: setup.versions,
             seed: setup.seed,
         };
         let mut shards = BTreeMap::new();
@@ -158,6 +159,7 @@ impl Worker {
         let forced = eras.filter(|d| d.configuration.epoch.era() > 0);
         let forced: Vec<ShardDescriptor> = forced.cloned().collect();
         worker.review_eras(now, &forced);
+        worker.review_versions(now);
         Ok(worker)
     }
 
@@ -173,14 +175,15 @@ impl Worker {
         &self.roster
     }
 
-    /// A number that two nodes share if they know the same of all shards and nodes, and
-    /// hardly otherwise.
+    /// A number that two nodes share if they know the same of all shards, nodes and the
+    /// cluster's version, and hardly otherwise.
     #[must_use]
     pub fn map_digest(&self) -> u64 {
-        self.map.digest().wrapping_add(self.roster.digest())
+        let rest = self.roster.digest().wrapping_add(self.version_digest());
+        self.map.digest().wrapping_add(rest)
     }
 
-    /// Rises whenever the map or the roster changes.
+    /// Rises whenever the map, the roster or the cluster's version changes.
     #[must_use]
     pub fn map_changes(&self) -> u64 {
         self.map_changes
@@ -357,6 +360,7 @@ impl Worker {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.go_on_splitting(now, &self.leases);
+                    shard.go_on_raising(now, &self.leases, self.making.versions.raised);
                     shard.flush(now, &self.leases, &mut self.outbox);
                     shard.review_descriptor();
                     if shard.take_members_news() && note(&mut self.map, shard) {
@@ -377,6 +381,7 @@ impl Worker {
             for group in news {
                 self.review_children(now, group);
             }
+            self.review_versions_of(now, &dirty);
             if let Some(pending) = self.outbox.seal() {
                 self.complete(now, vec![pending]);
             }
@@ -433,6 +438,7 @@ impl Worker {
             NodeMessage::Nodes(rows) => {
                 self.learn_nodes(now, &rows);
             }
+            NodeMessage::Version(version) => self.learn_version(now, version),
             // The driver answers it.
             NodeMessage::MapDigest(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use synod_paxos::lease::{LeaseMessage, LeaseSettings};
 use synod_paxos::{ClusterVersion, Incarnation, Mono, NodeId, Timestamp};
-use synod_shard::{Input, NodeMessage, Now, Setup, ShardMap, Worker};
+use synod_shard::{Input, NodeMessage, Now, Setup, ShardMap, Versions, Worker};
 use synod_txn::{GroupSettings, Interval};
 
 const SECOND: u64 = 1_000_000_000;
@@ -26,7 +26,7 @@ fn worker(now: Now) -> Worker {
             shards: Vec::new(),
         },
         nodes: Vec::new(),
-        version: ClusterVersion(1),
+        versions: Versions::of(ClusterVersion::NEWEST),
         leases: Vec::new(),
         shards: Vec::new(),
         paxos: synod_paxos::Settings::default(),

@@ -68,7 +68,7 @@ pub enum Command {
         /// Versions shadowed at or below this may be collected.
         horizon: Timestamp,
     },
-    /// Raise the cluster version (P8).
+    /// Raise the shard's version: from here on its log may hold newer kinds (P8).
     Version(ClusterVersion),
     /// The shard's own descriptor; the higher generation wins. Encoded by the layer above.
     Descriptor {
@@ -108,10 +108,16 @@ pub struct Split {
 }
 
 impl Command {
+    /// The cluster version from which on shards may be split.
+    pub const SPLIT_SINCE: ClusterVersion = ClusterVersion(2);
+
     /// The cluster version from which on this kind may be proposed (P8).
     #[must_use]
     pub const fn since(&self) -> ClusterVersion {
-        ClusterVersion(1)
+        match self {
+            Command::Split(_) => Command::SPLIT_SINCE,
+            _ => ClusterVersion::OLDEST,
+        }
     }
 }
 

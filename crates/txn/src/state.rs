@@ -193,7 +193,7 @@ pub struct State {
     pub forget_floor: u64,
     /// Versions shadowed at or below this may be collected.
     pub horizon: Timestamp,
-    /// The cluster version, as this shard knows it.
+    /// What the log may hold from here on (P8), if that is more than at first.
     pub version: ClusterVersion,
     /// The shard's descriptor and its generation.
     pub descriptor: (u64, Bytes),

@@ -9,7 +9,7 @@ use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use synod_paxos::{Configuration, GroupId};
+use synod_paxos::{ClusterVersion, Configuration, GroupId};
 use synod_placement::{NodeView, PlanRequest};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::{NodeRequest, NodeResponse, Pool, ask};
@@ -48,6 +48,9 @@ pub struct Args {
     /// Replicas of each shard
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=7))]
     replicas: u32,
+    /// Cluster version to begin with; an older one if nodes of an older program are to join
+    #[arg(long, value_name = "V", default_value_t = ClusterVersion::NEWEST.0)]
+    cluster_version: u32,
     /// How long nodes may take to answer and shards to have leaders
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout_seconds: u64,
@@ -66,7 +69,7 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
     let map = plan(nodes, splits, args.replicas)?;
     let bootstrap = Bootstrap {
         cluster: connection.identity.cluster(),
-        version: synod_paxos::ClusterVersion(1),
+        version: ClusterVersion(args.cluster_version),
         map,
     };
     for node in &bootstrap.map.nodes {

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod cert;
+pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod init;

@@ -1,5 +1,6 @@
 //! `synod node`: nodes join, are emptied, are taken out and in again.
 
+use super::cluster;
 use super::rearrange::{ApplyArgs, go, sweep, unless_interrupted};
 use super::records::{ANSWER, acting, change};
 use crate::connection::{Connection, ConnectionArgs};
@@ -113,12 +114,15 @@ async fn join(args: JoinArgs) -> Result<Status, Failure> {
         println!("{} belongs to the cluster already", node.name);
         return Ok(Status::Done);
     }
+    let version = cluster::version(&pool, &connection).await?;
+    let version = version.unwrap_or(ClusterVersion::OLDEST);
+    cluster::check_newcomer(&pool, (&node.name, id, address), version).await?;
     let knows = |records: &Records| {
         let rows = records.nodes.iter();
         { rows }.any(|row| row.node == node && row.standing != Standing::Retired)
     };
     let acting = change(&pool, &connection, RecordChange::Node(node.clone()), knows).await?;
-    let request = request(&pool, &connection, acting.status.records.nodes).await?;
+    let request = request(&pool, &connection, version, acting.status.records.nodes).await?;
     let request = NodeRequest::Join(Box::new(request));
     match ask::ask(&pool, address, request, ANSWER * 5).await {
         Ok(_) => {}
@@ -191,6 +195,7 @@ fn is_silence(reason: &str) -> bool {
 async fn request(
     pool: &Pool,
     connection: &Connection,
+    version: ClusterVersion,
     rows: Vec<NodeRow>,
 ) -> Result<JoinRequest, Failure> {
     let mut map = synod_operate::map(pool, &connection.endpoints, ANSWER).await?;
@@ -198,7 +203,7 @@ async fn request(
     Ok(JoinRequest {
         bootstrap: Bootstrap {
             cluster: connection.identity.cluster(),
-            version: ClusterVersion(1),
+            version,
             map,
         },
         nodes: rows,

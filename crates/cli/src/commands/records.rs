@@ -70,7 +70,7 @@ pub struct AutoArgs {
 
 /// The node whose keeper acts, and what it knows.
 pub(super) struct Acting {
-    address: std::net::SocketAddr,
+    pub(super) address: std::net::SocketAddr,
     pub(super) status: PlacementStatus,
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn acting(pool: &Pool, connection: &Connection) -> Result<Actin
 }
 
 /// Looks for it once; among all nodes that the endpoints know.
-async fn find(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
+pub(super) async fn find(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
     let map = synod_operate::map(pool, &connection.endpoints, ANSWER).await?;
     let mut asked = tokio::task::JoinSet::new();
     for node in &map.nodes {

@@ -1,5 +1,6 @@
 //! `synod shard`: shards are split.
 
+use super::cluster;
 use super::records::{ANSWER, acting, change};
 use super::status::first_key;
 use crate::bytes;
@@ -154,7 +155,10 @@ async fn split(args: SplitArgs) -> Result<Status, Failure> {
         };
         let id = match claimed {
             Some(id) => id,
-            None => *claimed.insert(splitter.claim(&map).await?),
+            None => {
+                splitter.check_version().await?;
+                *claimed.insert(splitter.claim(&map).await?)
+            }
         };
         let done = parent.id == id || splitter.press(&map, &parent, id).await?;
         if done {
@@ -226,6 +230,15 @@ impl Splitter<'_> {
                 Err(trouble) if late => return Err(trouble.into()),
                 _ => tokio::time::sleep(POLL).await,
             }
+        }
+    }
+
+    /// No id is spent on a split that the cluster's version does not allow.
+    async fn check_version(&self) -> Result<(), Failure> {
+        let since = synod_txn::Command::SPLIT_SINCE;
+        match cluster::version(self.pool, self.connection).await? {
+            Some(at) if at < since => Err(Failure::input(SplitError::Version { at, since })),
+            _ => Ok(()),
         }
     }
 
@@ -346,7 +359,7 @@ impl Splitter<'_> {
             }
             // Somebody else has split it, or this command's own question was answered late.
             SplitError::NotInside | SplitError::Taken { .. } => Ok(Asked::Look),
-            SplitError::Meta => Err(Failure::input(error)),
+            SplitError::Meta | SplitError::Version { .. } => Err(Failure::input(error)),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::config::{self, File, Given};
 use crate::exit::{Failure, Status};
 use std::path::{Path, PathBuf};
 use synod_kv::StartError;
+use synod_paxos::{ClusterVersion, VersionRange};
 use synod_rpc::cert::CertFiles;
 use synod_rpc::{CertRole, RpcError, Subject};
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,6 +102,34 @@ impl Args {
     }
 }
 
+/// In a test build this makes a node act as one of a program that knows cluster versions up
+/// to another one: an older program, or the next.
+const CLAIM: &str = "SYNOD_TEST_CLAIM_VERSION";
+
+/// The cluster versions that the node knows. Only a test build may claim others: a node that
+/// does not really know a version would take part in what it cannot read.
+fn supports() -> Result<VersionRange, Failure> {
+    let Ok(text) = std::env::var(CLAIM) else {
+        return Ok(VersionRange::OWN);
+    };
+    if !cfg!(any(debug_assertions, feature = "claim-version")) {
+        return Err(Failure::input(format!(
+            "{CLAIM} is set, and this program was not built for tests: unset it"
+        )));
+    }
+    let next = ClusterVersion::NEWEST.0 + 1;
+    let newest = text.parse().ok().map(ClusterVersion);
+    let newest = newest.filter(|v| (ClusterVersion::OLDEST.0..=next).contains(&v.0));
+    let newest = newest.ok_or_else(|| {
+        Failure::input(format!(
+            "{CLAIM} is `{text}`: it may be a number from {} to {next}",
+            ClusterVersion::OLDEST.0
+        ))
+    })?;
+    let oldest = ClusterVersion::OLDEST;
+    Ok(VersionRange { oldest, newest })
+}
+
 /// Bad certificates are bad input; the rest is a node that cannot run.
 fn cannot_start(name: &str, error: &StartError) -> Failure {
     let message = format!("node {name} cannot start: {error}");
@@ -116,7 +145,8 @@ fn cannot_start(name: &str, error: &StartError) -> Failure {
 pub fn run(args: &Args) -> Result<Status, Failure> {
     let file = args.config.as_deref().map(File::read).transpose()?;
     let given = args.given(file.as_ref())?;
-    let config = file.unwrap_or_default().node(&given)?;
+    let mut config = file.unwrap_or_default().node(&given)?;
+    config.supports = supports()?;
     if config.listen.ip().is_unspecified() && config.advertise.is_none() {
         return Err(Failure::input(format!(
             "node {} listens on {}, an address at which nobody else reaches it: say where it is reached \

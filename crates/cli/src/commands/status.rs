@@ -1,5 +1,6 @@
 //! `synod status`: what all nodes say about themselves and their shards, merged.
 
+use super::cluster;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use comfy_table::Table;
@@ -8,7 +9,8 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Duration;
 use synod_operate::Survey;
-use synod_paxos::NodeId;
+use synod_paxos::{NodeId, VersionRange};
+use synod_rpc::Pool;
 use synod_rpc::status::{Health, ShardStatus};
 use synod_shard::Standing;
 use synod_shard::wire::show_key;
@@ -44,6 +46,8 @@ struct NodeRow {
     /// What it is meant to be; nothing if that cannot be told now.
     standing: Option<&'static str>,
     version: String,
+    /// The cluster versions that its program knows; nothing if it does not say.
+    knows: Option<VersionRange>,
     incarnation: u64,
     leads: usize,
     replicas: usize,
@@ -71,6 +75,8 @@ struct ShardRow {
 
 #[derive(Debug, Serialize)]
 struct View {
+    /// The cluster's version, as far as any node has heard.
+    cluster_version: Option<u32>,
     nodes: Vec<NodeRow>,
     /// Names of nodes that do not belong to the cluster any more.
     taken_out: Vec<String>,
@@ -83,7 +89,8 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
     let limit = Duration::from_millis(args.timeout_millis);
     let pool = connection.pool()?;
     let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
-    let view = merge(&survey);
+    let mut view = merge(&survey);
+    view.take_versions(&pool, &survey, limit).await;
     if args.json {
         let text = serde_json::to_string_pretty(&view).map_err(Failure::failed)?;
         println!("{text}");
@@ -117,6 +124,7 @@ fn merge(survey: &Survey) -> View {
             state,
             standing: standing(survey, node.id),
             version: status.map(|s| s.version.clone()).unwrap_or_default(),
+            knows: None,
             incarnation: status.map_or(0, |s| s.incarnation.0),
             leads: status.map_or(0, |s| s.shards.iter().filter(|s| s.in_office).count()),
             // Of one that does not answer: those that count on it.
@@ -164,9 +172,41 @@ fn merge(survey: &Survey) -> View {
         }
     });
     View {
+        cluster_version: None,
         nodes: nodes.collect(),
         taken_out: taken_out(survey),
         shards: shards.collect(),
+    }
+}
+
+impl View {
+    /// What the nodes that answered say of cluster versions.
+    async fn take_versions(&mut self, pool: &Pool, survey: &Survey, limit: Duration) {
+        let rows = self.nodes.iter_mut();
+        let rows = rows.filter(|row| survey.answers(NodeId(row.id)));
+        let mut rows: Vec<&mut NodeRow> = rows.collect();
+        let addresses: Vec<SocketAddr> = rows.iter().map(|row| row.address).collect();
+        let answers = cluster::ask_all(pool, addresses.into_iter(), limit).await;
+        for (row, answer) in rows.iter_mut().zip(answers) {
+            let Ok(answer) = answer else { continue };
+            row.knows = Some(answer.supports);
+            let heard = answer.cluster.map(|version| version.0);
+            self.cluster_version = self.cluster_version.max(heard);
+        }
+    }
+
+    /// The cluster's version, for people, and whether all nodes know a newer one.
+    fn versions(&self) -> Option<String> {
+        let version = self.cluster_version?;
+        let newest = |row: &NodeRow| row.knows.map_or(0, |knows| knows.newest.0);
+        let newest = self.nodes.iter().map(newest).min().unwrap_or(0);
+        Some(if newest > version {
+            format!(
+                "cluster version {version}; all nodes know {newest}: `synod cluster upgrade` begins it"
+            )
+        } else {
+            format!("cluster version {version}")
+        })
     }
 }
 
@@ -217,6 +257,9 @@ fn print(view: &View) {
     println!("{nodes}");
     for node in view.nodes.iter().filter(|n| n.state.contains(": ")) {
         println!(" {}: {}", node.name, node.state);
+    }
+    if let Some(versions) = view.versions() {
+        println!(" {versions}");
     }
     if !view.taken_out.is_empty() {
         println!(" taken out of the cluster: {}", view.taken_out.join(", "));

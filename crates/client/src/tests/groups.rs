@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{
-    Ballot, ClusterVersion, Configuration, Epoch, GroupId, Mono, NodeId, Slot, Term, TermStart,
-    Timestamp,
+    Ballot, Configuration, Epoch, GroupId, Mono, NodeId, Slot, Term, TermStart, Timestamp,
 };
 use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
 use synod_shard::{NodeDescriptor, ShardDescriptor, ShardMap, ShardReply};
@@ -59,7 +58,6 @@ fn cx(begun: Instant) -> Cx {
         },
         limit: now.plus(300_000_000),
         lease: true,
-        version: ClusterVersion(1),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Options {
     pub splits: Vec<String>,
     /// Replicas per shard.
     pub replicas: usize,
+    /// The cluster version to begin with; none = the newest that the program knows.
+    pub version: Option<u32>,
     /// The storage engine, as the configuration names it.
     pub engine: String,
     /// Where to put everything; none = a fresh temporary directory.
@@ -66,6 +68,7 @@ impl Options {
             faults: false,
             splits: Vec::new(),
             replicas: 3,
+            version: None,
             engine: "fjall".to_owned(),
             dir: None,
             keep: false,

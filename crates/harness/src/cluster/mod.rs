@@ -259,6 +259,9 @@ impl Cluster {
         for split in &self.options.splits {
             command.arg("--split").arg(split);
         }
+        if let Some(version) = self.options.version {
+            command.arg("--cluster-version").arg(version.to_string());
+        }
         let log = self.dir.join("init.log");
         let io = |source| ClusterError::Io {
             what: "running synod init".to_owned(),

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+/// By this a test build of the program is told to act as another one.
+const CLAIM: &str = "SYNOD_TEST_CLAIM_VERSION";
+
 /// A node of a test cluster, running or not.
 #[derive(Debug)]
 pub struct Node {
@@ -53,6 +56,14 @@ impl Node {
     pub fn faults(&self) -> &Faults {
         let faults = self.faults.as_ref();
         faults.expect("the cluster's options ask for faults")
+    }
+
+    /// From its next start on it acts as a program that knows cluster versions up to this one
+    /// (an older one, or the next); none: as what it is.
+    pub fn claim_version(&mut self, newest: Option<u32>) {
+        self.environment.retain(|(name, _)| name != CLAIM);
+        let claim = newest.map(|newest| (CLAIM.to_owned(), newest.to_string()));
+        self.environment.extend(claim);
     }
 
     /// Starts the process, unless it runs.

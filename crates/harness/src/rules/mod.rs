@@ -92,7 +92,7 @@ pub struct Setting {
     pub election_nanos: u64,
     /// Monotonic clocks may run faster than true time by this many thousandths.
     pub fast: u64,
-    /// The cluster version (P8).
+    /// The version that the cluster begins with (P8).
     pub version: synod_paxos::ClusterVersion,
     /// Everything is compared every so many steps; 0 = only when asked.
     pub full_every: u64,
@@ -258,7 +258,7 @@ impl Rules {
             Box::new(p5::P5::default()),
             Box::new(p6::P6),
             Box::new(p7::P7::default()),
-            Box::new(p8::P8),
+            Box::new(p8::P8::default()),
             Box::new(l1::L1::default()),
             Box::new(l2::L2::new(&setting)),
             Box::new(l3::L3::default()),

@@ -1,9 +1,14 @@
 //! P8: an entry kind is proposed only once the cluster version allows it; so
-//! every node can read every entry that was decided.
+//! every node can read every entry that was decided. Which version that is says the log itself.
 
 use super::{Event, Ledger, Rule, Setting, Verdict};
+use std::collections::BTreeMap;
+use synod_paxos::{ClusterVersion, GroupId};
+use synod_txn::Command;
 
-pub(super) struct P8;
+/// The versions that logs have come to; others are at what the cluster began with.
+#[derive(Default)]
+pub(super) struct P8(BTreeMap<GroupId, ClusterVersion>);
 
 impl Rule for P8 {
     fn number(&self) -> &'static str {
@@ -18,15 +23,29 @@ impl Rule for P8 {
         let Event::Decided(fresh) = event else {
             return Ok(());
         };
-        match &fresh.command {
-            Some(command) if command.since() > setting.version => Err(format!(
-                "slot {} of {} holds \"{command}\", of version {}, in a cluster of version {}",
+        let Some(command) = &fresh.command else {
+            return Ok(());
+        };
+        let known = self.0.get(&fresh.group).copied();
+        let version = known.unwrap_or(setting.version);
+        match command {
+            Command::Version(raised) => {
+                self.0.insert(fresh.group, version.max(*raised));
+            }
+            Command::Split(split) => {
+                self.0.insert(split.child, version);
+            }
+            _ => {}
+        }
+        if command.since() > version {
+            return Err(format!(
+                "slot {} of {} holds \"{command}\", of version {}, in a log of version {}",
                 fresh.slot,
                 fresh.group,
                 command.since().0,
-                setting.version.0
-            )),
-            _ => Ok(()),
+                version.0
+            ));
         }
+        Ok(())
     }
 }

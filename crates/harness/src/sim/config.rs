@@ -2,6 +2,7 @@
 
 use super::random::Random;
 use serde::{Deserialize, Serialize};
+use synod_paxos::ClusterVersion;
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
@@ -94,6 +95,8 @@ pub struct SimConfig {
     pub retry: u64,
     /// Whether some clients only read, without locks, and stay with whom they know.
     pub readers: bool,
+    /// The cluster version that the run begins with; an older one is raised on the way.
+    pub begins_at: ClusterVersion,
     /// Whether all clients want the same few keys.
     pub hot: bool,
     /// What the run pulls into one direction.
@@ -111,6 +114,10 @@ impl SimConfig {
     pub fn from_seed(seed: u64) -> SimConfig {
         let mut config = SimConfig::plain(seed);
         super::theme::draw(&mut config);
+        // By itself, so that other seeds stay as they are.
+        if Random::new(seed ^ 0x01de_c1a5).chance(OLDER) {
+            config.begins_at = ClusterVersion::OLDEST;
+        }
         config
     }
 
@@ -197,6 +204,7 @@ impl SimConfig {
             stall: SECOND,
             retry: 100 * MS,
             readers: false,
+            begins_at: ClusterVersion::NEWEST,
             hot: false,
             themes: Vec::new(),
             beyond: Vec::new(),
@@ -240,6 +248,9 @@ impl SimConfig {
         self.phases.iter().find(|p| t < p.until)
     }
 }
+
+/// Runs that begin with the oldest cluster version.
+const OLDER: u64 = 120;
 
 fn sometimes(random: &mut Random, low: u64, high: u64) -> u64 {
     if random.chance(600) {

@@ -113,6 +113,8 @@ pub enum Fault {
     Members { shard: usize, pick: u64 },
     /// An operator has a shard split, at a key that `pick` says.
     Split { shard: usize, pick: u64 },
+    /// An operator raises the cluster version.
+    Raise,
     /// A node goes down in the middle of a piece of engine work, after so many
     /// more changes of the engine.
     EngineDies {
@@ -174,7 +176,8 @@ kinds!(
     SlowLeader,
     EngineDies,
     Members,
-    Split
+    Split,
+    Raise
 );
 
 impl Kind {
@@ -185,6 +188,7 @@ impl Kind {
             Kind::EngineDies,
             Kind::Members,
             Kind::Split,
+            Kind::Raise,
         ];
         let all = Kind::ALL.iter().copied();
         all.filter(move |kind| !gambits.contains(kind))
@@ -261,9 +265,10 @@ impl Fault {
             | Fault::StepDown { node }
             | Fault::DiskFails { node, .. }
             | Fault::ClockRate { node, .. } => named(&[*node], &[]),
-            Fault::ClockJumpAll { .. } | Fault::Members { .. } | Fault::Split { .. } => {
-                Names::default()
-            }
+            Fault::ClockJumpAll { .. }
+            | Fault::Members { .. }
+            | Fault::Split { .. }
+            | Fault::Raise => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }
             | Fault::PauseClient {

@@ -15,7 +15,7 @@ use synod_kv::machine::{
     Assembly, Machine, MachineSettings, assemble, first_records, replay, seed_meta,
 };
 use synod_paxos::lease::LeaseSettings;
-use synod_paxos::{GroupId, Incarnation, NodeId, Timestamp};
+use synod_paxos::{GroupId, Incarnation, NodeId, Timestamp, VersionRange};
 use synod_shard::{Bootstrap, Input, Worker};
 use synod_txn::{GroupSettings, Key};
 
@@ -170,6 +170,8 @@ impl SimNode {
             incarnation: Incarnation(self.incarnation),
             bootstrap,
             nodes: Vec::new(),
+            raised: bootstrap.version,
+            supports: VersionRange::OWN,
             paxos: paxos(config),
             lease: lease(config),
             txn: txn(config),

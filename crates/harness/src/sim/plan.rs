@@ -4,6 +4,7 @@
 use super::config::{MS, SECOND, SimConfig};
 use super::fault::{Down, Fault, Kind, Planned};
 use super::random::Random;
+use synod_paxos::ClusterVersion;
 
 /// The faults of a run that is derived from its seed.
 #[must_use]
@@ -16,8 +17,18 @@ pub fn plan(config: &SimConfig) -> Vec<Planned> {
     planner.choose_fragile();
     let mut faults = planner.faults();
     faults.extend(super::theme::gambits(config));
+    faults.extend(raise(config));
     faults.sort_by_key(|planned| planned.at);
     faults
+}
+
+/// An older cluster is raised at some time, by a stream of chance of its own.
+fn raise(config: &SimConfig) -> Option<Planned> {
+    let at = Random::new(config.seed ^ 0x4a15_e0d1).range(50, 900);
+    (config.begins_at < ClusterVersion::NEWEST).then(|| Planned {
+        at: config.active() / 1_000 * at,
+        fault: Fault::Raise,
+    })
 }
 
 struct Planner<'a> {

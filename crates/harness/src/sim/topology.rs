@@ -3,7 +3,7 @@
 
 use super::config::SimConfig;
 use bytes::Bytes;
-use synod_paxos::{ClusterVersion, Configuration, GroupId, NodeId};
+use synod_paxos::{Configuration, GroupId, NodeId};
 use synod_placement::{Locality, NodeView, PlanRequest};
 use synod_shard::wire::RESERVED_PREFIX;
 use synod_shard::{Bootstrap, META_SHARD, NodeDescriptor, ShardDescriptor, ShardMap};
@@ -63,7 +63,7 @@ pub(super) fn bootstrap(config: &SimConfig, splits: &[Bytes]) -> Result<Bootstra
     });
     Ok(Bootstrap {
         cluster: CLUSTER,
-        version: ClusterVersion(1),
+        version: config.begins_at,
         map: ShardMap {
             nodes: nodes.collect(),
             shards: shards.collect(),

@@ -18,7 +18,9 @@ use crate::log::LogRecord;
 use applies::Applies;
 use bytes::Bytes;
 use std::time::Duration;
-use synod_paxos::{Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot};
+use synod_paxos::{
+    ClusterVersion, Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot,
+};
 use synod_shard::{
     EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply,
     SplitError, Splitting, Worker,
@@ -201,6 +203,13 @@ impl Machine {
     pub fn learn_nodes(&mut self, lanes: &mut impl Lanes, rows: &[NodeRow]) {
         if let Some(worker) = &mut self.worker {
             worker.learn_nodes(lanes.now(), rows);
+        }
+    }
+
+    /// What the meta shard's row says of the cluster's version.
+    pub fn learn_version(&mut self, lanes: &mut impl Lanes, version: ClusterVersion) {
+        if let Some(worker) = &mut self.worker {
+            worker.learn_version(lanes.now(), version);
         }
     }
 

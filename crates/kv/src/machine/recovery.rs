@@ -4,12 +4,15 @@ use crate::engine::{Engine, EngineBatch, EngineError};
 use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
 use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
-use synod_paxos::{Configuration, Durable, GroupId, Incarnation, NodeId, Slot, Timestamp};
+use synod_paxos::{
+    ClusterVersion, Configuration, Durable, GroupId, Incarnation, NodeId, Slot, Timestamp,
+    VersionRange,
+};
 use synod_shard::records::{self, FIRST_VERSION, NodeRow};
 use synod_shard::wire::META_SHARD;
 use synod_shard::{
-    Bootstrap, Now, Recovered, Setup, ShardDescriptor, ShardMap, Worker, first_descriptor,
-    first_durable,
+    Bootstrap, Now, Recovered, Setup, ShardDescriptor, ShardMap, Versions, Worker,
+    first_descriptor, first_durable,
 };
 use synod_txn::request::ScanRange;
 use synod_txn::state::State;
@@ -137,8 +140,11 @@ pub fn seed_meta(engine: &dyn Engine, bootstrap: &Bootstrap) -> Result<(), Engin
         let value = postcard::to_stdvec(shard).ok()?;
         Some((records::shard_key(&shard.span.start), value.into()))
     });
+    // A cluster's oldest version has no row: nodes that know nothing of it write none.
+    let begun = Some(bootstrap.version).filter(|v| *v > ClusterVersion::OLDEST);
+    let begun = begun.and_then(|v| Some((records::version_key(), records::version_value(v)?)));
     let version = |(key, value)| (key, FIRST_VERSION, AttemptId(0), Some(value));
-    let versions = nodes.chain(shards).map(version).collect();
+    let versions = nodes.chain(shards).chain(begun).map(version).collect();
     engine.apply(EngineBatch {
         versions,
         ..EngineBatch::default()
@@ -157,6 +163,10 @@ pub struct Assembly<'a> {
     pub bootstrap: &'a Bootstrap,
     /// What this node has heard of nodes since.
     pub nodes: Vec<NodeRow>,
+    /// The highest cluster version heard of since, if any.
+    pub raised: ClusterVersion,
+    /// The cluster versions that this program can serve in.
+    pub supports: VersionRange,
     /// Consensus settings.
     pub paxos: synod_paxos::Settings,
     /// Lease settings.
@@ -292,7 +302,11 @@ pub fn assemble(
         incarnation: assembly.incarnation,
         map,
         nodes: assembly.nodes,
-        version: bootstrap.version,
+        versions: Versions {
+            first: bootstrap.version,
+            raised: assembly.raised.max(bootstrap.version),
+            supports: assembly.supports,
+        },
         leases: replayed.leases.into_values().collect(),
         shards,
         paxos: assembly.paxos,

@@ -57,6 +57,7 @@ impl Driver {
                 NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
+            NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
             NodeRequest::Remains => NodeResponse::Remains(self.remains()),
             NodeRequest::Recover(request) => NodeResponse::Recover(self.recover_shard(*request)),
@@ -80,6 +81,7 @@ impl Driver {
             | NodeRequest::Counters
             | NodeRequest::Members { .. }
             | NodeRequest::Placement
+            | NodeRequest::Versions
             | NodeRequest::Remains => true,
         }
     }
@@ -133,6 +135,8 @@ impl Driver {
                         .to_owned()
                 });
                 let trouble = retired
+                    .or_else(|| self.overtaken())
+                    .or_else(|| self.halted())
                     .or(clock)
                     .or_else(|| self.space.trouble())
                     .or(lately);

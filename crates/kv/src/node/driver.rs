@@ -73,7 +73,10 @@ impl Driver {
         let tls = TlsIdentity::from_files(&config.ca, &config.cert, &config.key)?;
         let directory = super::open_directory(&config, &tls)?;
         let bootstrap = directory.bootstrap()?;
-        super::check_version(&config.data_dir, bootstrap.as_ref())?;
+        if let Some(bootstrap) = &bootstrap {
+            let known = bootstrap.version.max(directory.version());
+            super::check_version(&config.data_dir, known, config.supports)?;
+        }
         let (log, replayed) = recovery::open_log(&config, &directory, bootstrap.as_ref())?;
         let has_past = bootstrap.is_none() && !replayed.is_empty();
         let engine = recovery::open_engine(&config, &directory)?;
@@ -83,6 +86,10 @@ impl Driver {
             )?),
             None => None,
         };
+        if let Some(worker) = &worker {
+            // What the engine has may be ahead of what was heard.
+            super::check_version(&config.data_dir, worker.version(), config.supports)?;
+        }
         let (report, inbox) = mpsc::unbounded_channel();
         let log_report = report.clone();
         let log = LogThread::start(log, move |event| {

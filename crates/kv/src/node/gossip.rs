@@ -10,7 +10,7 @@ use super::driver::Driver;
 use crate::machine::{Channel, Lanes};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use synod_paxos::{GroupId, NodeId};
+use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_rpc::Lane;
 use synod_shard::{NodeMessage, NodeRow, Shard, ShardDescriptor};
 
@@ -40,6 +40,8 @@ pub(super) struct Gossip {
     told: BTreeMap<GroupId, u64>,
     /// The roster's number when it was stored last.
     stored: u64,
+    /// The cluster's version that was stored last.
+    version: ClusterVersion,
     /// Nodes that were answered though they are no peers, and when.
     strangers: BTreeMap<NodeId, Instant>,
 }
@@ -52,6 +54,7 @@ impl Gossip {
             digest: 0,
             told: BTreeMap::new(),
             stored: 0,
+            version: ClusterVersion::default(),
             strangers: BTreeMap::new(),
         }
     }
@@ -101,6 +104,9 @@ impl Driver {
             if self.keep_roster() && self.reading.latest().is_some() {
                 // First-hand: the rows are read here.
                 tell.extend(self.known_nodes());
+            }
+            if self.keep_version() {
+                tell.extend(self.known_version());
             }
         }
         if now >= self.gossip.next {
@@ -185,6 +191,38 @@ impl Driver {
         true
     }
 
+    /// The cluster's version, where all nodes know what that is.
+    fn known_version(&self) -> Option<NodeMessage> {
+        let version = self.machine.worker()?.version();
+        let told = version >= NodeMessage::VERSION_SINCE;
+        told.then_some(NodeMessage::Version(version))
+    }
+
+    /// A program that does not know the cluster's version must not start here again. Returns
+    /// whether there was news of it.
+    fn keep_version(&mut self) -> bool {
+        let Some(worker) = self.machine.worker() else {
+            return false;
+        };
+        let version = worker.version();
+        if version == self.gossip.version {
+            return false;
+        }
+        self.gossip.version = version;
+        if let Some(why) = self.overtaken() {
+            tracing::error!(%why, "the cluster has gone on without this node's program");
+        } else {
+            tracing::info!(version = version.0, "the cluster's version");
+        }
+        if version > self.directory.version()
+            && let Err(error) = self.directory.store_version(version)
+        {
+            self.machine
+                .fail(format!("the cluster's version cannot be stored: {error}"));
+        }
+        true
+    }
+
     /// Another node's map has this number: if it is not this one's, it gets what is
     /// known here.
     pub(super) fn compare_maps(&mut self, from: NodeId, digest: u64) {
@@ -194,6 +232,7 @@ impl Driver {
         if digest != worker.map_digest() {
             let mut known = messages(worker.map().changed());
             known.extend(self.known_nodes());
+            known.extend(self.known_version());
             if self.is_retired() {
                 // It asks nobody by itself any more; perhaps it was taken in again.
                 known.push(NodeMessage::MapDigest(worker.map_digest()));

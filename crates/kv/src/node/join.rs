@@ -2,7 +2,7 @@
 
 use super::admin::refused;
 use super::driver::Driver;
-use super::{VERSION, recovery};
+use super::recovery;
 use crate::machine;
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::placement::JoinRequest;
@@ -122,10 +122,11 @@ impl Driver {
         if bootstrap.cluster != self.directory.cluster() {
             return Err("the map is for another cluster than this node's certificates".into());
         }
-        if bootstrap.version != VERSION {
+        if !self.config.supports.includes(bootstrap.version) {
             return Err(format!(
-                "the map asks for cluster version {}, this program knows {}",
-                bootstrap.version.0, VERSION.0
+                "the map asks for cluster version {}, this program knows {}: start the node with \
+                 a program that knows that version",
+                bootstrap.version.0, self.config.supports
             ));
         }
         let map = &bootstrap.map;

@@ -20,14 +20,14 @@ mod rows;
 mod space;
 mod split;
 mod time;
+mod versions;
 
 use crate::config::NodeConfig;
 use crate::identity::{Directory, DirectoryError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use synod_paxos::ClusterVersion;
-use synod_shard::Bootstrap;
+use synod_paxos::{ClusterVersion, VersionRange};
 use tokio::sync::{oneshot, watch};
 
 /// Why a node did not start.
@@ -62,18 +62,18 @@ pub enum StartError {
     /// There is no way from log and engine to a running state.
     #[error(transparent)]
     Recovery(#[from] crate::machine::RecoveryError),
-    /// Its cluster runs by another version of the formats than this program knows.
+    /// Its cluster is at a version that this program does not know.
     #[error(
-        "{path} belongs to a cluster of cluster version {found}, this program knows {known}: start \
-         a program that knows that version"
+        "{path} belongs to a cluster at cluster version {found}, this program knows {known}: start \
+         a program that knows that version (a cluster's version is never lowered)"
     )]
     ClusterVersion {
         /// The directory.
         path: PathBuf,
         /// The cluster's.
         found: u32,
-        /// This program's.
-        known: u32,
+        /// Those of this program.
+        known: VersionRange,
     },
     /// A small file cannot be used.
     #[error(transparent)]
@@ -208,19 +208,21 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     })
 }
 
-/// The version of entries and records that this program knows.
-const VERSION: ClusterVersion = ClusterVersion(1);
-
-/// Refuses to serve a cluster whose entries may be of kinds not known here (P8).
-fn check_version(path: &Path, bootstrap: Option<&Bootstrap>) -> Result<(), StartError> {
-    match bootstrap {
-        Some(bootstrap) if bootstrap.version != VERSION => Err(StartError::ClusterVersion {
-            path: path.to_owned(),
-            found: bootstrap.version.0,
-            known: VERSION.0,
-        }),
-        _ => Ok(()),
+/// Refuses to serve a cluster whose entries may be of kinds not known here (P8), or whose
+/// nodes count on what is gone.
+fn check_version(
+    path: &Path,
+    found: ClusterVersion,
+    supports: VersionRange,
+) -> Result<(), StartError> {
+    if supports.includes(found) {
+        return Ok(());
     }
+    Err(StartError::ClusterVersion {
+        path: path.to_owned(),
+        found: found.0,
+        known: supports,
+    })
 }
 
 /// Opens the node's directory under the name and cluster of its certificate.

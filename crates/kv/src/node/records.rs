@@ -11,7 +11,7 @@ use super::lanes::OWN_RECORDS;
 use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use synod_paxos::{GroupId, NodeId, Term, Timestamp};
+use synod_paxos::{ClusterVersion, GroupId, NodeId, Term, Timestamp};
 use synod_placement::{Locality, Policy, Tiers};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
@@ -130,6 +130,19 @@ fn write_of(
             key: records::placement_key(),
             value: Some(records::placement_value(!manual)),
         })),
+        RecordChange::Version(version) => {
+            let current = records.version.unwrap_or(ClusterVersion::OLDEST);
+            if *version < current {
+                return Err(format!(
+                    "the cluster is at version {}, and a cluster's version is never lowered",
+                    current.0
+                ));
+            }
+            Ok((*version > current).then(|| Write {
+                key: records::version_key(),
+                value: records::version_value(*version),
+            }))
+        }
         RecordChange::ClaimShard(claim) => {
             let new = claim.follows(records.claim, highest);
             let new = new.map_err(|error| error.to_string())?;
@@ -219,8 +232,18 @@ impl Driver {
         ids.max().unwrap_or(META_SHARD)
     }
 
-    /// A node that a shard counts on, as far as this one knows, is not taken out.
+    /// A node that a shard counts on, as far as this one knows, is not taken out, and no
+    /// version begins that this one does not know.
     fn allows(&self, change: &RecordChange) -> Result<(), String> {
+        let supports = self.config.supports;
+        if let RecordChange::Version(version) = change
+            && *version > supports.newest
+        {
+            return Err(format!(
+                "node {} leads the meta shard and knows cluster versions {supports}, not {}",
+                self.config.name, version.0
+            ));
+        }
         let RecordChange::Standing {
             node,
             standing: Standing::Retired,
@@ -320,6 +343,9 @@ impl Driver {
 
     fn have_read(&mut self, now: Instant, mut records: Records, term: Term, told: Timestamp) {
         self.machine.learn_nodes(&mut self.lanes, &records.nodes);
+        if let Some(version) = records.version {
+            self.machine.learn_version(&mut self.lanes, version);
+        }
         let mut writes: Vec<Write> = Vec::new();
         let highest = self.highest_shard();
         while let Some(change) = self.reading.changes.front() {
@@ -445,6 +471,19 @@ mod tests {
         assert_eq!(written(&policy(None), &known), Ok(None));
         let manual = RecordChange::Placement { manual: false };
         assert_eq!(written(&manual, &known), Ok(None));
+    }
+
+    #[test]
+    fn a_version_is_raised_and_never_lowered() {
+        let mut known = records();
+        let raise = |version| RecordChange::Version(ClusterVersion(version));
+        assert_eq!(written(&raise(1), &known), Ok(None), "it is the oldest");
+        let write = written(&raise(3), &known).expect("it may");
+        with(&mut known, &write.expect("it is new"));
+        assert_eq!(known.version, Some(ClusterVersion(3)));
+        assert_eq!(written(&raise(3), &known), Ok(None));
+        let refused = written(&raise(2), &known).expect_err("it is lower");
+        assert!(refused.contains("at version 3"), "{refused}");
     }
 
     #[test]

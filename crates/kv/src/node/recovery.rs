@@ -87,6 +87,8 @@ pub(super) fn worker(
         incarnation: identity.incarnation,
         bootstrap,
         nodes: directory.nodes(),
+        raised: directory.version(),
+        supports: config.supports,
         paxos: synod_paxos::Settings::default(),
         lease: LeaseSettings::of_lease(nanos(config.lease)),
         txn: GroupSettings {

@@ -15,7 +15,9 @@ use synod_kv::machine::{
     Assembly, Channel, Lanes, Machine, MachineSettings, assemble, first_records, replay, seed_meta,
 };
 use synod_paxos::lease::LeaseSettings;
-use synod_paxos::{ClusterVersion, Configuration, GroupId, Incarnation, Mono, NodeId, Timestamp};
+use synod_paxos::{
+    ClusterVersion, Configuration, GroupId, Incarnation, Mono, NodeId, Timestamp, VersionRange,
+};
 use synod_rpc::{ClientFrame, ServerFrame, frame};
 use synod_shard::{
     Bootstrap, Input, NodeDescriptor, NodeMessage, Now, ShardDescriptor, ShardMap, ShardReply,
@@ -244,7 +246,7 @@ impl Nodes {
         let map = map(shards);
         let bootstrap = Bootstrap {
             cluster: CLUSTER,
-            version: ClusterVersion(1),
+            version: ClusterVersion::NEWEST,
             map: map.clone(),
         };
         let nodes = map.nodes.iter().map(|n| start(n.id, &bootstrap)).collect();
@@ -349,6 +351,8 @@ fn start(id: NodeId, bootstrap: &Bootstrap) -> Node {
         incarnation: Incarnation(1),
         bootstrap,
         nodes: Vec::new(),
+        raised: ClusterVersion::NEWEST,
+        supports: VersionRange::OWN,
         paxos: synod_paxos::Settings::default(),
         lease: LeaseSettings::of_lease(600_000_000),
         txn: GroupSettings::default(),

@@ -155,6 +155,7 @@ impl Shard {
         self.engine_applied = Slot(0);
         self.installing = false;
         self.replica.handle_destroyed(&paxos_cx(now, leases));
+        self.review_halt();
         self.review_descriptor();
     }
 }

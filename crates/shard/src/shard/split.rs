@@ -11,7 +11,7 @@ use crate::wire::{META_SHARD, Origin, ShardDescriptor};
 use serde::{Deserialize, Serialize};
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::Urgency;
-use synod_paxos::{Ballot, Durable, Entry, GroupId, Mono, NodeId, Slot};
+use synod_paxos::{Ballot, ClusterVersion, Durable, Entry, GroupId, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::{
     Birth, Child, Command, Key, Passed, PeerMessage, Request, Span, Split, WriteBatch,
@@ -66,6 +66,18 @@ pub enum SplitError {
     Busy {
         /// How many.
         open: u64,
+    },
+    /// Nodes of older programs may belong to the cluster: they know no splits.
+    #[error(
+        "the cluster is at version {at}, and shards are split from version {since} on: run `synod \
+         cluster upgrade` once all its nodes run a program that knows that", at = .at.0,
+        since = .since.0
+    )]
+    Version {
+        /// The shard's version.
+        at: ClusterVersion,
+        /// What a split needs.
+        since: ClusterVersion,
     },
 }
 
@@ -138,6 +150,11 @@ impl Shard {
         }
         if self.descriptor.id == META_SHARD {
             return Err(SplitError::Meta);
+        }
+        let (at_version, since) = (self.version(), Command::SPLIT_SINCE);
+        if at_version < since && !mutated(Mutation::ProposeEarly) {
+            let at = at_version;
+            return Err(SplitError::Version { at, since });
         }
         let span = &self.descriptor.span;
         if *at <= span.start || !span.contains(at) {

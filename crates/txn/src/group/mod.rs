@@ -69,8 +69,6 @@ pub struct Cx {
     pub limit: Timestamp,
     /// Whether this leader holds the lease.
     pub lease: bool,
-    /// The cluster version (P8).
-    pub version: ClusterVersion,
 }
 
 /// Counts of what should never, or seldom, happen.
@@ -125,6 +123,22 @@ impl Group {
             disk_full: false,
             births: Vec::new(),
         }
+    }
+
+    /// The same, of a cluster that begins with this version (P8).
+    #[must_use]
+    pub fn begun_at(mut self, version: ClusterVersion) -> Group {
+        if version > ClusterVersion::OLDEST {
+            self.state.version = version;
+        }
+        self
+    }
+
+    /// The cluster version that the shard's log has come to: it allows the kinds of entries
+    /// up to there (P8).
+    #[must_use]
+    pub fn version(&self) -> ClusterVersion {
+        self.state.version.max(ClusterVersion::OLDEST)
     }
 
     /// While this node's disk is nearly full, a Commit with writes other than

@@ -3,9 +3,7 @@
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};
-use synod_paxos::{
-    Ballot, ClusterVersion, GroupId, Mono, NodeId, Slot, Term, TermStart, Timestamp,
-};
+use synod_paxos::{Ballot, GroupId, Mono, NodeId, Slot, Term, TermStart, Timestamp};
 use synod_txn::effect::EngineRows;
 use synod_txn::request::ScanRange;
 use synod_txn::*;
@@ -155,7 +153,6 @@ impl Shard {
             },
             limit: self.limit.unwrap_or(wall.plus(1_000_000_000)),
             lease: self.lease,
-            version: ClusterVersion(1),
         }
     }
 

@@ -6,7 +6,7 @@ use super::setup::{AHEAD, WALL, settings, shard_of, term};
 use serde::Serialize;
 use std::fmt::{Display, Formatter};
 use std::rc::Rc;
-use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, TermStart, Timestamp};
+use synod_paxos::{GroupId, Mono, Slot, TermStart, Timestamp};
 use synod_txn::effect::EngineRows;
 use synod_txn::{
     Caller, Command, Cx, Effect, Group, Interval, PeerMessage, ReadToken, Request, Response,
@@ -144,7 +144,6 @@ impl Leader {
             },
             limit: wall.plus(1_000_000),
             lease,
-            version: ClusterVersion(1),
         }
     }
 

@@ -11,9 +11,9 @@ use synod_paxos::{
 };
 use synod_shard::{
     Input, NodeDescriptor, NodeMessage, Now, Recovered, Setup, ShardDescriptor, ShardMap,
-    ShardReply, ShardRequest, Worker,
+    ShardReply, ShardRequest, Versions, Worker,
 };
-use synod_txn::command::Intent;
+use synod_txn::command::{Intent, Split};
 use synod_txn::{
     AbortReason, AttemptId, Caller, Command, GroupSettings, Interval, Outcome, Participant,
     Priority, Request, Response, Span, Version, Write,
@@ -60,7 +60,7 @@ fn setting() -> Setting {
         txn: GroupSettings::default(),
         election_nanos: synod_paxos::Settings::default().election_nanos,
         fast: 50,
-        version: ClusterVersion(1),
+        version: ClusterVersion::NEWEST,
         full_every: 0,
     }
 }
@@ -108,7 +108,7 @@ impl Lab {
             incarnation: Incarnation(incarnation),
             map: map.clone(),
             nodes: Vec::new(),
-            version: ClusterVersion(1),
+            versions: Versions::of(ClusterVersion::NEWEST),
             leases: Vec::new(),
             shards: map.shards.iter().map(recovered).collect(),
             paxos: synod_paxos::Settings::default(),

@@ -6,6 +6,7 @@ use super::*;
 struct Story<R> {
     rule: R,
     ledger: Ledger,
+    setting: Setting,
     slot: u64,
 }
 
@@ -14,12 +15,13 @@ impl<R: Rule> Story<R> {
         Story {
             rule,
             ledger: Ledger::default(),
+            setting: setting(),
             slot: 0,
         }
     }
 
     fn event(&mut self, event: &Event<'_>) -> bool {
-        let verdict = self.rule.event(event, &self.ledger, &setting());
+        let verdict = self.rule.event(event, &self.ledger, &self.setting);
         self.ledger.take(event);
         verdict.is_ok()
     }
@@ -117,6 +119,32 @@ fn k3_a_timestamp_that_does_not_rise() {
     let mut story = Story::of(crate::rules::k3::K3);
     assert!(story.decides(A, 1, 9, one_shard(X, 10)));
     assert!(!story.decides(A, 1, 10, intent(0, 10)));
+}
+
+#[test]
+fn p8_a_split_before_its_version() {
+    let split = |child| {
+        Command::Split(Box::new(Split {
+            span: Span {
+                start: Bytes::new(),
+                end: Bytes::new(),
+            },
+            at: Bytes::from_static(b"m"),
+            child,
+            configuration: Configuration::of_voters(vec![NodeId(1)]),
+            leader: NodeId(1),
+            last: Timestamp(0),
+        }))
+    };
+    let raise = || Command::Version(Command::SPLIT_SINCE);
+    let mut story = Story::of(crate::rules::p8::P8::default());
+    story.setting.version = ClusterVersion::OLDEST;
+    assert!(!story.decides(A, 1, 0, split(GroupId(7))));
+    assert!(story.decides(B, 1, 0, raise()));
+    // Of B's log and of what is split off it, not of A's.
+    assert!(story.decides(B, 1, 0, split(GroupId(8))));
+    assert!(story.decides(GroupId(8), 1, 0, split(GroupId(9))));
+    assert!(!story.decides(A, 1, 0, split(GroupId(10))));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::sim::client::Pace;
 use crate::sim::config::SECOND;
 use crate::sim::fault::{Down, Fault, Kind, Planned};
 use crate::sim::net::LinkFault;
+use synod_paxos::ClusterVersion;
 use synod_shard::Input;
 
 /// Where clients pause longer than this they come and go in crowds: an hour
@@ -102,6 +103,7 @@ impl Sim {
             Fault::Transfer { shard, to } => self.transfer(*shard, *to),
             Fault::Members { shard, pick } => self.change_members(*shard, *pick),
             Fault::Split { shard, pick } => self.split(*shard, *pick),
+            Fault::Raise => self.raised = ClusterVersion::NEWEST,
             Fault::StepDown { node } => self.input(*node, Input::StepDown),
             Fault::Stop { node, down } => {
                 self.input(*node, Input::StepDown);

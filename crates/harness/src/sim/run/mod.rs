@@ -21,7 +21,7 @@ use super::trace::Trace;
 use crate::rules::Rules;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use synod_paxos::{GroupId, NodeId};
+use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
@@ -108,6 +108,8 @@ pub(super) struct Sim {
     /// Shards that were split off, and the id that the next one gets.
     born: Vec<GroupId>,
     next_shard: u64,
+    /// What the meta shard's row says of the cluster version.
+    raised: ClusterVersion,
     /// The client that reads everything at the end, once all others are through.
     reader: Option<usize>,
     ended: bool,
@@ -146,6 +148,7 @@ impl Sim {
             wants: Vec::new(),
             reader: None,
             born: Vec::new(),
+            raised: bootstrap.version,
             next_shard: bootstrap
                 .map
                 .shards

@@ -92,6 +92,9 @@ impl Sim {
         let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
             return format!("{} has no leader in office", shard);
         };
+        if leader.version() < self.raised {
+            return format!("{shard} is still at version {}", leader.version().0);
+        }
         let group = leader.group();
         let intents = group.open_intents().count();
         if intents + group.locks() + group.sessions() > 0 {

@@ -1,9 +1,9 @@
-//! Splits, as an operator asks for them, and the shards there are by then.
+//! Splits, as an operator asks for them, the shards there are by then, and the cluster version.
 
 use super::Sim;
 use crate::sim::fault::NEWEST;
 use synod_paxos::{GroupId, NodeId};
-use synod_shard::{NodeMessage, ShardDescriptor, SplitError, Splitting};
+use synod_shard::{META_SHARD, NodeMessage, SplitError, Splitting};
 use synod_txn::{Key, Span};
 
 /// Keys tried, at most, until one lies inside of the shard.
@@ -77,10 +77,29 @@ impl Sim {
         self.plan_turn(node, self.t);
     }
 
-    /// Nodes tell each other of shards that were split, as the driver of a real node does:
-    /// who holds no replica of one hears of it by nothing else.
+    /// Who leads the meta shard reads what its row says of the cluster version.
+    fn read_version(&mut self) {
+        let meta = self.groups().position(|group| group == META_SHARD);
+        let Some(node) = meta.and_then(|meta| self.leader_of(meta)) else {
+            return;
+        };
+        let n = &mut self.nodes[node];
+        let Some(process) = n.process.as_mut().filter(|_| n.paused_until <= self.t) else {
+            return;
+        };
+        process.lanes.set_now(&n.clock, self.t);
+        let (machine, lanes) = (&mut process.machine, &mut process.lanes);
+        machine.learn_version(lanes, self.raised);
+        self.plan_turn(node, self.t);
+    }
+
+    /// Nodes tell each other of shards that were split and of the cluster version, as the
+    /// driver of a real node does: who holds no replica of one hears of it by nothing else.
     pub(super) fn gossip(&mut self) {
-        if self.born.is_empty() {
+        let first = self.bootstrap.version;
+        if self.raised > first {
+            self.read_version();
+        } else if self.born.is_empty() {
             return;
         }
         for from in 0..self.nodes.len() {
@@ -88,11 +107,21 @@ impl Sim {
             let Some(worker) = n.worker().filter(|_| n.paused_until <= self.t) else {
                 continue;
             };
-            let known: Vec<ShardDescriptor> = worker.map().changed().cloned().collect();
+            let mut known = Vec::new();
+            if !self.born.is_empty() {
+                let shards = worker.map().changed().cloned().collect();
+                known.push(NodeMessage::Shards(shards));
+            }
+            if worker.version() > first {
+                known.push(NodeMessage::Version(worker.version()));
+            }
+            if known.is_empty() {
+                continue;
+            }
             let me = n.id;
             let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id).collect();
             for to in others.into_iter().filter(|to| *to != me) {
-                self.send(from, to, vec![NodeMessage::Shards(known.clone())]);
+                self.send(from, to, known.clone());
             }
         }
     }
