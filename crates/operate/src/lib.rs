@@ -10,14 +10,20 @@
 //! | [`Seen`] | the same as the planner takes it, with policies |
 //! | [`Changer`] | one change of one shard, until it has happened |
 //! | [`walk()`] | the steps of a plan, several shards at a time |
+//! | [`acting()`], [`change()`] | the cluster's records |
+//! | [`Splitter`] | one split of a shard |
 
 mod change;
+mod records;
 mod seen;
+mod split;
 mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use records::{Acting, acting, change};
 pub use seen::{Intent, Seen};
+pub use split::Splitter;
 pub use survey::{Survey, map};
 pub use walk::{Pace, Walked, plan, walk};
 

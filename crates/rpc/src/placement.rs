@@ -62,4 +62,11 @@ pub enum RecordChange {
     /// A shard id is to be somebody's who wants to split a shard: unless it is gone. Whose
     /// it is show the records.
     ClaimShard(Claim),
+    /// A setting of the cluster that is a number.
+    Setting {
+        /// Its name.
+        name: String,
+        /// Its value; none: the default.
+        value: Option<u64>,
+    },
 }

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 use synod_paxos::{GroupId, NodeId};
+use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
+pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::split::{SplitAnswer, SplitRequest};
@@ -115,6 +117,11 @@ pub enum NodeRequest {
     ChangeRecords(Box<RecordChange>),
     /// Cut a shard that this node leads in two.
     SplitShard(Box<SplitRequest>),
+    /// The size and load of the shards that this node leads.
+    Loads {
+        /// Only of a few of those beyond one of these, with where they can be cut.
+        above: Option<SplitLimits>,
+    },
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -164,6 +171,8 @@ pub enum NodeResponse {
     Placement(Box<PlacementStatus>),
     /// To [`NodeRequest::SplitShard`].
     Split(SplitAnswer),
+    /// To [`NodeRequest::Loads`].
+    Loads(Box<LoadStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

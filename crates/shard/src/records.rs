@@ -8,6 +8,7 @@
 //! | `/policies/` and a key prefix | the policy of the keys that begin with it, as text; of the empty prefix: the cluster's default |
 //! | `/settings/placement` | `manual`, or anything else for automatic |
 //! | `/settings/shard-id` | [`Claim`]: the last shard id that was given away |
+//! | `/settings/` and another name | a number, in decimal digits: what a cluster may be told about itself while it runs |
 //! | `/shards/` and the first key | [`crate::ShardDescriptor`] |
 
 use crate::wire::{NodeDescriptor, RESERVED_PREFIX, spread};
@@ -210,6 +211,18 @@ pub fn placement_value(automatic: bool) -> Value {
     Bytes::from_static(if automatic { b"automatic" } else { MANUAL })
 }
 
+/// The key of a setting that is a number.
+#[must_use]
+pub fn setting_key(name: &str) -> Key {
+    key(SETTINGS, name.as_bytes())
+}
+
+/// Its value.
+#[must_use]
+pub fn setting_value(number: u64) -> Value {
+    Bytes::from(number.to_string())
+}
+
 /// Everything but the shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
@@ -221,6 +234,10 @@ pub struct Records {
     pub manual: bool,
     /// The last shard id that was given away; none before the first split.
     pub claim: Option<Claim>,
+    /// Settings that are numbers, by name. Not sent as part of the records: nodes that know
+    /// no settings could not read those.
+    #[serde(skip)]
+    pub settings: BTreeMap<String, u64>,
 }
 
 impl Records {
@@ -255,6 +272,12 @@ impl Records {
             self.manual = row.value[..] == *MANUAL;
         } else if row.key == Claim::key() {
             self.claim = postcard::from_bytes(&row.value).ok().or(self.claim);
+        } else if let Some(name) = name.strip_prefix(SETTINGS.as_bytes()) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            match std::str::from_utf8(&row.value).map(str::parse) {
+                Ok(Ok(number)) => self.settings.insert(name, number),
+                _ => self.settings.remove(&name),
+            };
         }
     }
 }
@@ -370,9 +393,15 @@ mod tests {
         records.read(&stored(node.key(), &node.value().expect("a value")));
         records.read(&stored(key("/settings/", b"later"), b"?"));
         records.read(&stored(node_key(NodeId(4)), b"?"));
+        records.read(&stored(setting_key("a"), &setting_value(u64::MAX)));
+        records.read(&stored(setting_key("b"), &setting_value(7)));
         assert_eq!(records.nodes, [node]);
         assert_eq!(records.policies[&b"a/"[..]], "voters = 5");
         assert!(records.manual);
+        let settings = [("a", u64::MAX), ("b", 7)].map(|(n, v)| (n.to_owned(), v));
+        assert_eq!(records.settings, BTreeMap::from(settings));
+        records.replace(&stored(setting_key("b"), b""));
+        assert_eq!(records.settings.len(), 1);
         records.read(&stored(placement_key(), &placement_value(true)));
         assert!(!records.manual);
         let claim = claim(9, 1);
@@ -382,6 +411,7 @@ mod tests {
         for key in [
             placement_key(),
             Claim::key(),
+            setting_key("shard.split_size"),
             policy_key(b"\xff"),
             node_key(NodeId(u64::MAX)),
         ] {

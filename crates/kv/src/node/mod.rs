@@ -4,9 +4,11 @@
 mod admin;
 mod certificates;
 mod clients;
+mod connections;
 mod driver;
 mod engine_thread;
 mod farewell;
+mod gauge;
 mod gossip;
 mod join;
 mod keeper;
@@ -18,6 +20,7 @@ mod recovery;
 mod rows;
 mod space;
 mod split;
+mod splitter;
 mod time;
 
 use crate::config::NodeConfig;
