@@ -4,6 +4,7 @@ pub mod cert;
 pub mod config;
 pub mod data;
 pub mod init;
+pub mod loads;
 pub mod node;
 pub mod placement;
 mod rearrange;

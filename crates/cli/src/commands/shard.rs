@@ -1,5 +1,6 @@
-//! `synod shard`: shards are split.
+//! `synod shard`: shards are split, by hand or by themselves.
 
+use super::loads;
 use super::records::ANSWER;
 use super::status::first_key;
 use crate::bytes;
@@ -25,8 +26,11 @@ const GLANCE: Duration = Duration::from_millis(500);
 #[command(after_help = "Example:
   synod shard split --at accounts/5 --endpoint 127.0.0.1:7101 --certs certs
   synod shard split 3 --at \"x'00ff'\" --endpoint 127.0.0.1:7101 --certs certs
+  synod shard list --endpoint 127.0.0.1:7101 --certs certs
+  synod shard auto --size 1GiB --endpoint 127.0.0.1:7101 --certs certs
 
-The keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
+The cluster splits shards by itself that hold too much or are asked too often; `auto` says from
+when on. When `split` cuts one: the keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
 serve on. Commits to the shard wait for a moment. It returns once the new shard has a leader; running
 it again is harmless.")]
 pub struct Args {
@@ -38,6 +42,10 @@ pub struct Args {
 enum Command {
     /// Cut a shard in two
     Split(SplitArgs),
+    /// Show every shard's size and load, and what the cluster splits by itself
+    List(loads::ListArgs),
+    /// Show or set when the cluster splits shards by itself
+    Auto(loads::AutoArgs),
 }
 
 /// `synod shard split …`
@@ -60,6 +68,8 @@ pub struct SplitArgs {
 pub async fn run(args: Args) -> Result<Status, Failure> {
     match args.command {
         Command::Split(args) => split(args).await,
+        Command::List(args) => loads::list(args).await,
+        Command::Auto(args) => loads::auto(args).await,
     }
 }
 

@@ -57,7 +57,10 @@ impl Driver {
                 NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
-            NodeRequest::Loads { above } => NodeResponse::Loads(Box::new(self.loads(above))),
+            NodeRequest::Loads { above } => {
+                let is_splitter = self.is_member(user);
+                NodeResponse::Loads(Box::new(self.loads(above, is_splitter)))
+            }
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
         }
     }

@@ -220,9 +220,10 @@ impl Driver {
 
     /// Sizes and loads of the shards that are led here; see
     /// [`NodeRequest::Loads`](synod_rpc::wire::NodeRequest::Loads).
-    pub(super) fn loads(&mut self, above: Option<SplitLimits>) -> LoadStatus {
+    /// What the splitter asks for is also what is watched from then on.
+    pub(super) fn loads(&mut self, above: Option<SplitLimits>, is_splitter: bool) -> LoadStatus {
         let mut state = self.gauge.weights.lock();
-        if let Some(limits) = above {
+        if let Some(limits) = above.filter(|_| is_splitter) {
             state.weights.set_limit(limits.size);
         }
         let load = &self.gauge.load;
