@@ -36,7 +36,7 @@ fn key(row: u32) -> String {
 
 async fn write(client: Client, from: u32, to: u32) {
     for row in from..to {
-        let value = format!("{row:01$}", 1_000);
+        let value = format!("{row:01000}");
         client.put(key(row), value).await.expect("a write succeeds");
     }
 }

@@ -26,8 +26,9 @@
 //! shard's way there is cut into steps (`route`), none of which leaves it
 //! weaker than it was (`strength`).
 //!
-//! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, bytes, load and
-//! origins of requests are not told by a cluster that runs yet.
+//! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, and
+//! origins of requests, are not told by a cluster that runs yet; bytes and load of shards are told
+//! to the planner of splits only.
 //! Evening out goes by the number of replicas, in proportion to capacity, and
 //! by the number of leaderships; bytes only decide between equal nodes, and the
 //! load of single shards is not weighed.
