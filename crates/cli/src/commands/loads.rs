@@ -218,7 +218,7 @@ fn tell_settings(settings: &BTreeMap<&'static str, u64>) {
 
 /// The settings as the node that acts knows them.
 async fn limits(pool: &Pool, acting: &Acting) -> Option<SplitLimits> {
-    // Of no shard is more than all bytes and requests.
+    // Beyond `never` there is no shard: only the settings are wanted.
     let none = SplitLimits {
         size: 0,
         load: 0,

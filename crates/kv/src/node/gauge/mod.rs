@@ -209,8 +209,10 @@ impl Driver {
             return;
         }
         let shard = self.machine.worker().and_then(|w| w.shard(request.shard));
-        // Of what is led here only: ids come from outside.
-        if let Some(shard) = shard.filter(|shard| shard.in_office()) {
+        // Of what is led here only, and within it: ids and keys come from outside.
+        if let Some(shard) = shard.filter(|shard| shard.in_office())
+            && request.request.is_within(&shard.descriptor().span)
+        {
             let descriptor = shard.descriptor();
             let generation = descriptor.generation;
             let load = &mut self.gauge.load;
