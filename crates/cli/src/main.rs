@@ -74,7 +74,7 @@ enum Command {
     Node(commands::node::Args),
     /// Show where replicas are, why, and what a failure or a policy would do; move them
     Placement(commands::placement::Args),
-    /// Split shards
+    /// Split shards, and show how large they are
     Shard(commands::shard::Args),
     /// Go on with survivors of shards that have lost their majority for good
     Recover(commands::recover::Args),

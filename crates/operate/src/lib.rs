@@ -11,16 +11,22 @@
 //! | [`Changer`] | one change of one shard, until it has happened |
 //! | [`Wreck`] | shards whose majority is lost, and who could go on |
 //! | [`walk()`] | the steps of a plan, several shards at a time |
+//! | [`acting()`], [`change()`] | the cluster's records |
+//! | [`Splitter`] | one split of a shard |
 
 mod change;
+mod records;
 mod recover;
 mod seen;
+mod split;
 mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use records::{Acting, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen};
+pub use split::Splitter;
 pub use survey::{Survey, map};
 pub use walk::{Pace, Walked, plan, walk};
 

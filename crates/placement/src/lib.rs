@@ -8,7 +8,7 @@
 //! OSDI 2012).
 //!
 //! Everything here is a pure function: the same view gives the same plan, on
-//! whichever node it is made.
+//! whichever node it is made. (The planner of splits remembers what it asked for last.)
 //!
 //! - [`Locality`], [`Tiers`]: where nodes are, in tiers of any name and number.
 //! - [`Policy`], [`Policies`]: what is wanted, for each directory of keys, as text.
@@ -18,6 +18,7 @@
 //! - [`check`]: what stands in the way of policies, before there are shards.
 //! - [`explain`], [`explain_all`], [`what_if`], [`survives`]: why replicas are where they are, and
 //!   what a failure would do.
+//! - [`SplitPlanner`]: which shards are split, when, and where.
 //!
 //! How a plan is made: the caps (`caps`, `class`) say how many voters each place
 //! may hold; each shard is brought under them with as few moves as that takes
@@ -25,8 +26,9 @@
 //! shard's way there is cut into steps (`route`), none of which leaves it
 //! weaker than it was (`strength`).
 //!
-//! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, bytes, load and
-//! origins of requests are not told by a cluster that runs yet.
+//! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, and
+//! origins of requests, are not told by a cluster that runs yet; bytes and load of shards are told
+//! to the planner of splits only.
 //! Evening out goes by the number of replicas, in proportion to capacity, and
 //! by the number of leaderships; bytes only decide between equal nodes, and the
 //! load of single shards is not weighed.
@@ -47,6 +49,7 @@ mod policy;
 mod problem;
 mod replan;
 mod route;
+mod splits;
 mod spread;
 mod step;
 mod strength;
@@ -69,6 +72,9 @@ pub use policy::{
 };
 pub use problem::{Claim, Problem};
 pub use replan::{Replan, replan};
+pub use splits::{
+    Cause, Cut, LimitError, ShardLoad, SplitLimit, SplitLimits, SplitPlanner, Splits, Wish, halve,
+};
 pub use step::{ApplyError, Change, Step};
 pub use survive::{Domain, Survival, survives};
 pub use tiers::{TierOrderError, Tiers};

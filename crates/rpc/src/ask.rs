@@ -1,5 +1,6 @@
-//! Questions to single nodes: status, counters, members, the map.
+//! Questions to single nodes: status, counters, members, loads, the map.
 
+use crate::load::LoadStatus;
 use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
 use crate::recover::Remains;
@@ -9,6 +10,7 @@ use crate::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use synod_paxos::GroupId;
+use synod_placement::SplitLimits;
 use synod_shard::ShardMap;
 
 /// Why a node's answer is none.
@@ -122,6 +124,23 @@ pub async fn counters(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<
     match ask(pool, node, NodeRequest::Counters, limit).await? {
         NodeResponse::Counters(counters) => Ok(*counters),
         other => Err(format!("the node at {node} answered {other:?} to Counters")),
+    }
+}
+
+/// The size and load of the shards that a node leads: of all, or of some that are beyond
+/// these limits, with where they can be cut.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn loads(
+    pool: &Pool,
+    node: SocketAddr,
+    above: Option<SplitLimits>,
+    limit: Duration,
+) -> Result<LoadStatus, String> {
+    match ask(pool, node, NodeRequest::Loads { above }, limit).await? {
+        NodeResponse::Loads(loads) => Ok(*loads),
+        other => Err(format!("the node at {node} answered {other:?} to Loads")),
     }
 }
 

@@ -27,6 +27,7 @@ pub mod events;
 pub mod frame;
 pub mod hello;
 mod link;
+pub mod load;
 pub mod members;
 mod peer;
 pub mod placement;

@@ -64,4 +64,11 @@ pub enum RecordChange {
     ClaimShard(Claim),
     /// All nodes know this cluster version, and it may begin.
     Version(ClusterVersion),
+    /// A setting of the cluster that is a number.
+    Setting {
+        /// Its name.
+        name: String,
+        /// Its value; none: the default.
+        value: Option<u64>,
+    },
 }

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 use synod_paxos::{GroupId, NodeId};
+use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
+pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::recover::{RecoverAnswer, RecoverRequest, Remains};
@@ -123,6 +125,11 @@ pub enum NodeRequest {
     Recover(Box<RecoverRequest>),
     /// Which cluster versions this node's program knows, and where its shards are.
     Versions,
+    /// The size and load of the shards that this node leads.
+    Loads {
+        /// Only of a few of those beyond one of these, with where they can be cut.
+        above: Option<SplitLimits>,
+    },
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -178,6 +185,8 @@ pub enum NodeResponse {
     Recover(RecoverAnswer),
     /// To [`NodeRequest::Versions`].
     Versions(Box<VersionsStatus>),
+    /// To [`NodeRequest::Loads`].
+    Loads(Box<LoadStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

@@ -9,6 +9,7 @@
 //! | `/settings/placement` | `manual`, or anything else for automatic |
 //! | `/settings/version` | the [`ClusterVersion`]; without the row it is the oldest |
 //! | `/settings/shard-id` | [`Claim`]: the last shard id that was given away |
+//! | `/settings/` and another name | a number, in decimal digits: what a cluster may be told about itself while it runs |
 //! | `/shards/` and the first key | [`crate::ShardDescriptor`] |
 
 use crate::wire::{NodeDescriptor, RESERVED_PREFIX, spread};
@@ -226,6 +227,18 @@ pub fn version_value(version: ClusterVersion) -> Option<Value> {
     postcard::to_stdvec(&version).ok().map(Bytes::from)
 }
 
+/// The key of a setting that is a number.
+#[must_use]
+pub fn setting_key(name: &str) -> Key {
+    key(SETTINGS, name.as_bytes())
+}
+
+/// Its value.
+#[must_use]
+pub fn setting_value(number: u64) -> Value {
+    Bytes::from(number.to_string())
+}
+
 /// Everything but the shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
@@ -241,6 +254,10 @@ pub struct Records {
     /// the records, too, so this is not among what is told.
     #[serde(skip)]
     pub version: Option<ClusterVersion>,
+    /// Settings that are numbers, by name. Not sent as part of the records: nodes that know
+    /// no settings could not read those.
+    #[serde(skip)]
+    pub settings: BTreeMap<String, u64>,
 }
 
 impl Records {
@@ -277,6 +294,12 @@ impl Records {
             self.version = postcard::from_bytes(&row.value).ok().or(self.version);
         } else if row.key == Claim::key() {
             self.claim = postcard::from_bytes(&row.value).ok().or(self.claim);
+        } else if let Some(name) = name.strip_prefix(SETTINGS.as_bytes()) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            match std::str::from_utf8(&row.value).map(str::parse) {
+                Ok(Ok(number)) => self.settings.insert(name, number),
+                _ => self.settings.remove(&name),
+            };
         }
     }
 }
@@ -392,9 +415,15 @@ mod tests {
         records.read(&stored(node.key(), &node.value().expect("a value")));
         records.read(&stored(key("/settings/", b"later"), b"?"));
         records.read(&stored(node_key(NodeId(4)), b"?"));
+        records.read(&stored(setting_key("a"), &setting_value(u64::MAX)));
+        records.read(&stored(setting_key("b"), &setting_value(7)));
         assert_eq!(records.nodes, [node]);
         assert_eq!(records.policies[&b"a/"[..]], "voters = 5");
         assert!(records.manual);
+        let settings = [("a", u64::MAX), ("b", 7)].map(|(n, v)| (n.to_owned(), v));
+        assert_eq!(records.settings, BTreeMap::from(settings));
+        records.replace(&stored(setting_key("b"), b""));
+        assert_eq!(records.settings.len(), 1);
         records.read(&stored(placement_key(), &placement_value(true)));
         assert!(!records.manual);
         let claim = claim(9, 1);
@@ -409,6 +438,7 @@ mod tests {
             placement_key(),
             version_key(),
             Claim::key(),
+            setting_key("shard.split_size"),
             policy_key(b"\xff"),
             node_key(NodeId(u64::MAX)),
         ] {

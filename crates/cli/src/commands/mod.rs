@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod init;
+pub mod loads;
 pub mod node;
 pub mod placement;
 mod rearrange;

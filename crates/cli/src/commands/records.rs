@@ -5,25 +5,16 @@ use super::placement::parse;
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
-use std::time::{Duration, Instant};
-use synod_operate::{Seen, Survey};
+use std::time::Duration;
+use synod_operate::{Acting, Seen, Survey};
 use synod_placement::{Policy, Problem, check};
-use synod_rpc::ask::{self, AskError};
-use synod_rpc::placement::{PlacementStatus, RecordChange};
-use synod_rpc::{NodeRequest, Pool};
+use synod_rpc::Pool;
+use synod_rpc::placement::RecordChange;
 use synod_shard::Records;
 use synod_shard::wire::show_key;
 
 /// How long a node may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
-/// How long a change may take to show in the records.
-const SHOWN: Duration = Duration::from_secs(30);
-/// A cluster without a leader of its meta shard is waited for so long.
-const FAILOVER: Duration = Duration::from_secs(10);
-/// A change that does not show after so long is asked for again.
-const AGAIN: Duration = Duration::from_secs(3);
-/// Between two looks.
-const POLL: Duration = Duration::from_millis(50);
 
 /// `synod placement policy …`
 #[derive(Debug, clap::Args)]
@@ -68,42 +59,14 @@ pub struct AutoArgs {
     connection: ConnectionArgs,
 }
 
-/// The node whose keeper acts, and what it knows.
-pub(super) struct Acting {
-    pub(super) address: std::net::SocketAddr,
-    pub(super) status: PlacementStatus,
-}
-
-/// Finds it, with patience for a failover.
+/// Finds the node whose keeper acts, with patience for a failover.
 pub(super) async fn acting(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
-    let begun = Instant::now();
-    loop {
-        match find(pool, connection).await {
-            Err(_) if begun.elapsed() < FAILOVER => tokio::time::sleep(POLL).await,
-            found => return found,
-        }
-    }
+    Ok(synod_operate::acting(pool, &connection.endpoints).await?)
 }
 
 /// Looks for it once; among all nodes that the endpoints know.
 pub(super) async fn find(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
-    let map = synod_operate::map(pool, &connection.endpoints, ANSWER).await?;
-    let mut asked = tokio::task::JoinSet::new();
-    for node in &map.nodes {
-        let (pool, address) = (pool.clone(), node.address);
-        asked.spawn(async move { (address, ask::placement(&pool, address, ANSWER).await) });
-    }
-    while let Some(answer) = asked.join_next().await {
-        if let Ok((address, Ok(status))) = answer
-            && status.acting
-        {
-            return Ok(Acting { address, status });
-        }
-    }
-    Err(Failure::cluster(
-        "no node leads the meta shard now, so nothing was changed; see `synod status`, and run the \
-         command again",
-    ))
+    Ok(synod_operate::find(pool, &connection.endpoints).await?)
 }
 
 /// Has a change made, and waits until the records show it.
@@ -113,36 +76,8 @@ pub(super) async fn change(
     change: RecordChange,
     shows: impl Fn(&Records) -> bool,
 ) -> Result<Acting, Failure> {
-    let begun = Instant::now();
-    let mut asked: Option<Instant> = None;
-    loop {
-        let late = begun.elapsed() > SHOWN;
-        match find(pool, connection).await {
-            Ok(acting) if shows(&acting.status.records) => return Ok(acting),
-            Ok(acting) if asked.is_none_or(|at| at.elapsed() > AGAIN) && !late => {
-                let request = NodeRequest::ChangeRecords(Box::new(change.clone()));
-                match ask::try_ask(pool, acting.address, request, ANSWER).await {
-                    Err(AskError::Refused(reason)) if !reason.contains("Ask again") => {
-                        return Err(Failure::input(reason));
-                    }
-                    // It may have been taken on all the same; the records tell.
-                    Ok(_) | Err(_) => {}
-                }
-                asked = Some(Instant::now());
-            }
-            Ok(_) => {}
-            Err(failure) if late => return Err(failure),
-            Err(_) => {}
-        }
-        if late {
-            return Err(Failure::failed(format!(
-                "the change does not show in the cluster's records after {} s; it may still be \
-                 made. Run the command again: that is harmless",
-                SHOWN.as_secs()
-            )));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    let shows = async |acting: &Acting| shows(&acting.status.records);
+    Ok(synod_operate::change(pool, &connection.endpoints, change, shows).await?)
 }
 
 /// Shows, sets or removes a policy.

@@ -1,20 +1,17 @@
-//! `synod shard`: shards are split.
+//! `synod shard`: shards are split, by hand or by themselves.
 
-use super::cluster;
-use super::records::{ANSWER, acting, change};
+use super::records::ANSWER;
 use super::status::first_key;
+use super::{cluster, loads};
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
-use synod_operate::Survey;
+use synod_operate::{Splitter, Survey};
 use synod_paxos::{GroupId, NodeId};
-use synod_rpc::ask::{self, AskError};
-use synod_rpc::placement::RecordChange;
-use synod_rpc::split::{SplitAnswer, SplitRequest};
-use synod_rpc::{NodeRequest, NodeResponse, Pool};
+use synod_rpc::Pool;
 use synod_shard::wire::{ShardDescriptor, ShardMap, show_key};
-use synod_shard::{Claim, META_SHARD, RESERVED_PREFIX, Records, SplitError};
+use synod_shard::{META_SHARD, RESERVED_PREFIX, SplitError};
 use synod_txn::{Key, MAX_KEY_BYTES, Span};
 
 /// Between two questions.
@@ -29,8 +26,11 @@ const GLANCE: Duration = Duration::from_millis(500);
 #[command(after_help = "Example:
   synod shard split --at accounts/5 --endpoint 127.0.0.1:7101 --certs certs
   synod shard split 3 --at \"x'00ff'\" --endpoint 127.0.0.1:7101 --certs certs
+  synod shard list --endpoint 127.0.0.1:7101 --certs certs
+  synod shard auto --size 1GiB --endpoint 127.0.0.1:7101 --certs certs
 
-The keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
+The cluster splits shards by itself that hold too much or are asked too often; `auto` says from
+when on. When `split` cuts one: the keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
 serve on. Commits to the shard wait for a moment. It returns once the new shard has a leader; running
 it again is harmless.")]
 pub struct Args {
@@ -42,6 +42,10 @@ pub struct Args {
 enum Command {
     /// Cut a shard in two
     Split(SplitArgs),
+    /// Show every shard's size and load, and what the cluster splits by itself
+    List(loads::ListArgs),
+    /// Show or set when the cluster splits shards by itself
+    Auto(loads::AutoArgs),
 }
 
 /// `synod shard split …`
@@ -64,6 +68,8 @@ pub struct SplitArgs {
 pub async fn run(args: Args) -> Result<Status, Failure> {
     match args.command {
         Command::Split(args) => split(args).await,
+        Command::List(args) => loads::list(args).await,
+        Command::Auto(args) => loads::auto(args).await,
     }
 }
 
@@ -128,20 +134,15 @@ fn range(span: &Span) -> String {
 
 async fn split(args: SplitArgs) -> Result<Status, Failure> {
     let begun = Instant::now();
+    let deadline = begun + args.timeout;
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let mut splitter = Splitter {
-        pool: &pool,
-        connection: &connection,
-        at: args.at.0.into(),
-        deadline: begun + args.timeout,
-        target: None,
-        why: "nothing was tried".to_owned(),
-    };
+    let at = Key::from(args.at.0);
+    let mut splitter = Splitter::new(&pool, &connection.endpoints, at.clone(), deadline);
     let mut claimed = None;
     loop {
-        let map = splitter.map().await?;
-        let parent = match find(&map, args.shard.map(GroupId), &splitter.at)? {
+        let map = whole_map(&pool, &connection, deadline).await?;
+        let parent = match find(&map, args.shard.map(GroupId), &at)? {
             Found::Begins(child) if claimed == Some(child.id) => child,
             Found::Begins(shard) => {
                 println!(
@@ -156,21 +157,23 @@ async fn split(args: SplitArgs) -> Result<Status, Failure> {
         let id = match claimed {
             Some(id) => id,
             None => {
-                splitter.check_version().await?;
-                *claimed.insert(splitter.claim(&map).await?)
+                check_version(&pool, &connection).await?;
+                let nonce = uuid::Uuid::new_v4().as_u128();
+                *claimed.insert(splitter.claim(&map, nonce).await?)
             }
         };
-        let done = parent.id == id || splitter.press(&map, &parent, id).await?;
+        let done = parent.id == id || splitter.press(&map, &parent, id, LOOK).await?;
         if done {
-            let (survey, leader) = splitter.led(id).await?;
-            tell(&survey, &splitter.at, id, leader, begun.elapsed());
+            let (survey, leader) = led(&pool, &connection, id, deadline).await?;
+            tell(&survey, &at, id, leader, begun.elapsed());
             return Ok(Status::Done);
         }
-        if Instant::now() >= splitter.deadline {
+        if Instant::now() >= deadline {
             return Err(Failure::failed(format!(
                 "shard {} was not split in time: {}. It may still be; run the command again: that \
                  is harmless",
-                parent.id.0, splitter.why
+                parent.id.0,
+                splitter.why()
             )));
         }
     }
@@ -198,190 +201,55 @@ fn tell(survey: &Survey, at: &Key, id: GroupId, leader: NodeId, took: Duration) 
     );
 }
 
-/// A split on its way.
-struct Splitter<'a> {
-    pool: &'a Pool,
-    connection: &'a Connection,
-    at: Key,
+/// No id is spent on a split that the cluster's version does not allow.
+async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
+    let since = synod_txn::Command::SPLIT_SINCE;
+    match cluster::version(pool, connection).await? {
+        Some(at) if at < since => Err(Failure::input(SplitError::Version { at, since })),
+        _ => Ok(()),
+    }
+}
+
+/// The map as all nodes know it together; of a split they may know one half for a moment.
+async fn whole_map(
+    pool: &Pool,
+    connection: &Connection,
     deadline: Instant,
-    /// Who seems to lead the shard.
-    target: Option<NodeId>,
-    /// What stood in the way last.
-    why: String,
+) -> Result<ShardMap, Failure> {
+    loop {
+        let survey = Survey::take(pool, &connection.endpoints, ANSWER).await;
+        let late = Instant::now() >= deadline;
+        match survey {
+            Ok(survey) if late || survey.map.is_whole() => return Ok(survey.map),
+            Err(trouble) if late => return Err(trouble.into()),
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
 }
 
-/// What became of one question.
-enum Asked {
-    Done,
-    /// In a moment.
-    Later,
-    /// The map may have changed.
-    Look,
-}
-
-impl Splitter<'_> {
-    /// The map as all nodes know it together; of a split they may know one half for a moment.
-    async fn map(&self) -> Result<ShardMap, Failure> {
-        loop {
-            let survey = Survey::take(self.pool, &self.connection.endpoints, ANSWER).await;
-            let late = Instant::now() >= self.deadline;
-            match survey {
-                Ok(survey) if late || survey.map.is_whole() => return Ok(survey.map),
-                Err(trouble) if late => return Err(trouble.into()),
-                _ => tokio::time::sleep(POLL).await,
-            }
+/// Waits until the new shard has a leader in office.
+async fn led(
+    pool: &Pool,
+    connection: &Connection,
+    id: GroupId,
+    deadline: Instant,
+) -> Result<(Survey, NodeId), Failure> {
+    loop {
+        let survey = Survey::take(pool, &connection.endpoints, GLANCE).await;
+        if let Ok(survey) = survey
+            && survey.map.shard(id).is_some()
+            && let Some((leader, _)) = survey.leader(id)
+        {
+            return Ok((survey, leader));
         }
-    }
-
-    /// No id is spent on a split that the cluster's version does not allow.
-    async fn check_version(&self) -> Result<(), Failure> {
-        let since = synod_txn::Command::SPLIT_SINCE;
-        match cluster::version(self.pool, self.connection).await? {
-            Some(at) if at < since => Err(Failure::input(SplitError::Version { at, since })),
-            _ => Ok(()),
+        if Instant::now() >= deadline {
+            return Err(Failure::failed(format!(
+                "the shard is split, but the new one, {}, has no leader yet; look at `synod \
+                 status`",
+                id.0
+            )));
         }
-    }
-
-    /// An id that is this command's alone.
-    async fn claim(&self, map: &ShardMap) -> Result<GroupId, Failure> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let claimed = tokio::time::timeout(left, self.try_claim(map)).await;
-        claimed.unwrap_or_else(|_| {
-            Err(Failure::failed(
-                "no id for the new shard could be had in time, so nothing was changed; see `synod \
-                 status`, and run the command again",
-            ))
-        })
-    }
-
-    async fn try_claim(&self, map: &ShardMap) -> Result<GroupId, Failure> {
-        let nonce = uuid::Uuid::new_v4().as_u128();
-        let highest = map.shards.iter().map(|s| s.id).max().unwrap_or(META_SHARD);
-        loop {
-            let last = self.last_claim().await?;
-            let last = last.map_or(highest, |claim| claim.id.max(highest));
-            let id = GroupId(last.0.saturating_add(1));
-            let wanted = Claim { id, nonce };
-            // Or it is somebody else's by now.
-            let is_gone =
-                |records: &Records| { records.claim }.is_some_and(|claim| claim.id >= wanted.id);
-            let asked = RecordChange::ClaimShard(wanted);
-            match change(self.pool, self.connection, asked, is_gone).await {
-                Ok(acting) if acting.status.records.claim == Some(wanted) => return Ok(id),
-                Ok(_) => {}
-                Err(failure) => match self.last_claim().await? {
-                    Some(claim) if claim == wanted => return Ok(id),
-                    Some(claim) if claim.id >= wanted.id => {}
-                    _ => return Err(failure),
-                },
-            }
-        }
-    }
-
-    async fn last_claim(&self) -> Result<Option<Claim>, Failure> {
-        let acting = acting(self.pool, self.connection).await?;
-        Ok(acting.status.records.claim)
-    }
-
-    /// Asks the shard's leader again and again; false if the map is to be looked at again.
-    async fn press(
-        &mut self,
-        map: &ShardMap,
-        parent: &ShardDescriptor,
-        child: GroupId,
-    ) -> Result<bool, Failure> {
-        let until = self.deadline.min(Instant::now() + LOOK);
-        while Instant::now() < until {
-            let members = &parent.configuration.voters;
-            let target = self.target.filter(|node| members.contains(node));
-            let target = target.unwrap_or(parent.preferred_leader);
-            let asked = match map.node(target) {
-                Some(node) => self.ask(node.address, parent, child).await?,
-                None => Asked::Later,
-            };
-            match asked {
-                Asked::Done => return Ok(true),
-                Asked::Look => break,
-                Asked::Later => {}
-            }
-            if self.target.is_none() {
-                // The next one, round and round.
-                let at = members.iter().position(|node| *node == target);
-                let next = at.map_or(0, |at| (at + 1) % members.len().max(1));
-                self.target = members.get(next).copied();
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(false)
-    }
-
-    /// Asks one node, once. Forgets who leads if that one does not.
-    async fn ask(
-        &mut self,
-        node: std::net::SocketAddr,
-        parent: &ShardDescriptor,
-        child: GroupId,
-    ) -> Result<Asked, Failure> {
-        let request = SplitRequest {
-            shard: parent.id,
-            at: self.at.clone(),
-            child,
-        };
-        let request = NodeRequest::SplitShard(Box::new(request));
-        let error = match ask::try_ask(self.pool, node, request, ANSWER).await {
-            Ok(NodeResponse::Split(SplitAnswer::Done)) => return Ok(Asked::Done),
-            Ok(NodeResponse::Split(SplitAnswer::Underway)) => {
-                "it waits for transactions under way".clone_into(&mut self.why);
-                return Ok(Asked::Later);
-            }
-            Ok(NodeResponse::Split(SplitAnswer::Refused(error))) => error,
-            Ok(other) => {
-                return Err(Failure::cluster(format!(
-                    "the node at {node} answered {other:?} to SplitShard"
-                )));
-            }
-            Err(AskError::Refused(reason)) => return Err(Failure::input(reason)),
-            // It may be split all the same; asking again tells.
-            Err(AskError::Lost(reason)) => {
-                self.target = None;
-                self.why = reason;
-                return Ok(Asked::Later);
-            }
-        };
-        self.why = error.to_string();
-        match error {
-            SplitError::NotLeader { leader } => {
-                self.target = leader;
-                Ok(Asked::Later)
-            }
-            SplitError::NotReady | SplitError::Underway { .. } | SplitError::Busy { .. } => {
-                Ok(Asked::Later)
-            }
-            // Somebody else has split it, or this command's own question was answered late.
-            SplitError::NotInside | SplitError::Taken { .. } => Ok(Asked::Look),
-            SplitError::Meta | SplitError::Version { .. } => Err(Failure::input(error)),
-        }
-    }
-
-    /// Waits until the new shard has a leader in office.
-    async fn led(&self, id: GroupId) -> Result<(Survey, NodeId), Failure> {
-        loop {
-            let survey = Survey::take(self.pool, &self.connection.endpoints, GLANCE).await;
-            if let Ok(survey) = survey
-                && survey.map.shard(id).is_some()
-                && let Some((leader, _)) = survey.leader(id)
-            {
-                return Ok((survey, leader));
-            }
-            if Instant::now() >= self.deadline {
-                return Err(Failure::failed(format!(
-                    "the shard is split, but the new one, {}, has no leader yet; look at `synod \
-                     status`",
-                    id.0
-                )));
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -2,7 +2,9 @@
 //! piece of work, such as the installation of a snapshot.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use synod_kv::engine::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot, MemoryEngine};
+use synod_kv::engine::{
+    Cursor, Engine, EngineBatch, EngineError, EngineSnapshot, MemoryEngine, Weights,
+};
 use synod_paxos::{GroupId, Slot, Timestamp};
 use synod_txn::request::ScanRange;
 use synod_txn::{Row, Span, Version};
@@ -104,5 +106,14 @@ impl Engine for Dying {
         max_items: usize,
     ) -> Result<(u64, Option<Cursor>), EngineError> {
         self.change()?.collect(span, horizon, after, max_items)
+    }
+
+    fn weigh(
+        &self,
+        span: &Span,
+        after: Option<&Cursor>,
+        max_bytes: u64,
+    ) -> Result<(Weights, Option<Cursor>), EngineError> {
+        self.engine.weigh(span, after, max_bytes)
     }
 }

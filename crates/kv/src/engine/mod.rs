@@ -58,6 +58,12 @@ use synod_txn::{AttemptId, Key, Row, Span, Value, Version};
 /// A version as stored: key, commit timestamp, attempt, value or tombstone.
 pub type StoredVersion = (Key, Timestamp, AttemptId, Option<Value>);
 
+/// Keys, ascending, and the bytes that their versions take.
+pub type Weights = Vec<(Key, u64)>;
+
+/// Bytes that a stored version takes beside its key and value.
+pub const VERSION_OVERHEAD: u64 = 32;
+
 /// What is applied at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineBatch {
@@ -194,4 +200,17 @@ pub trait Engine: Send + Sync + 'static {
         after: Option<&Cursor>,
         max_items: usize,
     ) -> Result<(u64, Option<Cursor>), EngineError>;
+
+    /// Weighs what is stored of the keys in `span`, old versions included, from after `after`
+    /// on: about `max_bytes` of it, at least one version. No cursor means that it was the
+    /// end. A key that a call ends in goes on in the next one.
+    ///
+    /// # Errors
+    /// When an item is damaged or the backend fails.
+    fn weigh(
+        &self,
+        span: &Span,
+        after: Option<&Cursor>,
+        max_bytes: u64,
+    ) -> Result<(Weights, Option<Cursor>), EngineError>;
 }

@@ -2,7 +2,7 @@
 
 use super::codec::{self, Meta};
 use super::store::View;
-use super::{Cursor, EngineError, EngineSnapshot, StoredVersion};
+use super::{Cursor, EngineError, EngineSnapshot, StoredVersion, Weights};
 use bytes::{BufMut, Bytes, BytesMut};
 use synod_paxos::{GroupId, Slot, Timestamp};
 use synod_txn::request::ScanRange;
@@ -244,6 +244,37 @@ fn export(
         last = Some(stored);
     }
     Ok((versions, None))
+}
+
+/// As [`super::Engine::weigh`]. Values are not looked into.
+pub(super) fn weigh(
+    view: &dyn View,
+    span: &Span,
+    after: Option<&Cursor>,
+    max_bytes: u64,
+) -> Result<(Weights, Option<Cursor>), EngineError> {
+    let (start, end) = rest_of(span, after);
+    let mut weights = Weights::new();
+    let mut bytes = 0;
+    let mut last: Option<Bytes> = None;
+    for item in view.range(&start, &end)? {
+        if bytes >= max_bytes
+            && let Some(last) = last
+        {
+            return Ok((weights, Some(Cursor(last))));
+        }
+        let (stored, value) = item?;
+        let weight = (stored.len() + value.len()) as u64;
+        bytes += weight;
+        let same =
+            { last.as_ref() }.is_some_and(|l| codec::key_part(l) == codec::key_part(&stored));
+        match weights.last_mut() {
+            Some((_, so_far)) if same => *so_far += weight,
+            _ => weights.push((codec::split_key(&stored)?.0, weight)),
+        }
+        last = Some(stored);
+    }
+    Ok((weights, None))
 }
 
 /// The positions of `span` from after the cursor on.

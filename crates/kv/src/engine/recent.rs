@@ -21,7 +21,7 @@
 //! Collection of garbage does not: it leaves the newest version, or takes a
 //! tombstone that reads like nothing at all.
 
-use super::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot, StoredVersion};
+use super::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot, StoredVersion, Weights};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -333,6 +333,15 @@ impl<E: Engine> Engine for Recent<E> {
         max_items: usize,
     ) -> Result<(u64, Option<Cursor>), EngineError> {
         self.engine.collect(span, horizon, after, max_items)
+    }
+
+    fn weigh(
+        &self,
+        span: &Span,
+        after: Option<&Cursor>,
+        max_bytes: u64,
+    ) -> Result<(Weights, Option<Cursor>), EngineError> {
+        self.engine.weigh(span, after, max_bytes)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::codec::{self, Meta};
 use super::read::{self, Reading};
-use super::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot};
+use super::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot, Weights};
 use bytes::Bytes;
 use synod_paxos::{GroupId, Slot, Timestamp};
 use synod_txn::request::ScanRange;
@@ -155,5 +155,14 @@ impl<S: Store> Engine for S {
             self.write(garbage.into_iter().map(|key| (key, None)).collect())?;
         }
         Ok((removed, cursor))
+    }
+
+    fn weigh(
+        &self,
+        span: &Span,
+        after: Option<&Cursor>,
+        max_bytes: u64,
+    ) -> Result<(Weights, Option<Cursor>), EngineError> {
+        self.read(|view| read::weigh(view, span, after, max_bytes))
     }
 }

@@ -7,7 +7,7 @@ use synod_paxos::replica::Role as PaxosRole;
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::wire::{
     ClockStatus, Counters, FollowerLag, Health, NodeRequest, NodeResponse, NodeStatus,
-    ReplicaRole as Role, ShardStatus,
+    RecordChange, ReplicaRole as Role, ShardStatus,
 };
 use synod_shard::{Input, Shard, Worker};
 
@@ -58,23 +58,28 @@ impl Driver {
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
+            NodeRequest::Loads { above } => {
+                let is_splitter = self.is_member(user);
+                NodeResponse::Loads(Box::new(self.loads(above, is_splitter)))
+            }
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
             NodeRequest::Remains => NodeResponse::Remains(self.remains()),
             NodeRequest::Recover(request) => NodeResponse::Recover(self.recover_shard(*request)),
         }
     }
 
-    /// Whether a user, or another node's keeper, may ask this. Anybody may look.
+    /// Whether a user, or another node's keeper or splitter, may ask this. Anybody may look.
     fn may(&self, user: &str, request: &NodeRequest) -> bool {
         match request {
-            NodeRequest::Init(_)
-            | NodeRequest::Join(_)
-            | NodeRequest::ChangeRecords(_)
-            | NodeRequest::SplitShard(_)
-            | NodeRequest::Recover(_) => is_admin(user),
-            NodeRequest::TransferLeader { .. } | NodeRequest::ChangeMembers(_) => {
-                is_admin(user) || self.is_member(user)
+            NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::Recover(_) => is_admin(user),
+            NodeRequest::ChangeRecords(change) => {
+                // The splitter needs ids for new shards, and nothing else of the records.
+                let is_claim = matches!(**change, RecordChange::ClaimShard(_));
+                is_admin(user) || (is_claim && self.is_member(user))
             }
+            NodeRequest::TransferLeader { .. }
+            | NodeRequest::ChangeMembers(_)
+            | NodeRequest::SplitShard(_) => is_admin(user) || self.is_member(user),
             NodeRequest::Info
             | NodeRequest::Map
             | NodeRequest::Status
@@ -82,7 +87,8 @@ impl Driver {
             | NodeRequest::Members { .. }
             | NodeRequest::Placement
             | NodeRequest::Versions
-            | NodeRequest::Remains => true,
+            | NodeRequest::Remains
+            | NodeRequest::Loads { .. } => true,
         }
     }
 

@@ -6,12 +6,14 @@ use super::certificates::Certificates;
 use super::clients::{self, Clients};
 use super::engine_thread::EngineThread;
 use super::farewell::Farewell;
+use super::gauge::{Gauge, SharedWeights};
 use super::gossip::Gossip;
 use super::keeper::Keeper;
 use super::lanes::{Counts, RealLanes};
 use super::records::Reading;
 use super::rows::Rows;
 use super::space::Space;
+use super::splitter::Splitter;
 use super::{Fatal, StartError, recovery};
 use crate::config::NodeConfig;
 use crate::identity::Directory;
@@ -58,6 +60,8 @@ pub(super) struct Driver {
     pub(super) rows: Rows,
     pub(super) reading: Reading,
     pub(super) keeper: Keeper,
+    pub(super) splitter: Splitter,
+    pub(super) gauge: Gauge,
     /// The log holds something although this node belongs to no cluster.
     pub(super) has_past: bool,
     certificates: Certificates,
@@ -102,15 +106,27 @@ impl Driver {
         let staging = directory.join("staging");
         let unhurried = Unhurried::default();
         let quiet = unhurried.clone();
-        let engine_thread = EngineThread::start(engine.clone(), staging, move |events| {
-            if events.iter().any(EngineEvent::is_urgent) {
-                let _ = report.send(Done::Engine(events));
-            } else {
-                lock(&quiet).extend(events);
-            }
+        let weights = SharedWeights::default();
+        let gauge_report = report.clone();
+        let thread_weights = weights.clone();
+        let engine_thread =
+            EngineThread::start(engine.clone(), staging, thread_weights, move |events| {
+                if events.iter().any(EngineEvent::is_urgent) {
+                    let _ = report.send(Done::Engine(events));
+                } else {
+                    lock(&quiet).extend(events);
+                }
+            })
+            .map_err(|source| StartError::Io {
+                action: "start the engine's thread",
+                source,
+            })?;
+        let gauge = Gauge::start(engine.clone(), weights, Instant::now(), move |error| {
+            let reason = format!("the engine cannot be read: {error}");
+            let _ = gauge_report.send(Done::Engine(vec![EngineEvent::Fatal(reason)]));
         })
         .map_err(|source| StartError::Io {
-            action: "start the engine's thread",
+            action: "start the gauge's thread",
             source,
         })?;
         let identity = directory.identity();
@@ -126,7 +142,9 @@ impl Driver {
             config.disk_reserve_bytes,
             Instant::now(),
         );
-        let keeper = Keeper::start(&config, Instant::now()).map_err(|source| StartError::Io {
+        let (splitter, splits) = Splitter::new(&config);
+        let keeper = Keeper::start(&config, Instant::now(), splits);
+        let keeper = keeper.map_err(|source| StartError::Io {
             action: "start the keeper's thread",
             source,
         })?;
@@ -151,6 +169,8 @@ impl Driver {
             rows: Rows::new(Instant::now()),
             reading: Reading::new(Instant::now()),
             keeper,
+            splitter,
+            gauge,
             has_past,
             certificates,
             events,
@@ -185,6 +205,7 @@ impl Driver {
             self.keep_rows(now);
             self.read_records(now);
             self.instruct_keeper(now);
+            self.gauge(now);
             if farewell.is_none() && *stopping.borrow() {
                 tracing::info!("stopping: handing leaderships over");
                 farewell = Some(Farewell::begin(now));
@@ -341,6 +362,7 @@ impl Driver {
             );
             return;
         }
+        self.sample(&request);
         self.lanes.clients.asked(caller);
         self.input(Input::Client { caller, request });
     }

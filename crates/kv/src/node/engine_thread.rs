@@ -1,5 +1,6 @@
-//! The thread that does the engine's work.
+//! The thread that does the engine's work, and counts what it writes.
 
+use super::gauge::SharedWeights;
 use crate::engine::Engine;
 use crate::lane::{EngineEvent, EngineLane, EngineWork};
 use crate::snapshot::Staging;
@@ -18,6 +19,7 @@ impl EngineThread {
     pub(super) fn start(
         engine: Arc<dyn Engine>,
         staging: PathBuf,
+        weights: SharedWeights,
         report: impl Fn(Vec<EngineEvent>) + Send + 'static,
     ) -> std::io::Result<EngineThread> {
         // Not bounded as a channel: the loop must never wait for it. Its bound is
@@ -25,7 +27,7 @@ impl EngineThread {
         let (work, inbox) = channel();
         let thread = std::thread::Builder::new()
             .name("synod-engine".into())
-            .spawn(move || run(&*engine, staging, &inbox, &report))?;
+            .spawn(move || run(&*engine, staging, &weights, &inbox, &report))?;
         Ok(EngineThread {
             work: Some(work),
             thread: Some(thread),
@@ -51,6 +53,7 @@ impl EngineThread {
 fn run(
     engine: &dyn Engine,
     staging: PathBuf,
+    weights: &SharedWeights,
     inbox: &Receiver<EngineWork>,
     report: &impl Fn(Vec<EngineEvent>),
 ) {
@@ -62,6 +65,9 @@ fn run(
             if next.is_some() {
                 break;
             }
+        }
+        if let EngineWork::Apply { writes, .. } = &work {
+            weights.wrote(writes);
         }
         let events = lane.work(engine, work);
         let ended = events.iter().any(|e| matches!(e, EngineEvent::Fatal(_)));

@@ -7,18 +7,18 @@
 //! person, at most make each other plan again. It has a thread and connections of its own,
 //! so that the node's loop never waits for it.
 
+use super::connections::Connections;
 use super::driver::Driver;
+use super::splitter::SplitterAtWork;
 use crate::config::NodeConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use synod_operate::{Changer, Intent, Pace, Seen, Survey, Tell, Walked, plan, walk};
 use synod_paxos::NodeId;
 use synod_placement::{Change, Step};
 use synod_rpc::placement::PlacementStatus;
-use synod_rpc::{Pool, PoolOptions, TlsIdentity};
 use synod_shard::Records;
 use tokio::sync::watch;
 
@@ -33,8 +33,6 @@ const PACE: Pace = Pace {
 };
 /// Between two looks while nothing happens: for each thousand shards so long again.
 const REST: Duration = Duration::from_secs(60);
-/// Connections are made anew after this long, so that new certificates come into use.
-const POOL_AGE: Duration = Duration::from_secs(900);
 
 /// What an acting keeper goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,18 +80,22 @@ pub(super) struct Keeper {
 const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Keeper {
-    /// Starts the thread; it ends when this value is dropped.
+    /// Starts the thread, which the splitter has a share of; the keeper's ends when this value
+    /// is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(config: &NodeConfig, now: Instant) -> std::io::Result<Keeper> {
+    pub(super) fn start(
+        config: &NodeConfig,
+        now: Instant,
+        splitter: SplitterAtWork,
+    ) -> std::io::Result<Keeper> {
         let (orders, ordered) = watch::channel(None);
         let report = Arc::new(Mutex::new(Report::default()));
         let at_work = AtWork {
-            files: [&config.ca, &config.cert, &config.key].map(Clone::clone),
+            connections: Connections::new(config),
             look: config.keeper_look,
             report: report.clone(),
-            pool: None,
             last_transfers: Vec::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,7 +104,8 @@ impl Keeper {
         std::thread::Builder::new()
             .name("synod-keeper".to_owned())
             .spawn(move || {
-                tokio::task::LocalSet::new().block_on(&runtime, at_work.run(ordered));
+                let both = async { tokio::join!(at_work.run(ordered), splitter.run()) };
+                tokio::task::LocalSet::new().block_on(&runtime, both);
             })?;
         Ok(Keeper {
             orders,
@@ -129,6 +132,7 @@ impl Driver {
             return;
         }
         self.keeper.next = now + HEARD_INTERVAL;
+        self.instruct_splitter();
         let orders = self.orders(now);
         self.keeper.orders.send_if_modified(|current| {
             let changed = *current != orders;
@@ -174,12 +178,17 @@ impl Driver {
         let Some(records) = self.reading.latest() else {
             return PlacementStatus::default();
         };
+        let splits = self.splits_status().unwrap_or_default();
         PlacementStatus {
             acting: true,
             records: records.clone(),
             down: current.as_ref().map_or_else(Vec::new, |o| o.down.clone()),
-            doing: report.doing.values().cloned().collect(),
-            problems: report.problems.clone(),
+            doing: { report.doing.values().cloned() }
+                .chain(splits.doing)
+                .collect(),
+            problems: { report.problems.iter().cloned() }
+                .chain(splits.problems)
+                .collect(),
             looks: report.looks,
             steps: report.steps,
         }
@@ -188,12 +197,10 @@ impl Driver {
 
 /// The keeper's thread.
 struct AtWork {
-    /// CA, certificate, key.
-    files: [PathBuf; 3],
+    connections: Connections,
     /// Between two looks while something happens.
     look: Duration,
     report: Arc<Mutex<Report>>,
-    pool: Option<(Pool, Instant)>,
     /// The handing over that the last look wanted, and nothing else.
     last_transfers: Vec<Step>,
 }
@@ -215,7 +222,8 @@ impl AtWork {
             let orders = ordered.borrow_and_update().clone();
             let Some(orders) = orders.filter(|orders| !orders.records.manual) else {
                 *lock(&self.report) = Report::default();
-                (quiet, self.pool) = (None, None);
+                quiet = None;
+                self.connections.close();
                 if ordered.changed().await.is_err() {
                     return;
                 }
@@ -268,7 +276,7 @@ impl AtWork {
         };
         let steps = self.due(steps);
         lock(&self.report).looks += 1;
-        let Some((pool, _)) = &self.pool else {
+        let Ok(pool) = self.connections.pool() else {
             return Found::Work;
         };
         if steps.is_empty() {
@@ -281,7 +289,7 @@ impl AtWork {
         }
         let tell = self.tell();
         let nodes = seen.survey.map.nodes.clone();
-        let changer = Changer::new(pool.clone(), nodes, ANSWER, STEP, tell.clone());
+        let changer = Changer::new(pool, nodes, ANSWER, STEP, tell.clone());
         let Walked { gone, trouble, .. } =
             walk(&Arc::new(changer), &seen, &steps, PACE, &tell).await;
         let mut report = lock(&self.report);
@@ -296,7 +304,7 @@ impl AtWork {
     }
 
     async fn plan(&mut self, orders: &Orders) -> Result<(Seen, Vec<Step>), String> {
-        let pool = self.pool()?;
+        let pool = self.connections.pool()?;
         let survey = Survey::take(&pool, &orders.signs.endpoints, ANSWER).await;
         let survey = survey.map_err(|e| e.to_string())?;
         let intent = Intent::of_records(&orders.records, &orders.down);
@@ -329,19 +337,6 @@ impl AtWork {
         }
         self.last_transfers = transfers;
         others
-    }
-
-    fn pool(&mut self) -> Result<Pool, String> {
-        if let Some((pool, made)) = &self.pool
-            && made.elapsed() < POOL_AGE
-        {
-            return Ok(pool.clone());
-        }
-        let [ca, cert, key] = &self.files;
-        let tls = TlsIdentity::from_files(ca, cert, key).map_err(|e| e.to_string())?;
-        let pool = Pool::new(&tls, PoolOptions::default()).map_err(|e| e.to_string())?;
-        self.pool = Some((pool.clone(), Instant::now()));
-        Ok(pool)
     }
 
     /// Lines begin with what they are about: `shard 7: …`.

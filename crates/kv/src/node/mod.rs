@@ -4,9 +4,11 @@
 mod admin;
 mod certificates;
 mod clients;
+mod connections;
 mod driver;
 mod engine_thread;
 mod farewell;
+mod gauge;
 mod gossip;
 mod join;
 mod keeper;
@@ -19,6 +21,7 @@ mod remains;
 mod rows;
 mod space;
 mod split;
+mod splitter;
 mod time;
 mod versions;
 

@@ -12,7 +12,7 @@ use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use synod_paxos::{ClusterVersion, GroupId, NodeId, Term, Timestamp};
-use synod_placement::{Locality, Policy, Tiers};
+use synod_placement::{Locality, Policy, SplitLimit, Tiers};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::records::{self, NodeRow};
@@ -141,6 +141,17 @@ fn write_of(
             Ok((*version > current).then(|| Write {
                 key: records::version_key(),
                 value: records::version_value(*version),
+            }))
+        }
+        RecordChange::Setting { name, value } => {
+            let setting = SplitLimit::named(name).map_err(|error| error.to_string())?;
+            if let Some(value) = value {
+                setting.check(*value).map_err(|error| error.to_string())?;
+            }
+            let same = records.settings.get(setting.name()).copied() == *value;
+            Ok((!same).then(|| Write {
+                key: records::setting_key(setting.name()),
+                value: value.map(records::setting_value),
             }))
         }
         RecordChange::ClaimShard(claim) => {
@@ -484,6 +495,28 @@ mod tests {
         assert_eq!(written(&raise(3), &known), Ok(None));
         let refused = written(&raise(2), &known).expect_err("it is lower");
         assert!(refused.contains("at version 3"), "{refused}");
+    }
+
+    #[test]
+    fn settings_are_known_ones_within_their_bounds() {
+        let mut known = records();
+        let setting = |name: &str, value| RecordChange::Setting {
+            name: name.to_owned(),
+            value,
+        };
+        let size = |value| setting("shard.split_size", value);
+        let first = written(&size(Some(1 << 20)), &known).expect("it may");
+        with(&mut known, &first.expect("it is new"));
+        assert_eq!(known.settings["shard.split_size"], 1 << 20);
+        assert_eq!(written(&size(Some(1 << 20)), &known), Ok(None));
+        assert!(written(&size(Some(1)), &known).is_err());
+        // Strangers' rows under `/settings/` are no numbers to be set.
+        for name in ["placement", "shard-id", "x"] {
+            assert!(written(&setting(name, Some(7)), &known).is_err(), "{name}");
+        }
+        let back = written(&size(None), &known).expect("it may");
+        with(&mut known, &back.expect("it is a change"));
+        assert!(known.settings.is_empty());
     }
 
     #[test]

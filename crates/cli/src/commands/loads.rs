@@ -1,0 +1,286 @@
+//! `synod shard list|auto`: how large shards are and how much they are asked, and when the
+//! cluster splits them by itself.
+
+use super::status::{first_key, table};
+use crate::connection::ConnectionArgs;
+use crate::exit::{Failure, Status};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use synod_operate::{Acting, acting, change, map};
+use synod_paxos::{GroupId, NodeId};
+use synod_placement::{ShardLoad, SplitLimit, SplitLimits};
+use synod_rpc::load::SplitsStatus;
+use synod_rpc::placement::RecordChange;
+use synod_rpc::{Pool, ask};
+use synod_shard::wire::{ShardMap, show_key};
+
+/// How long a node may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// `synod shard list …`
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// `synod shard auto …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod shard auto --endpoint 127.0.0.1:7001 --certs certs
+  synod shard auto --size 1GiB --load 50000 --endpoint 127.0.0.1:7001 --certs certs
+  synod shard auto --size 0 --load 0 --endpoint 127.0.0.1:7001 --certs certs
+
+Without a setting they are shown. 0 is never, `default` takes a setting away. What is changed
+holds from the next look on, within placement.look_seconds; a split under way goes on.")]
+pub struct AutoArgs {
+    /// shard.split_size: split a shard that holds more; such as 256MiB or 1GiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    size: Option<Given>,
+    /// shard.split_load: split a shard that is asked more often each second
+    #[arg(long, value_name = "REQUESTS", value_parser = parse_number)]
+    load: Option<Given>,
+    /// shard.max_shards: split none once the cluster has so many
+    #[arg(long, value_name = "SHARDS", value_parser = parse_number)]
+    max_shards: Option<Given>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// A value, or none for the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Given(Option<u64>);
+
+fn parse_number(text: &str) -> Result<Given, String> {
+    if text == "default" {
+        return Ok(Given(None));
+    }
+    let refuse = |_| format!("`{text}` is no whole number, and not `default`");
+    text.parse().map(|n| Given(Some(n))).map_err(refuse)
+}
+
+fn parse_bytes(text: &str) -> Result<Given, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let Some((digits, shift)) = unit else {
+        return parse_number(text);
+    };
+    let bytes = { digits.parse::<u64>().ok() }.and_then(|n| n.checked_mul(1 << shift));
+    let bytes = bytes.ok_or_else(|| format!("`{text}` is no size: write for instance 256MiB"))?;
+    Ok(Given(Some(bytes)))
+}
+
+/// What is shown of a shard.
+#[derive(Debug, Serialize)]
+struct ShardRow {
+    id: u64,
+    start: String,
+    end: String,
+    leader: Option<String>,
+    /// None: not known yet, or nobody tells.
+    bytes: Option<u64>,
+    requests_per_second: Option<u64>,
+}
+
+/// What is shown of splits.
+#[derive(Debug, Serialize)]
+struct SplitsRow {
+    settings: BTreeMap<&'static str, u64>,
+    doing: Vec<String>,
+    problems: Vec<String>,
+    by_size: u64,
+    by_load: u64,
+    failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    shards: Vec<ShardRow>,
+    /// None while no node leads the meta shard.
+    splits: Option<SplitsRow>,
+}
+
+fn settings(limits: &SplitLimits) -> BTreeMap<&'static str, u64> {
+    let all = SplitLimit::ALL.into_iter();
+    all.map(|limit| (limit.name(), limits.get(limit))).collect()
+}
+
+/// Bytes for people: in the largest unit of which there are ten.
+fn show_bytes(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(shift, _)| bytes >> shift >= 10);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(shift, unit)| format!("{} {unit}", bytes >> shift),
+    )
+}
+
+/// Asks all nodes for the shards that they lead.
+async fn look(pool: &Pool, map: &ShardMap) -> Shown {
+    let mut asked = tokio::task::JoinSet::new();
+    for node in &map.nodes {
+        let (pool, address) = (pool.clone(), node.address);
+        asked.spawn(async move { ask::loads(&pool, address, None, ANSWER).await });
+    }
+    let mut known: BTreeMap<GroupId, (NodeId, ShardLoad)> = BTreeMap::new();
+    let mut splits = None;
+    for answer in asked.join_all().await.into_iter().flatten() {
+        let of = answer.shards.into_iter();
+        known.extend(of.map(|load| (load.shard, (answer.node, load))));
+        splits = splits.or(answer.splits);
+    }
+    let name = |id: NodeId| {
+        let node = map.node(id);
+        node.map_or_else(|| id.to_string(), |node| node.name.clone())
+    };
+    let shards = map.shards.iter().map(|shard| {
+        let known = known.get(&shard.id);
+        ShardRow {
+            id: shard.id.0,
+            start: show_key(&shard.span.start),
+            end: show_key(&shard.span.end),
+            leader: known.map(|(node, _)| name(*node)),
+            bytes: known.and_then(|(_, load)| load.bytes),
+            requests_per_second: known.map(|(_, load)| load.requests),
+        }
+    });
+    Shown {
+        shards: shards.collect(),
+        splits: splits.map(|splits: SplitsStatus| SplitsRow {
+            settings: settings(&splits.limits),
+            doing: splits.doing,
+            problems: splits.problems,
+            by_size: splits.by_size,
+            by_load: splits.by_load,
+            failed: splits.failed,
+        }),
+    }
+}
+
+/// Shows all shards.
+pub async fn list(args: ListArgs) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let pool = connection.pool()?;
+    let map = map(&pool, &connection.endpoints, ANSWER).await?;
+    let shown = look(&pool, &map).await;
+    if args.json {
+        let text = serde_json::to_string_pretty(&shown).map_err(Failure::failed)?;
+        println!("{text}");
+        return Ok(Status::Done);
+    }
+    let mut shards = table(&["SHARD", "FROM", "TO", "LEADER", "SIZE", "REQUESTS/S"]);
+    for shard in &shown.shards {
+        let end = match shard.end.as_str() {
+            "" => "(end)",
+            end => end,
+        };
+        let requests = shard.requests_per_second;
+        shards.add_row([
+            shard.id.to_string(),
+            first_key(&shard.start),
+            end.to_owned(),
+            shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
+            shard.bytes.map_or_else(|| "?".to_owned(), show_bytes),
+            requests.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        ]);
+    }
+    println!("{shards}\n");
+    let Some(splits) = &shown.splits else {
+        println!("no node leads the meta shard: nothing is split by itself now");
+        return Ok(Status::Done);
+    };
+    tell_settings(&splits.settings);
+    println!(
+        "since this node leads the meta shard: {} split for their size, {} for their load; {} \
+         attempts failed",
+        splits.by_size, splits.by_load, splits.failed
+    );
+    splits.doing.iter().for_each(|line| println!("now: {line}"));
+    let problems = splits.problems.iter();
+    problems.for_each(|line| println!("problem: {line}"));
+    Ok(Status::Done)
+}
+
+fn tell_settings(settings: &BTreeMap<&'static str, u64>) {
+    for (name, value) in settings {
+        match value {
+            0 => println!("{name} = 0 (never)"),
+            value => println!("{name} = {value}"),
+        }
+    }
+}
+
+/// The settings as the node that acts knows them.
+async fn limits(pool: &Pool, acting: &Acting) -> Option<SplitLimits> {
+    // Beyond `never` there is no shard: only the settings are wanted.
+    let none = SplitLimits {
+        size: 0,
+        load: 0,
+        shards: 0,
+    };
+    let loads = ask::loads(pool, acting.address, Some(none), ANSWER).await;
+    loads.ok()?.splits.map(|splits| splits.limits)
+}
+
+/// Shows or changes the settings.
+pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
+    let connection = args.connection.resolve()?;
+    let pool = connection.pool()?;
+    let given = [args.size, args.load, args.max_shards];
+    let wanted = SplitLimit::ALL.into_iter().zip(given);
+    let wanted = wanted.filter_map(|(limit, given)| Some((limit, given?.0)));
+    let wanted: Vec<(SplitLimit, Option<u64>)> = wanted.collect();
+    for (limit, value) in &wanted {
+        let value = value.unwrap_or(limit.default_value());
+        limit.check(value).map_err(Failure::input)?;
+    }
+    for (limit, value) in wanted {
+        let shows = async |acting: &Acting| {
+            let now = limits(&pool, acting).await;
+            now.is_some_and(|now| now.get(limit) == value.unwrap_or(limit.default_value()))
+        };
+        let name = limit.name().to_owned();
+        let setting = RecordChange::Setting { name, value };
+        change(&pool, &connection.endpoints, setting, shows).await?;
+    }
+    let acting = acting(&pool, &connection.endpoints).await?;
+    let now = limits(&pool, &acting).await.ok_or_else(|| {
+        Failure::cluster(
+            "the node that leads the meta shard does not tell its settings; run the command again",
+        )
+    })?;
+    tell_settings(&settings(&now));
+    Ok(Status::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_shown() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("1048576", Some(1 << 20)),
+            ("1MiB", Some(1 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("512KiB", Some(512 << 10)),
+            ("default", None),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(Given(bytes)), "{text}");
+        }
+        for bad in ["", "x", "-1", "1MB", "MiB", "99999999999GiB", "1.5GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(show_bytes(700), "700 B");
+        assert_eq!(show_bytes(10 << 10), "10 KiB");
+        assert_eq!(show_bytes(256 << 20), "256 MiB");
+        assert_eq!(show_bytes(9 << 30), "9216 MiB");
+    }
+}
