@@ -10,7 +10,7 @@ use synod_paxos::{
 use synod_shard::wire::{Origin, SnapshotPiece, SnapshotState};
 use synod_shard::{
     Input, NodeMessage, Now, Output, Recovered, Setup, ShardDescriptor, ShardMap, SnapshotTask,
-    Worker,
+    Versions, Worker,
 };
 use synod_txn::{Command, GroupSettings, Interval, Key, Passed, Span, Split};
 
@@ -63,7 +63,7 @@ fn behind() -> (Worker, Passed) {
             shards: vec![descriptor.clone()],
         },
         nodes: Vec::new(),
-        version: ClusterVersion(1),
+        versions: Versions::of(ClusterVersion::NEWEST),
         leases: Vec::new(),
         shards: vec![Recovered {
             descriptor,

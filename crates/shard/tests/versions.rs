@@ -37,6 +37,7 @@ fn descriptor() -> ShardDescriptor {
         generation: 1,
         configuration: Configuration::of_voters(vec![NodeId(1)]),
         preferred_leader: NodeId(1),
+        born: None,
     }
 }
 

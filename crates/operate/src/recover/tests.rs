@@ -24,6 +24,7 @@ fn shard(id: u64, span: Span, voters: &[u64]) -> ShardDescriptor {
         generation: 1,
         configuration: Configuration::of_voters(ids(voters)),
         preferred_leader: NodeId(1),
+        born: None,
     }
 }
 

@@ -134,6 +134,7 @@ fn p8_a_split_before_its_version() {
             configuration: Configuration::of_voters(vec![NodeId(1)]),
             leader: NodeId(1),
             last: Timestamp(0),
+            under: synod_paxos::Ballot::default(),
         }))
     };
     let raise = || Command::Version(Command::SPLIT_SINCE);
