@@ -193,7 +193,8 @@ impl Replica {
     /// Nobody leads, and this replica has no data to lead with. Perhaps nobody has who may lead, but a
     /// witness: whoever has data sends it.
     fn ask_anybody_for_data(&mut self) {
-        if self.lacks_data() && self.installing().is_none() {
+        let is_member = self.configuration().is_member(self.me);
+        if is_member && self.lacks_data() && self.installing().is_none() {
             let ballot = Ballot::founding(self.configuration().epoch);
             let reason = NackReason::NeedsSnapshot;
             self.tell_electors(&Message::Nack { ballot, reason });
