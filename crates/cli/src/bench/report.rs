@@ -24,13 +24,14 @@ impl Table {
         if self.empty {
             self.empty = false;
             println!(
-                "{:<9}{:>8}{:>11}{:>11}{:>11}{:>11}{:>8}{:>9}{:>8}  CPU µs/op: client, nodes",
+                "{:<9}{:>8}{:>11}{:>11}{:>11}{:>11}{:>11}{:>8}{:>9}{:>8}  CPU µs/op: client, nodes",
                 "WORKLOAD",
                 "CLIENTS",
                 "OPS/S",
                 "P50 ms",
                 "P99 ms",
                 "P99.9 ms",
+                "MAX ms",
                 "FAILED",
                 "RETRIES",
                 "SYNCS"
@@ -46,13 +47,14 @@ impl Table {
             })
             .collect();
         println!(
-            "{:<9}{:>8}{:>11.0}{:>11.3}{:>11.3}{:>11.3}{:>8}{:>9}{:>8.2}  {:.0}, {}",
+            "{:<9}{:>8}{:>11.0}{:>11.3}{:>11.3}{:>11.3}{:>11.3}{:>8}{:>9}{:>8.2}  {:.0}, {}",
             measured.workload,
             measured.clients,
             measured.rate,
             at(0.5),
             at(0.99),
             at(0.999),
+            at(1.0),
             measured.failed,
             measured.retries,
             measured.syncs,
@@ -76,6 +78,7 @@ fn object(measured: &Measured) -> serde_json::Value {
         "p50_us": at(0.5),
         "p99_us": at(0.99),
         "p999_us": at(0.999),
+        "max_us": at(1.0),
         "failed": measured.failed,
         "retries": measured.retries,
         "client_cpu_us": measured.client_cpu,

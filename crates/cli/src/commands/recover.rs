@@ -33,9 +33,9 @@ these again; then what it did since is thrown away. So be sure that the lost nod
   synod recover apply --lost n1,n2 --yes --endpoint 127.0.0.1:7103 --certs certs
 
 For shards whose majority will not come back. A restart, a cut network or a slow disk is no reason:
-bring nodes back if there is any way to. One surviving copy of each shard goes on alone with all that it
-holds; what only the others held is lost. Other copies, of survivors and of nodes that return, are
-deleted and made anew from it. Takes the certificate of `admin`.")]
+bring nodes back if there is any way to. One surviving copy of each shard goes on alone with all
+that it holds; what only the others held is lost. Other copies, of survivors and of nodes that
+return, are deleted and made anew from it. Takes the certificate of `admin`.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
