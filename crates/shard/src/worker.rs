@@ -484,25 +484,19 @@ impl Worker {
             return false;
         }
         mark(Mark::ReplicaMade);
-        let durable = Durable::new(Configuration::outside());
         if is_of_split(&descriptor) {
-            self.make_empty_later(descriptor, durable);
+            self.make_empty_later(descriptor);
             return false;
         }
         // What else this state consists of a node's driver knows only at a start.
-        self.make_empty(now, descriptor, durable).is_some()
+        self.make_empty(now, descriptor).is_some()
     }
 
-    /// A replica without data, until a snapshot brings it.
-    fn make_empty(
-        &mut self,
-        now: Now,
-        descriptor: ShardDescriptor,
-        durable: Durable,
-    ) -> Option<&mut Shard> {
+    /// A replica without data, outside of its group, until a snapshot brings it.
+    fn make_empty(&mut self, now: Now, descriptor: ShardDescriptor) -> Option<&mut Shard> {
         let recovered = Recovered {
             descriptor,
-            durable,
+            durable: Durable::new(Configuration::outside()),
             checkpoint: None,
             engine_applied: Slot(0),
             is_new: true,

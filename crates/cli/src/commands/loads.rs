@@ -1,7 +1,7 @@
 //! `synod shard list|auto`: how large shards are and how much they are asked, and when the
 //! cluster splits them by itself.
 
-use super::status::{first_key, table};
+use super::status::{end_key, first_key, table};
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use serde::Serialize;
@@ -176,15 +176,11 @@ pub async fn list(args: ListArgs) -> Result<Status, Failure> {
     }
     let mut shards = table(&["SHARD", "FROM", "TO", "LEADER", "SIZE", "REQUESTS/S"]);
     for shard in &shown.shards {
-        let end = match shard.end.as_str() {
-            "" => "(end)",
-            end => end,
-        };
         let requests = shard.requests_per_second;
         shards.add_row([
             shard.id.to_string(),
             first_key(&shard.start),
-            end.to_owned(),
+            end_key(&shard.end),
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             shard.bytes.map_or_else(|| "?".to_owned(), show_bytes),
             requests.map_or_else(|| "?".to_owned(), |n| n.to_string()),

@@ -2,7 +2,7 @@
 //! one survivor, because a person says so.
 
 use super::records::ANSWER;
-use super::status::{first_key, table};
+use super::status::{end_key, first_key, table};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use serde::Serialize;
@@ -219,14 +219,10 @@ fn show(wreck: &Wreck, plan: &[LostShard], json: bool) -> Result<(), Failure> {
     ]);
     for shard in &view.shards {
         let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let end = match shard.end.as_str() {
-            "" => "(end)",
-            end => end,
-        };
         shards.add_row([
             shard.id.to_string(),
             first_key(&shard.start),
-            end.to_owned(),
+            end_key(&shard.end),
             shard.voters.join(" "),
             shard.lost.join(" "),
             shard.chosen.clone().unwrap_or_else(|| "nobody".to_owned()),

@@ -1,7 +1,7 @@
 //! `synod shard`: shards are split, by hand or by themselves.
 
 use super::records::ANSWER;
-use super::status::first_key;
+use super::status::{end_key, first_key};
 use super::{cluster, loads};
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
@@ -125,11 +125,8 @@ fn find(map: &ShardMap, wanted: Option<GroupId>, at: &Key) -> Result<Found, Fail
 
 /// A range, for people.
 fn range(span: &Span) -> String {
-    let end = match show_key(&span.end) {
-        end if end.is_empty() => "(end)".to_owned(),
-        end => end,
-    };
-    format!("{} to {end}", first_key(&show_key(&span.start)))
+    let (start, end) = (show_key(&span.start), show_key(&span.end));
+    format!("{} to {}", first_key(&start), end_key(&end))
 }
 
 async fn split(args: SplitArgs) -> Result<Status, Failure> {

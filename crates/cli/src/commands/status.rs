@@ -270,14 +270,10 @@ fn print(view: &View) {
         "IN DOUBT",
     ]);
     for shard in &view.shards {
-        let end = match shard.end.as_str() {
-            "" => "(end)",
-            end => end,
-        };
         shards.add_row([
             shard.id.to_string(),
             first_key(&shard.start),
-            end.to_owned(),
+            end_key(&shard.end),
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             shard
                 .lease_millis
@@ -303,6 +299,14 @@ pub(super) fn first_key(start: &str) -> String {
     match start {
         "" => "(start)".to_owned(),
         start => start.to_owned(),
+    }
+}
+
+/// The key that a shard's range ends before, for people.
+pub(super) fn end_key(end: &str) -> String {
+    match end {
+        "" => "(end)".to_owned(),
+        end => end.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Whoever applies a split makes a replica of the new shard, once the engine holds its first
 //! state and everything that was written before, synced: so a replica that says anything
 //! has all its data. Who gets past the split by a snapshot of the parent makes one
-//! without data, which votes and waits for a snapshot of its own. Which of two replicas
+//! without data, outside of the group, which is taken in with a snapshot of its own. Which of two replicas
 //! on a node a key's data belongs to is told by where they begin: the later one has it.
 
 use super::Worker;
@@ -13,7 +13,7 @@ use crate::shard::{Now, Recovered, Shard, SplitError, Splitting};
 use crate::wire::{self, ShardDescriptor};
 use serde::Serialize;
 use synod_paxos::replica::Cx;
-use synod_paxos::{Configuration, Durable, GroupId, Message, NodeId};
+use synod_paxos::{GroupId, Message, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::lineage::BIRTH;
 use synod_txn::{Birth, Child, Key};
@@ -27,10 +27,7 @@ pub(super) enum Coming {
     /// With its data, which the engine holds by then.
     Whole(Box<Birth>),
     /// Without.
-    Empty {
-        descriptor: Box<ShardDescriptor>,
-        durable: Box<Durable>,
-    },
+    Empty(Box<ShardDescriptor>),
 }
 
 /// Whether a shard was split off another one, or others off it.
@@ -88,8 +85,7 @@ impl Worker {
             let known = self.shards.contains_key(&child.id) || self.births.contains_key(&child.id);
             if !known && child.configuration.is_member(self.me) {
                 mark(Mark::ChildBornWithoutData);
-                let durable = Durable::new(Configuration::outside());
-                self.make_empty_later(first_descriptor(&child), durable);
+                self.make_empty_later(first_descriptor(&child));
             }
         }
     }
@@ -113,17 +109,14 @@ impl Worker {
 
     /// A replica without data begins once the engine has forgotten what an interrupted birth
     /// may have left of it.
-    pub(super) fn make_empty_later(&mut self, descriptor: ShardDescriptor, durable: Durable) {
+    pub(super) fn make_empty_later(&mut self, descriptor: ShardDescriptor) {
         self.outbox.birth(SnapshotTask::Birth {
             group: descriptor.id,
             slot: BIRTH,
             state: None,
         });
         let id = descriptor.id;
-        let coming = Coming::Empty {
-            descriptor: Box::new(descriptor),
-            durable: Box::new(durable),
-        };
+        let coming = Coming::Empty(Box::new(descriptor));
         self.births.insert(id, coming);
     }
 
@@ -150,11 +143,8 @@ impl Worker {
                     self.found(now, group, child.leader);
                 }
             }
-            Coming::Empty {
-                descriptor,
-                durable,
-            } => {
-                self.make_empty(now, *descriptor, *durable);
+            Coming::Empty(descriptor) => {
+                self.make_empty(now, *descriptor);
             }
         }
     }
