@@ -190,7 +190,7 @@ impl EngineLane {
                     engine.set_installing(group, None)?;
                     engine.sync()?;
                 }
-                tracing::info!(shard = group.0, "a shard that was split off begins here");
+                tracing::info!(shard = group.0, slot = slot.0, "a split or merge is durable");
                 Ok(vec![EngineEvent::input(Input::Born { group })])
             }
             SnapshotTask::Destroy { group, span } => {
@@ -206,12 +206,18 @@ impl EngineLane {
                 group,
                 span,
                 clip,
+                absorbed,
                 id,
                 chunk,
                 data,
                 done,
             } => {
-                let place = Place { group, span, clip };
+                let place = Place {
+                    group,
+                    span,
+                    clip,
+                    absorbed,
+                };
                 let installed = self.incoming.stage(engine, &place, id, chunk, data, done)?;
                 let Some((span, state)) = installed else {
                     return Ok(Vec::new());

@@ -9,7 +9,7 @@
 
 use crate::engine::{Cursor, Engine, EngineBatch, EngineError, EngineSnapshot};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -83,19 +83,22 @@ impl Outgoing {
             return Ok(None);
         };
         // An empty state is one empty piece.
-        let SnapshotState {
-            span,
-            passed,
-            state,
-        } = &reading.state;
+        let SnapshotState { span, state, .. } = &reading.state;
         let states = state.len().div_ceil(CHUNK_BYTES).max(1);
         let Some(index) = chunk.checked_sub(states) else {
             let from = chunk * CHUNK_BYTES;
             let to = (from + CHUNK_BYTES).min(state.len());
-            let part = SnapshotState {
-                span: span.clone(),
-                passed: passed.clone(),
-                state: state.slice(from..to),
+            let part = match chunk {
+                0 => SnapshotState {
+                    state: state.slice(from..to),
+                    ..reading.state.clone()
+                },
+                _ => SnapshotState {
+                    span: span.clone(),
+                    passed: Vec::new(),
+                    ancestors: BTreeSet::new(),
+                    state: state.slice(from..to),
+                },
             };
             return Ok(encode(&SnapshotPiece::State(part)).map(|b| (b, false)));
         };
@@ -186,6 +189,8 @@ pub(crate) struct Place {
     pub(crate) span: Span,
     /// Another replica's data begins there.
     pub(crate) clip: Option<Key>,
+    /// Replicas here whose data it takes the place of, since their shards were absorbed.
+    pub(crate) absorbed: Vec<GroupId>,
 }
 
 struct Staged {
@@ -260,7 +265,12 @@ fn install(
     place: &Place,
     staged: Staged,
 ) -> Result<(Span, Bytes), EngineError> {
-    let Place { group, span, clip } = place;
+    let Place {
+        group,
+        span,
+        clip,
+        absorbed,
+    } = place;
     let group = *group;
     // This replica may have known more of the shard's splits than the sender had applied, or
     // less: what it gets is what the sender's state is of.
@@ -269,6 +279,10 @@ fn install(
     let slot = staged.id.slot;
     if !mutated(Mutation::HalfInstalled) {
         engine.set_installing(group, Some(slot))?;
+    }
+    // After a crash in what follows they would be taken for whole.
+    for id in absorbed {
+        engine.set_installing(*id, Some(Slot(0)))?;
     }
     engine.clear_range(span)?;
     engine.clear_range(&theirs)?;

@@ -215,6 +215,27 @@ impl Replica {
         }
     }
 
+    /// Nobody needs this replica any more, nor any other of its group: what the group held is
+    /// another one's by now. It ends as if it were no part of the group.
+    pub fn retire(&mut self, cx: &Cx<'_>) {
+        if self.is_being_destroyed() {
+            return;
+        }
+        let configuration = self
+            .configuration()
+            .successor(Vec::new(), Vec::new(), Vec::new());
+        let began = Began {
+            configuration,
+            after: self.last(),
+            left: Vec::new(),
+        };
+        let mut leaving = Leaving::new(began, cx.now.plus(self.settings.retry_nanos));
+        leaving.destroying = true;
+        self.leaving = Some(leaving);
+        self.yield_to_higher(cx);
+        self.out.effects.push(Effect::Destroy);
+    }
+
     /// The state machine's data is gone, durably: this replica is empty. A later
     /// configuration may take it in again, by a snapshot.
     pub fn handle_destroyed(&mut self, _cx: &Cx<'_>) {

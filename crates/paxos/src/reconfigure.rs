@@ -484,11 +484,17 @@ impl Replica {
         self.stands_back = back;
     }
 
+    /// Campaigns at once: the term that ended here is to be followed by another of the same
+    /// node's.
+    pub fn campaign(&mut self, cx: &Cx<'_>) {
+        self.election.deadline = Some(cx.now);
+    }
+
     /// The group has just begun with a state that its members hold. One of them leads it
     /// first; the others give it time, and tell it that they are there to vote.
     pub fn found(&mut self, cx: &Cx<'_>, first: NodeId) {
         if first == self.me {
-            self.election.deadline = Some(cx.now);
+            self.campaign(cx);
         } else {
             self.wait_for_campaign(cx, self.settings.retry_nanos);
             self.tell_began();

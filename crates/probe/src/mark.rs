@@ -317,6 +317,44 @@ marks! {
     /// A crash cut a birth short, and the restart made up for it.
     ChildAfterRestart,
 
+    // Merges.
+    /// A right shard's leader proposed its end.
+    EndProposed,
+    /// A shard ended.
+    EndApplied,
+    /// An end met something undecided, or another range, and changed nothing.
+    EndVoid,
+    /// A replica took an end for decided because it was absorbed.
+    EndBelieved,
+    /// A left shard's leader proposed to absorb its neighbour.
+    AbsorbProposed,
+    /// A shard absorbed its neighbour.
+    AbsorbApplied,
+    /// An `Absorb` came too late, and changed nothing.
+    AbsorbVoid,
+    /// A replica had no replica of the other shard beside it, and waited for a snapshot.
+    AbsorbWithoutData,
+    /// A left shard's leader proposed to refuse its neighbour's end.
+    ReopenProposed,
+    /// An end was refused.
+    ReopenApplied,
+    /// A shard that had ended was to go on.
+    ResumeProposed,
+    /// A shard that had ended went on.
+    ResumeApplied,
+    /// A merge was given up because something stayed undecided.
+    MergeBusy,
+    /// A merge was given up because the right shard's leader did not answer.
+    MergeSilent,
+    /// A Commit of several shards was turned down since its shard was about to be merged.
+    JointRefused,
+    /// A leader ended its term because its shard had absorbed another, or went on after its end.
+    TermRenewed,
+    /// A leader proposed to let the replicas of what was absorbed go.
+    RetireProposed,
+    /// A replica of an absorbed shard was let go.
+    ReplicaRetired,
+
     // Versions.
     /// A leader raised its shard's version.
     VersionProposed,

@@ -122,6 +122,28 @@ mutations! {
     /// To the new shard, a term of the shard it was part of is none that it knows.
     ChildIgnoresAncestors("T4"),
 
+    // Merges.
+    /// A shard ends, or absorbs another, although something is undecided.
+    MergeOverIntents("S3"),
+    /// A replica takes the other shard's state before that one has come to its end here.
+    AbsorbEarly("S3"),
+    /// A replica takes the other shard in before the engine holds what that one wrote.
+    AbsorbBeforeWritten("P7"),
+    /// What was absorbed leaves `last` as it was.
+    AbsorbLosesLast("K3"),
+    /// Records and outcomes of what was absorbed are not taken over.
+    AbsorbForgetsRecords("T4"),
+    /// A shard is absorbed although its end was refused before.
+    AbsorbAfterReopen("S3"),
+    /// The end of a shard is refused although it was absorbed.
+    ReopenAbsorbed("S4"),
+    /// A shard that has ended goes on serving.
+    ServeAfterEnd("S3"),
+    /// The term that absorbed a shard goes on.
+    TermAfterAbsorb("T4"),
+    /// Replicas of what was absorbed go before all members have it.
+    RetireEarly("S4"),
+
     // Versions.
     /// A leader proposes a split although the cluster may have nodes that know none.
     ProposeEarly("P8"),

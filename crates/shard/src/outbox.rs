@@ -1,7 +1,7 @@
 //! What one step of a worker leaves to be done: one batch of log records, one
 //! of messages per peer, replies, engine work, snapshot work.
 
-use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
+use crate::wire::{MergeMessage, NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -112,6 +112,9 @@ pub enum SnapshotTask {
         span: Span,
         /// Another replica's data on this node begins there.
         clip: Option<Key>,
+        /// Replicas on this node whose shards the snapshot's has absorbed: what they have counts
+        /// for nothing from here on.
+        absorbed: Vec<GroupId>,
         /// Which.
         id: SnapshotId,
         /// The chunk.
@@ -121,6 +124,15 @@ pub enum SnapshotTask {
         /// Whether it is the last.
         done: bool,
     },
+}
+
+/// Which shard's leader a message of a merge is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum MergeTo {
+    /// That of this one.
+    Shard(GroupId),
+    /// That of the one whose range ends there.
+    Before(Key),
 }
 
 /// One batch for the log.
@@ -169,6 +181,7 @@ pub(crate) struct Pending {
 pub(crate) struct Outbox {
     pub(crate) output: Output,
     pub(crate) peers: VecDeque<(GroupId, PeerMessage)>,
+    pub(crate) merges: VecDeque<(MergeTo, MergeMessage)>,
     records: Vec<NodeRecord>,
     current: Pending,
     pending: VecDeque<Pending>,
@@ -395,6 +408,15 @@ impl Outbox {
             descriptor: Box::new(descriptor.clone()),
             durable: Box::new(durable),
         });
+    }
+
+    pub(crate) fn merge(&mut self, to: MergeTo, message: MergeMessage) {
+        self.merges.push_back((to, message));
+    }
+
+    /// Tells a node that no replica of a shard is needed any more.
+    pub(crate) fn retired(&mut self, node: NodeId, right: GroupId) {
+        self.send(node, NodeMessage::Retired(right));
     }
 
     pub(crate) fn birth(&mut self, task: SnapshotTask) {

@@ -6,12 +6,15 @@
 
 mod backlog;
 mod members;
+mod merge;
 mod recover;
 pub(crate) mod split;
 mod straight;
 mod version;
 
 pub use members::Members;
+use merge::Merges;
+pub use merge::{MergeError, Merging};
 use split::Cut;
 pub use split::{SplitError, Splitting};
 pub use version::Halt;
@@ -122,6 +125,7 @@ pub struct Shard {
     clip: Option<Key>,
     /// Whether the engine holds all that is other replicas' from there on.
     parts_whole: bool,
+    merges: Merges,
 }
 
 /// What recovery hands to a shard.
@@ -209,6 +213,7 @@ impl Shard {
             reviewed: None,
             clip: None,
             parts_whole: false,
+            merges: Merges::default(),
         };
         shard.review_descriptor();
         shard.review_halt();
@@ -286,6 +291,7 @@ impl Shard {
         }
         .into_iter()
         .chain(self.cut_timeout())
+        .chain(self.merge_timeout())
         .min()
     }
 
@@ -510,6 +516,8 @@ impl Shard {
                 // Part of the range is another replica's by now, and gone; once the split is
                 // applied here again there is something to send.
                 None if self.is_clipped() && !self.parts_whole => {}
+                // What is left of it here is another shard's, and perhaps not all of it there.
+                None if self.merges.superseded && !self.has_ended() => {}
                 None => {
                     let id = SnapshotId {
                         slot: self.applied,
@@ -518,16 +526,18 @@ impl Shard {
                     let state = self.group.checkpoint();
                     let span = self.descriptor.span.clone();
                     let passed = self.passed();
+                    let ancestors = self.group.state().lineage.ancestors.clone();
                     let state = SnapshotState {
                         span,
                         passed,
+                        ancestors,
                         state,
                     };
                     out.open_snapshot(group, to, id, state);
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
-            PaxosEffect::Destroy => out.destroy(group, self.data_span()),
+            PaxosEffect::Destroy => out.destroy(group, self.span_to_clear()),
             PaxosEffect::StageSnapshot {
                 id,
                 chunk,
@@ -539,6 +549,7 @@ impl Shard {
                     group,
                     span: self.data_span(),
                     clip: self.clip.clone(),
+                    absorbed: self.absorbed_on_the_way().collect(),
                     id,
                     chunk,
                     data,
@@ -617,7 +628,7 @@ impl Shard {
 
     /// Applies what is decided, in order; takes office once its entry is applied.
     pub(crate) fn apply_decided(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
-        if self.installing || !self.replica.holds_data() || self.replica.is_being_destroyed() {
+        if !self.is_whole() || self.merges.superseded {
             return;
         }
         let decided = self.replica.decided();
@@ -631,9 +642,21 @@ impl Shard {
                 };
                 match entry {
                     Entry::Command(bytes) => match version::read(slot, bytes, self.supports) {
+                        Ok(Command::Absorb(absorb)) if self.group.absorbs(&absorb) => {
+                            let Some(right) = self.take_right(&absorb) else {
+                                break;
+                            };
+                            self.group.absorb(&cx, slot, *absorb, &right);
+                            self.absorbed_applied();
+                            self.review_range();
+                        }
                         Ok(command) => {
+                            let resumes = matches!(command, Command::Resume { .. });
                             self.group.apply(&cx, slot, command);
                             self.review_range();
+                            if resumes {
+                                self.resume_applied();
+                            }
                         }
                         Err(why) => {
                             halt = Some(why);
@@ -650,6 +673,7 @@ impl Shard {
             self.replica
                 .handle_applied(&paxos_cx(now, leases), self.applied);
             self.end_cut(now, leases, out);
+            self.review_merge(now, leases, out);
             if let Some(why) = halt {
                 self.halt(now, leases, why);
             }
@@ -673,7 +697,7 @@ impl Shard {
     }
 
     fn take_office(&mut self, now: Now, leases: &NodeLease) {
-        if self.handing_over || !self.replica.in_office() {
+        if self.handing_over || !self.replica.in_office() || self.has_ended() {
             return;
         }
         if self.office.is_some() {
@@ -707,6 +731,7 @@ impl Shard {
         self.suspended = false;
         self.cut = None;
         self.uncut = None;
+        self.leave_merges();
         self.raising = ClusterVersion::default();
         self.unconfirmed.clear();
         self.rounds.clear();
@@ -743,6 +768,7 @@ impl Shard {
                 group.number_after(&self.group);
                 self.group = group;
                 self.reviewed = None;
+                self.forget_awaited();
                 self.applied = id.slot;
                 self.engine_applied = id.slot;
                 self.installing = false;

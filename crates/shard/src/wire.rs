@@ -2,12 +2,13 @@
 //! transport carries these and does not look inside.
 
 use crate::records::NodeRow;
+use crate::shard::MergeError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::LeaseMessage;
-use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId};
-use synod_txn::{Key, Passed, PeerMessage, Request, Response, Span};
+use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId, Slot};
+use synod_txn::{Call, Ended, Key, Passed, PeerMessage, Request, Response, Span};
 
 /// First byte pair of the keys that belong to the cluster itself. User keys may
 /// not begin with it.
@@ -60,8 +61,9 @@ pub struct Origin {
 pub struct ShardMap {
     /// All nodes, ascending by id.
     pub nodes: Vec<NodeDescriptor>,
-    /// All shards, ascending by start of range. Ranges may overlap while only one half of
-    /// a split is known: a key belongs to the last shard that begins at or before it.
+    /// All shards, ascending by start of range, no two of which begin alike. Ranges may overlap
+    /// while only one half of a split is known: a key belongs to the last shard that begins at or
+    /// before it. Where a shard begins never changes.
     pub shards: Vec<ShardDescriptor>,
 }
 
@@ -91,34 +93,46 @@ impl ShardMap {
         self.shards.iter().find(|s| s.id == id)
     }
 
-    /// Takes over a shard's range and members, if they are news: a shard that is not
-    /// known was split off another one, and a split makes a range shorter. What is older,
-    /// of a shard whose range begins elsewhere or has grown, or no configuration that a
-    /// group can live by, changes nothing. Returns whether it was news.
+    /// Takes over a shard's range and members, if they are news. A shard that is not known was
+    /// split off another one; one whose range has grown has absorbed others, which go.
+    /// Of shards that claim a key the one with the highest generation has it: along a key's
+    /// owners generations rise, through splits and merges. What is older, of a shard whose
+    /// range begins elsewhere, or no configuration that a group can live by, changes nothing.
+    /// Returns whether it was news.
     pub fn learn(&mut self, descriptor: &ShardDescriptor) -> bool {
-        if descriptor.configuration.check().is_err() {
-            return false;
-        }
-        if let Some(known) = self.shards.iter_mut().find(|s| s.id == descriptor.id) {
-            let news = known.generation < descriptor.generation
-                && known.span.start == descriptor.span.start
-                && ends_within(&descriptor.span.end, &known.span.end);
-            if news {
-                known.clone_from(descriptor);
-            }
-            return news;
-        }
         let span = &descriptor.span;
         let sound = span.end.is_empty() || span.start < span.end;
-        let after = self.shards.partition_point(|s| s.span.start < span.start);
-        let taken = self
-            .shards
-            .get(after)
-            .is_some_and(|s| s.span.start == span.start);
-        if !sound || taken || after == 0 {
+        if !sound || descriptor.configuration.check().is_err() {
             return false;
         }
-        self.shards.insert(after, descriptor.clone());
+        let same = |s: &ShardDescriptor| s.id == descriptor.id;
+        match self.shards.iter().position(same) {
+            Some(at) => {
+                let known = &mut self.shards[at];
+                if known.generation >= descriptor.generation || known.span.start != span.start {
+                    return false;
+                }
+                known.clone_from(descriptor);
+            }
+            None => {
+                let after = self.shards.partition_point(|s| s.span.start <= span.start);
+                let mut before = self.shards[..after].iter();
+                let absorbed = before.any(|s| {
+                    s.span.contains(&span.start) && s.generation >= descriptor.generation
+                });
+                if after == 0 || absorbed {
+                    return false;
+                }
+                self.shards.insert(after, descriptor.clone());
+            }
+        }
+        let absorbed = |s: &ShardDescriptor| {
+            s.id != descriptor.id
+                && s.generation < descriptor.generation
+                && span.start <= s.span.start
+                && span.contains(&s.span.start)
+        };
+        self.shards.retain(|s| !absorbed(s));
         true
     }
 
@@ -167,11 +181,6 @@ impl ShardMap {
     pub fn node(&self, id: NodeId) -> Option<&NodeDescriptor> {
         self.nodes.iter().find(|n| n.id == id)
     }
-}
-
-/// Whether a range that ends at `end` ends no later than one that ends at `bound`.
-fn ends_within(end: &Key, bound: &Key) -> bool {
-    bound.is_empty() || (!end.is_empty() && end <= bound)
 }
 
 /// A number of a thing and its version, spread over all bits: sums of such numbers tell
@@ -227,11 +236,66 @@ pub enum NodeMessage {
     /// The cluster's version, as the sender knows it. Only told once it is
     /// [`NodeMessage::VERSION_SINCE`]: nodes that know nothing of it cannot read this.
     Version(ClusterVersion),
+    /// Between the leaders of two shards that are merged, and their members; whoever is not the
+    /// leader passes it on. Only sent from `Command::MERGE_SINCE` on.
+    Merge {
+        /// The shard.
+        shard: GroupId,
+        /// How often it was passed on.
+        hops: u8,
+        /// The message.
+        message: Box<MergeMessage>,
+    },
+    /// No replica of this shard is needed any more: it was absorbed, and all members of the shard that
+    /// did so have its data.
+    Retired(GroupId),
 }
 
 impl NodeMessage {
     /// The cluster version from which on nodes tell each other of it.
     pub const VERSION_SINCE: ClusterVersion = ClusterVersion(2);
+}
+
+/// Between the shards of a merge (decision 19). All but the answers are repeated until answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MergeMessage {
+    /// Left to right: end, so that I can absorb you.
+    Call {
+        /// Names this asking.
+        call: Call,
+        /// Where the left shard's range ends.
+        border: Key,
+        /// The left shard's members.
+        configuration: Configuration,
+    },
+    /// Right to left: I go on.
+    Declined {
+        /// The asking.
+        call: Call,
+        /// Why.
+        why: MergeError,
+    },
+    /// Right to left: I have ended; what now?
+    Ended {
+        /// The right shard.
+        right: GroupId,
+        /// Its end.
+        ended: Ended,
+    },
+    /// Left to right: this became of your end.
+    Answer {
+        /// The slot of the end.
+        slot: Slot,
+        /// Whether the right shard is part of the left one by now; else it goes on.
+        absorbed: bool,
+    },
+    /// Any node to left: I do not need your right shard's replicas any more.
+    Followed {
+        /// The right shard.
+        right: GroupId,
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// A client's request to one shard.
@@ -275,8 +339,10 @@ pub fn show_key(key: &Key) -> String {
 pub struct SnapshotState {
     /// The range that it is the state of.
     pub span: Span,
-    /// The last splits that it has behind it.
+    /// The last splits that it has behind it. In the first part only.
     pub passed: Vec<Passed>,
+    /// Shards that it descends from or has absorbed. In the first part only.
+    pub ancestors: BTreeSet<GroupId>,
     /// Its encoding.
     pub state: Bytes,
 }
@@ -338,15 +404,14 @@ mod tests {
         assert!(known.learn_all(&map([2, 4]).shards));
         assert_eq!(known, map([3, 4]));
         assert!(!known.learn_all(&map([3, 4]).shards));
-        // A range that has grown or begins elsewhere, nobody to hold it.
+        // A range that begins elsewhere, nobody to hold it.
         let mut nobody = shard(1, 9, b"\x02");
         nobody.configuration = Configuration::outside();
         assert!(!known.learn(&nobody));
-        assert!(!known.learn(&shard(1, 9, b"\x07")));
         let mut elsewhere = shard(1, 9, b"\x02");
         elsewhere.span.start = Key::new();
         assert!(!known.learn(&elsewhere));
-        let mut twin = shard(3, 9, b"");
+        let mut twin = shard(3, 4, b"");
         twin.span.start = Key::from_static(b"\x02");
         assert!(!known.learn(&twin), "two shards that begin alike");
         assert_eq!(known, map([3, 4]));
@@ -374,6 +439,48 @@ mod tests {
         assert_eq!(other.nearest(b"\x01z").map(|s| s.id.0), Some(1));
         assert!(other.learn(&right));
         assert_eq!(other, known);
+    }
+
+    #[test]
+    fn a_map_learns_merges_and_forgets_what_was_absorbed_in_any_order() {
+        let mut first = map([1, 1]);
+        first.shards[0].span.start = Key::new();
+        let at = |id: u64, generation: u64, start: &'static [u8], end: &'static [u8]| {
+            let mut made = shard(id, generation, end);
+            made.span.start = Key::from_static(start);
+            made
+        };
+        // 2 loses its end to 3, 1 absorbs what is left of 2, then is cut in the middle of that.
+        let all = [
+            at(2, 2, b"\x02", b"\x04"),
+            at(3, 2, b"\x04", b""),
+            at(1, 3, b"", b"\x04"),
+            at(1, 4, b"", b"\x03"),
+            at(4, 4, b"\x03", b"\x04"),
+        ];
+        let mut orders: Vec<Vec<usize>> = vec![vec![]];
+        for next in 0..all.len() {
+            let longer = |order: &Vec<usize>| {
+                let order = order.clone();
+                (0..=order.len()).map(move |at| {
+                    let mut order = order.clone();
+                    order.insert(at, next);
+                    order
+                })
+            };
+            orders = orders.iter().flat_map(longer).collect();
+        }
+        assert_eq!(orders.len(), 120);
+        for order in orders {
+            let mut known = first.clone();
+            for at in &order {
+                known.learn(&all[*at]);
+            }
+            let ids: Vec<u64> = known.shards.iter().map(|s| s.id.0).collect();
+            assert_eq!(ids, [1, 4, 3], "{order:?}");
+            assert!(known.is_whole(), "{order:?}");
+            assert!(!known.learn_all(&all), "{order:?}");
+        }
     }
 
     #[test]

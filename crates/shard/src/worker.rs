@@ -4,6 +4,7 @@
 //! the simulator drive this same machine.
 
 mod births;
+mod merges;
 mod version;
 
 use crate::clock::{ClockMonitor, ClockVerdict};
@@ -14,6 +15,7 @@ use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
+use merges::MergeView;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +87,7 @@ pub struct Worker {
     clips: bool,
     /// Since when leaders' messages for such shards wait for their birth.
     awaited: BTreeMap<GroupId, Mono>,
+    merges: MergeView,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
     /// Counts messages for shards whose leader is not known here.
@@ -149,6 +152,7 @@ impl Worker {
             births: BTreeMap::new(),
             clips: false,
             awaited: BTreeMap::new(),
+            merges: MergeView::default(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             asked: 0,
@@ -160,6 +164,7 @@ impl Worker {
         let forced: Vec<ShardDescriptor> = forced.cloned().collect();
         worker.review_eras(now, &forced);
         worker.review_versions(now);
+        worker.begin_merges(now);
         Ok(worker)
     }
 
@@ -215,7 +220,8 @@ impl Worker {
     /// When [`Input::Tick`] is wanted at the latest.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        if !self.dirty.is_empty() || !self.outbox.peers.is_empty() {
+        let undelivered = !self.outbox.peers.is_empty() || !self.outbox.merges.is_empty();
+        if !self.dirty.is_empty() || undelivered {
             // A step ended at its bound with work left.
             return Some(Mono(0));
         }
@@ -224,6 +230,7 @@ impl Worker {
             shards,
             self.leases.next_timeout(),
             self.outbox.unhurried_due(),
+            self.merges_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -323,6 +330,7 @@ impl Worker {
             Input::Born { group } => self.handle_born(now, group),
             Input::Destroyed { group } => {
                 self.with(group, |s, leases, out| s.handle_destroyed(now, leases, out));
+                self.forget_retired(group);
             }
             Input::DiskHealth { healthy } => {
                 self.disk_healthy = healthy;
@@ -352,19 +360,22 @@ impl Worker {
             self.lease_step(now);
             let dirty = std::mem::take(&mut self.dirty);
             let mut news = Vec::new();
+            let mut changed = false;
             for group in &dirty {
                 if self.clips {
                     self.review_parts(*group);
                 }
+                self.apply_decided(now, *group);
                 if let Some(shard) = self.shards.get_mut(group) {
-                    shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.go_on_splitting(now, &self.leases);
+                    shard.go_on_merging(now, &self.leases, &mut self.outbox);
                     shard.go_on_raising(now, &self.leases, self.making.versions.raised);
                     shard.flush(now, &self.leases, &mut self.outbox);
                     shard.review_descriptor();
                     if shard.take_members_news() && note(&mut self.map, shard) {
                         self.map_changes += 1;
+                        changed = true;
                     }
                     if shard.take_lineage_news() {
                         news.push(*group);
@@ -378,14 +389,19 @@ impl Worker {
                     set_timer(&mut self.timers, &mut self.timer_of, *group, at);
                 }
             }
+            if changed {
+                self.review_strays(now);
+            }
             for group in news {
                 self.review_children(now, group);
+                self.review_merges(now, group);
             }
             self.review_versions_of(now, &dirty);
             if let Some(pending) = self.outbox.seal() {
                 self.complete(now, vec![pending]);
             }
             self.deliver_peers(now);
+            self.deliver_merges(now);
             if self.dirty.is_empty() {
                 break;
             }
@@ -410,6 +426,11 @@ impl Worker {
                 if self.is_born_first(now, group, &message) {
                     return;
                 }
+                self.expect_merged(group, &message);
+                let chunk = matches!(message, Message::SnapshotChunk { .. });
+                if chunk && self.shards.get(&group).is_some_and(Shard::is_superseded) {
+                    return;
+                }
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
                 });
@@ -429,7 +450,10 @@ impl Worker {
             } => self.route_peer(now, shard, hops, message),
             // Only routing rests on it: a replica here knows better, or will.
             NodeMessage::Shards(descriptors) => {
-                self.map_changes += u64::from(self.map.learn_all(&descriptors));
+                if self.map.learn_all(&descriptors) {
+                    self.map_changes += 1;
+                    self.review_strays(now);
+                }
                 for descriptor in &descriptors {
                     self.pass_split_of(now, descriptor);
                 }
@@ -439,6 +463,12 @@ impl Worker {
                 self.learn_nodes(now, &rows);
             }
             NodeMessage::Version(version) => self.learn_version(now, version),
+            NodeMessage::Merge {
+                shard,
+                hops,
+                message,
+            } => self.route_merge(now, shard, hops, *message),
+            NodeMessage::Retired(shard) => self.handle_retired(now, shard),
             // The driver answers it.
             NodeMessage::MapDigest(_) => {}
         }
@@ -586,7 +616,10 @@ impl Worker {
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
-        if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
+        let gone = self.shards.get(&id).is_some_and(Shard::is_gone);
+        if let Some(reply) = gone.then(|| self.reply_of_absorbed(id)).flatten() {
+            self.outbox.reply_wrong_node(caller, reply);
+        } else if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
             shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
             // At once, so that the next request's admission sees what this one proposed.
             shard.pump(now, &self.leases, &mut self.outbox);
@@ -628,6 +661,7 @@ impl Worker {
             self.leases.handle_timeout(now.mono, wall);
             self.lease_step(now);
         }
+        self.look_at_merges(now);
         while let Some((at, group)) = self.timers.first().copied() {
             if at > now.mono {
                 break;
@@ -734,19 +768,7 @@ impl Worker {
             mark(Mark::HopsExhausted);
             return;
         }
-        let local = self.shards.get(&owner).and_then(|s| s.replica.leader());
-        let to = local.or_else(|| {
-            // Any member knows its leader, but this one or that may be gone for
-            // long: repetitions go to different ones (T9). By a golden ratio, since
-            // those of one message may come in step with what else is asked.
-            self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
-            let members = &self.map.shard(owner)?.configuration.voters;
-            let others = members.iter().filter(|m| **m != self.me);
-            let count = others.clone().count().max(1) as u64;
-            let at = ((self.asked >> 32) % count) as usize;
-            others.copied().nth(at)
-        });
-        if let Some(to) = to.filter(|to| *to != self.me) {
+        if let Some(to) = self.whom_to_ask(owner) {
             if hops > 0 {
                 mark(Mark::MessagePassedOn);
             }
@@ -773,10 +795,21 @@ impl Worker {
         }
     }
 
+    /// Any member of a shard knows its leader, but this one or that may be gone for long:
+    /// repetitions go to different ones (T9). By a golden ratio, since those of one message may
+    /// come in step with what else is asked.
+    fn any_member(&mut self, shard: GroupId) -> Option<NodeId> {
+        self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
+        let members = &self.map.shard(shard)?.configuration.voters;
+        let others = members.iter().filter(|m| **m != self.me);
+        let count = others.clone().count().max(1) as u64;
+        let at = ((self.asked >> 32) % count) as usize;
+        others.copied().nth(at)
+    }
+
     fn owner(&self, anchor: &Key, hint: GroupId) -> Option<GroupId> {
-        if let Some(shard) = self.shards.get(&hint)
-            && shard.descriptor.span.contains(anchor)
-        {
+        let known = self.shards.get(&hint).filter(|shard| !shard.is_gone());
+        if known.is_some_and(|shard| shard.descriptor.span.contains(anchor)) {
             return Some(hint);
         }
         // Who was told of one half of a split only asks there for the other.

@@ -1,8 +1,11 @@
 //! What a shard's log says to its transaction state. Effects count at apply (P7).
 
+use crate::merge::{Absorb, End};
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
-use synod_paxos::{Ballot, ClusterVersion, Configuration, GroupId, NodeId, Term, Timestamp};
+use synod_paxos::{
+    Ballot, ClusterVersion, Configuration, GroupId, NodeId, Slot, Term, Timestamp,
+};
 
 /// A command. New variants are only added at the end, and proposed only once
 /// the cluster version allows them (P8).
@@ -84,6 +87,28 @@ pub enum Command {
     },
     /// The end of the shard's range becomes a shard of its own (decision 15).
     Split(Box<Split>),
+    /// The shard's log ends here, so that its left neighbour can absorb it (decision 19).
+    End(Box<End>),
+    /// That was refused: the log goes on.
+    Resume {
+        /// The slot of the end.
+        slot: Slot,
+    },
+    /// The shard to the right is part of this one from here on. A replica applies it once its
+    /// replica of that one has come to its end.
+    Absorb(Box<Absorb>),
+    /// The end of a shard to the right is refused.
+    Reopen {
+        /// The shard.
+        right: GroupId,
+        /// The slot of its end.
+        slot: Slot,
+    },
+    /// All members have absorbed the shard: its replicas may go.
+    Retire {
+        /// The shard.
+        right: GroupId,
+    },
 }
 
 /// A cut of a shard's range in two. What lies before the cut stays, what lies
@@ -110,12 +135,19 @@ pub struct Split {
 impl Command {
     /// The cluster version from which on shards may be split.
     pub const SPLIT_SINCE: ClusterVersion = ClusterVersion(2);
+    /// The cluster version from which on shards may be merged.
+    pub const MERGE_SINCE: ClusterVersion = ClusterVersion(3);
 
     /// The cluster version from which on this kind may be proposed (P8).
     #[must_use]
     pub const fn since(&self) -> ClusterVersion {
         match self {
             Command::Split(_) => Command::SPLIT_SINCE,
+            Command::End(_)
+            | Command::Resume { .. }
+            | Command::Absorb(_)
+            | Command::Reopen { .. }
+            | Command::Retire { .. } => Command::MERGE_SINCE,
             _ => ClusterVersion::OLDEST,
         }
     }

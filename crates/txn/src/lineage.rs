@@ -7,6 +7,7 @@
 //! Floors, horizon and `last` are the same in both halves.
 
 use crate::command::Split;
+use crate::merge::Absorbed;
 use crate::state::State;
 use crate::types::{Key, Span};
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub const BIRTH: Slot = Slot(1);
 /// Shards split off that are remembered, at most. Only a replica that gets past a split
 /// by a snapshot needs to know them, and one that has missed more of them is
 /// taken in by their leaders.
-const CHILDREN: usize = 64;
+pub(crate) const CHILDREN: usize = 64;
 
 /// A shard that was split off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +78,15 @@ pub struct Birth {
 pub struct Lineage {
     /// Its keys, once a split has set them; before that, those of its first descriptor.
     pub span: Option<Span>,
-    /// Splits of it, and in its line before it began.
+    /// Splits of it, and in its line before it began; merges raise it above what both shards had.
     pub splits: u64,
-    /// Shards that it descends from: a term of theirs is an earlier one of its own.
+    /// Shards that it descends from, and those that it absorbed: a term of theirs is an earlier
+    /// one of its own.
     pub ancestors: BTreeSet<GroupId>,
     /// The shards that were split off it last, oldest first.
     pub children: Vec<Child>,
+    /// The shard that it absorbed last, until no replica of that is needed any more.
+    pub absorbed: Option<Absorbed>,
 }
 
 impl Lineage {
@@ -117,7 +121,7 @@ impl State {
         let open = !self.intents.is_empty() || !self.parts.is_empty();
         let staged = self.records.values().any(|r| r.outcome.is_none());
         let undecided = (open || staged) && !mutated(Mutation::SplitOverIntents);
-        if other || !inside || undecided {
+        if other || !inside || undecided || self.lineage.absorbed.is_some() {
             mark(Mark::SplitVoid);
             return None;
         }
@@ -184,12 +188,14 @@ impl State {
             forget_floor: self.forget_floor,
             horizon: self.horizon,
             version: self.version,
+            reopened: self.reopened.clone(),
             began: Some(child.began()),
             lineage: Lineage {
                 span: Some(child.span.clone()),
                 splits: child.splits,
                 ancestors,
                 children: Vec::new(),
+                absorbed: None,
             },
             ..State::default()
         }

@@ -101,6 +101,11 @@ impl Display for Command {
             Command::Split(split) => {
                 write!(f, "Split at {} into {}", key(&split.at), split.child)
             }
+            Command::End(end) => write!(f, "End for {}", end.call.left),
+            Command::Resume { slot } => write!(f, "Resume after {slot}"),
+            Command::Absorb(absorb) => write!(f, "Absorb {} at {}", absorb.right, absorb.slot),
+            Command::Reopen { right, slot } => write!(f, "Reopen {right} at {slot}"),
+            Command::Retire { right } => write!(f, "Retire {right}"),
         }
     }
 }

@@ -6,16 +6,17 @@
 
 use crate::command::{Command, Intent};
 use crate::lineage::{Birth, Lineage};
+use crate::merge::Ended;
 use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStart, Timestamp};
-use synod_probe::{Mutation, mutated};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 5;
+const FORMAT: u8 = 6;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +166,22 @@ impl OneShards {
         found.copied()
     }
 
+    /// Takes in those of another shard: its newest count as the last.
+    pub(crate) fn absorb(&mut self, other: &OneShards) {
+        self.floor_millis = self.floor_millis.max(other.floor_millis);
+        for (attempt, timestamp) in &other.older {
+            self.older.insert(*attempt, *timestamp);
+        }
+        for (attempt, timestamp) in &other.newest {
+            self.insert(*attempt, *timestamp);
+        }
+        while self.older.len() > ONE_SHARD_MEMORY / 2
+            && let Some((lowest, _)) = self.older.pop_first()
+        {
+            self.dropped(lowest);
+        }
+    }
+
     fn rebuild(&mut self) {
         self.index = self.newest.iter().copied().collect();
     }
@@ -199,8 +216,13 @@ pub struct State {
     pub descriptor: (u64, Bytes),
     /// The configuration that the last stop-sign began; none in the group's first.
     pub began: Option<Began>,
-    /// What splits have made of the shard.
+    /// What splits and merges have made of the shard.
     pub lineage: Lineage,
+    /// The shard's end, if it is to become part of its left neighbour: nothing is applied any
+    /// more unless that is refused.
+    pub ended: Option<Ended>,
+    /// Ends of right neighbours that were refused last: which shard, which slot of its log.
+    pub reopened: Vec<(GroupId, Slot)>,
 }
 
 /// One version that an entry made.
@@ -223,6 +245,9 @@ pub enum Applied {
     Acked,
     /// The end of the range became another shard's; none if the entry was void.
     Split(Option<Box<Birth>>),
+    /// The shard ended, goes on after all, or is another one's part: no leader in office now has
+    /// the right to go on.
+    Merge,
 }
 
 impl State {
@@ -239,6 +264,9 @@ impl State {
             "P7: entries are applied once, in order"
         );
         self.applied = slot;
+        if self.ended.is_some() && !matches!(command, Command::Resume { .. }) {
+            return (Applied::Quiet, Vec::new());
+        }
         match command {
             Command::OneShard {
                 attempt,
@@ -283,6 +311,14 @@ impl State {
                 let born = self.apply_split(shard, *split).map(Box::new);
                 (Applied::Split(born), Vec::new())
             }
+            Command::End(end) => {
+                self.apply_end(*end);
+                (Applied::Merge, Vec::new())
+            }
+            Command::Resume { slot } => {
+                self.apply_resume(slot);
+                (Applied::Merge, Vec::new())
+            }
             other => {
                 self.apply_housekeeping(other);
                 (Applied::Quiet, Vec::new())
@@ -300,6 +336,10 @@ impl State {
                 encoded,
             } if generation > self.descriptor.0 => self.descriptor = (generation, encoded),
             Command::Close { timestamp } => self.raise(timestamp),
+            Command::Reopen { right, slot } => self.apply_reopen(right, slot),
+            Command::Retire { right } => self.apply_retire(right),
+            // An `Absorb` that counts comes with the other shard's state.
+            Command::Absorb(_) => mark(Mark::AbsorbVoid),
             _ => {}
         }
     }

@@ -53,7 +53,7 @@ impl Shard {
         members: Members,
     ) -> Result<Slot, ReconfigureError> {
         let elected = self.office.is_none() && self.replica.term_ballot().is_some();
-        if elected || self.cut.is_some() {
+        if elected || self.cut.is_some() || self.merges_now() {
             return Err(ReconfigureError::NotInOffice);
         }
         let current = self.replica.configuration();
@@ -151,6 +151,7 @@ impl Shard {
         let mut group = Group::new(self.descriptor.id, self.settings.clone());
         group.number_after(&self.group);
         self.group = group;
+        self.forget_awaited();
         self.applied = Slot(0);
         self.engine_applied = Slot(0);
         self.installing = false;

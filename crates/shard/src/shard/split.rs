@@ -39,8 +39,11 @@ pub enum SplitError {
         /// The best guess at who does.
         leader: Option<NodeId>,
     },
-    /// The shard's leader has just been elected, or its members are changing.
-    #[error("the shard is between two leaders or two sets of members; ask again in a moment")]
+    /// The shard's leader has just been elected, its members are changing, or it is merged.
+    #[error(
+        "the shard is between two leaders or two sets of members, or not all of them have followed a \
+         merge; ask again in a moment"
+    )]
     NotReady,
     /// Another split of the shard is under way.
     #[error("the shard is being split already, into shard {child}; wait for that")]
@@ -145,7 +148,9 @@ impl Shard {
             let leader = self.replica.leader().filter(|n| *n != self.replica.me());
             return Err(SplitError::NotLeader { leader });
         }
-        if self.office.is_none() || self.suspended || self.changes_members() || self.handing_over {
+        let busy = self.suspended || self.changes_members() || self.handing_over;
+        let merges = self.merges_now() || self.group.state().lineage.absorbed.is_some();
+        if self.office.is_none() || busy || merges {
             return Err(SplitError::NotReady);
         }
         if self.descriptor.id == META_SHARD {
@@ -230,7 +235,7 @@ impl Shard {
 
     /// Whether the transaction machine is handed nothing, and has nothing proposed.
     pub(super) fn pauses(&self) -> bool {
-        self.changes_members() || self.is_being_cut()
+        self.changes_members() || self.is_being_cut() || self.merge_pauses()
     }
 
     /// The split is applied, if there was one under way: the term goes on with what is left.
@@ -299,7 +304,9 @@ impl Shard {
     /// The last splits of the state, for whoever is sent a snapshot of it.
     pub(super) fn passed(&self) -> Vec<Passed> {
         let children = self.group.state().lineage.children.iter();
-        children.map(|child| child.split).collect()
+        // Those of shards that it absorbed are in other logs.
+        let own = children.filter(|child| child.parent == self.descriptor.id);
+        own.map(|child| child.split).collect()
     }
 
     /// The last of these splits that the log holds and does not know to be decided.
@@ -369,6 +376,7 @@ impl Shard {
         self.descriptor.span.before(self.clip.as_ref())
     }
 
+
     /// Whether part of the range is another replica's on this node.
     pub(crate) fn is_clipped(&self) -> bool {
         let span = &self.descriptor.span;
@@ -390,6 +398,9 @@ impl Shard {
     /// Of versions that it applies again those that are another replica's data are that
     /// one's to write.
     pub(super) fn clip_batch(&self, mut batch: WriteBatch) -> WriteBatch {
+        if self.merges.superseded {
+            batch.versions.clear();
+        }
         if let Some(clip) = &self.clip {
             batch.versions.retain(|(key, ..)| key < clip);
         }

@@ -121,6 +121,7 @@ impl Shard {
     pub(crate) fn go_on_raising(&mut self, now: Now, leases: &NodeLease, cluster: ClusterVersion) {
         let is_new = cluster > self.version().max(self.raising);
         let busy = self.pauses() || self.suspended || self.handing_over || self.cut.is_some();
+        let busy = busy || self.merges_now();
         if !is_new || busy || self.office.is_none() || cluster > self.supports.newest {
             return;
         }

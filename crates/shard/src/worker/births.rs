@@ -12,6 +12,7 @@ use crate::shard::split::{first_descriptor, first_durable};
 use crate::shard::{Now, Recovered, Shard, SplitError, Splitting};
 use crate::wire::{self, ShardDescriptor};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use synod_paxos::replica::Cx;
 use synod_paxos::{GroupId, Message, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
@@ -123,7 +124,7 @@ impl Worker {
     /// The engine is ready for a replica to begin.
     pub(super) fn handle_born(&mut self, now: Now, group: GroupId) {
         let Some(coming) = self.births.remove(&group) else {
-            return;
+            return self.handle_merge_saved(now, group);
         };
         if self.shards.contains_key(&group) {
             return;
@@ -258,16 +259,25 @@ impl Worker {
 
     /// A replica's data ends where that of the next one on this node begins.
     pub(super) fn review_clips(&mut self) {
-        let mut starts: Vec<Key> = { self.shards.values() }
-            .map(|shard| shard.descriptor.span.start.clone())
-            .collect();
+        let mut absorbed = BTreeSet::new();
+        for shard in self.shards.values() {
+            absorbed.extend(shard.absorbed_on_the_way());
+            let span = &shard.descriptor.span;
+            absorbed.extend(shard.absorbed_so_far().filter(|id| {
+                let other = self.shards.get(id);
+                other.is_some_and(|other| span.contains(&other.descriptor.span.start))
+            }));
+        }
+        let counts = self.shards.values().filter(|s| !absorbed.contains(&s.descriptor.id));
+        let mut starts: Vec<Key> = counts.map(|s| s.descriptor.span.start.clone()).collect();
         starts.sort_unstable();
         self.clips = false;
-        for shard in self.shards.values_mut() {
+        for (id, shard) in &mut self.shards {
+            shard.set_superseded(absorbed.contains(id));
             let start = &shard.descriptor.span.start;
             let next = starts.get(starts.partition_point(|other| other <= start));
-            let next = next.filter(|next| shard.descriptor.span.contains(next));
-            self.clips |= next.is_some();
+            // Also where the range ends before that: a snapshot's may not.
+            self.clips |= next.is_some_and(|next| shard.descriptor.span.contains(next));
             shard.set_clip(next.cloned());
         }
     }

@@ -76,6 +76,11 @@ impl Group {
             let reason = AbortReason::DiskFull;
             return self.turn_down(from, &request, reason, Refusal::Aborted(reason));
         }
+        if self.refuses_joint && !one_shard {
+            mark(Mark::JointRefused);
+            let reason = AbortReason::Moved;
+            return self.turn_down(from, &request, reason, Refusal::Aborted(reason));
+        }
         let busy = self
             .office
             .as_deref()

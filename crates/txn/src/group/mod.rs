@@ -19,12 +19,13 @@
 //! | `coordinator` | staged to outcome, acks |
 //! | `inquiry` | status, asks: what became of an attempt? |
 //! | `split` | what a leader lets go of when the end of its range becomes another shard's |
+//! | `merge` | what it lets go of before its shard is merged with another |
 //! | `timeouts` | everything that is repeated or given up |
 //! | `checks`, `bounds` | what a request may ask, by itself and with what is held |
 //! | `times` | which times an attempt's id may have |
 //!
 //! Not done here: optimistic commits, bounded clock mode (commit wait,
-//! snapshots at a timestamp), merges.
+//! snapshots at a timestamp).
 
 mod bounds;
 mod checks;
@@ -32,6 +33,7 @@ mod commit;
 mod coordinator;
 mod inquiry;
 mod memory;
+mod merge;
 mod office;
 mod participant;
 mod read;
@@ -96,6 +98,8 @@ pub struct Group {
     orphans: Vec<Caller>,
     /// Its members or its range change: no timestamp is assigned meanwhile.
     suspended: bool,
+    /// Meanwhile commits of several shards are turned down.
+    refuses_joint: bool,
     effects: Vec<Effect>,
     counters: Counters,
     /// Only deletes are let in.
@@ -118,6 +122,7 @@ impl Group {
             next_request: 1,
             orphans: Vec::new(),
             suspended: false,
+            refuses_joint: false,
             effects: Vec::new(),
             counters: Counters::default(),
             disk_full: false,
@@ -204,7 +209,7 @@ impl Group {
         }
         self.with_office(|_, office, state| office.last = office.last.max(state.last));
         match applied {
-            Applied::Quiet | Applied::Acked | Applied::Split(_) => {}
+            Applied::Quiet | Applied::Acked | Applied::Split(_) | Applied::Merge => {}
             Applied::OneShard(attempt, timestamp) => self.one_shard_applied(attempt, timestamp),
             Applied::Intent(attempt, fresh) => self.intent_applied(cx, attempt, fresh),
             Applied::Outcome(attempt, fresh) => self.outcome_applied(cx, attempt, fresh),
@@ -261,12 +266,14 @@ impl Group {
     /// The term goes on, perhaps in another configuration, or with fewer keys.
     pub fn resume(&mut self, cx: &Cx) {
         self.suspended = false;
+        self.refuses_joint = false;
         self.settle(cx);
     }
 
     /// Drops everything that only a leader has. Its callers are left to [`Group::take_orphans`].
     pub fn leave_office(&mut self) {
         self.suspended = false;
+        self.refuses_joint = false;
         let Some(office) = self.office.take() else {
             return;
         };

@@ -1,0 +1,348 @@
+//! Merges (decision 19), as a node sees them: messages find their leaders, a replica gets the state
+//! that it takes in from the node's replica of the other shard, and what was absorbed goes
+//! once nobody needs it any more.
+
+use super::{MAX_HOPS, Worker};
+use crate::outbox::MergeTo;
+use crate::shard::{MergeError, Merging, Now};
+use crate::wire::{self, MergeMessage, NodeMessage, ShardReply};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use synod_paxos::{GroupId, Message, Mono, NodeId};
+use synod_probe::{Mark, mark};
+use synod_txn::Key;
+
+/// Between two looks at what was absorbed and is still there; nanoseconds.
+const LOOK_NANOS: u64 = 200_000_000;
+
+/// What the worker keeps of merges.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct MergeView {
+    /// Which replica here waits for the end of which other.
+    awaiting: BTreeMap<GroupId, GroupId>,
+    /// Replicas of shards that the map says are absorbed, or of shards that have absorbed one.
+    looked_at: BTreeSet<GroupId>,
+    /// When they are looked at next.
+    next: Option<Mono>,
+    /// Those that go, and are forgotten when they have.
+    retiring: BTreeSet<GroupId>,
+}
+
+impl Worker {
+    /// Asks the leader of `left`, if it is here, to take in `right`, the shard that begins
+    /// where it ends. May be repeated until it says that this is done.
+    ///
+    /// # Errors
+    /// See [`MergeError`]; nothing has changed then, or will go back by itself.
+    pub fn merge(
+        &mut self,
+        now: Now,
+        left: GroupId,
+        right: GroupId,
+    ) -> Result<Merging, MergeError> {
+        let Some(shard) = self.shards.get_mut(&left) else {
+            return Err(MergeError::NotLeader { leader: None });
+        };
+        if shard.group.state().has_absorbed(right) {
+            return Ok(Merging::Done);
+        }
+        let Some(descriptor) = self.map.shard(right) else {
+            return Err(MergeError::NotNeighbours);
+        };
+        let merging = shard.merge(now, descriptor)?;
+        self.dirty.insert(left);
+        Ok(merging)
+    }
+
+    /// Takes what shards want to say to each other about merges to their leaders.
+    pub(super) fn deliver_merges(&mut self, now: Now) {
+        for _ in 0..self.outbox.merges.len() {
+            let Some((to, message)) = self.outbox.merges.pop_front() else {
+                return;
+            };
+            let shard = match to {
+                MergeTo::Shard(shard) => Some(shard),
+                MergeTo::Before(key) => self.owner_before(&key),
+            };
+            if let Some(shard) = shard {
+                self.route_merge(now, shard, 0, message);
+            }
+        }
+    }
+
+    /// The shard that ends where a key's begins, or one that has heard of it.
+    fn owner_before(&self, key: &Key) -> Option<GroupId> {
+        let shards = &self.map.shards;
+        let before = shards.partition_point(|s| s.span.start < *key);
+        Some(shards.get(before.checked_sub(1)?)?.id)
+    }
+
+    /// To the shard's leader: here, or where it seems to be.
+    pub(super) fn route_merge(
+        &mut self,
+        now: Now,
+        shard: GroupId,
+        hops: u8,
+        message: MergeMessage,
+    ) {
+        if let Some(local) = self.shards.get_mut(&shard)
+            && local.leads()
+        {
+            local.handle_merge(now, &self.leases, message, &mut self.outbox);
+            self.dirty.insert(shard);
+            return;
+        }
+        if hops >= MAX_HOPS {
+            return;
+        }
+        if let Some(to) = self.whom_to_ask(shard) {
+            let message = NodeMessage::Merge {
+                shard,
+                hops: hops + 1,
+                message: Box::new(message),
+            };
+            self.outbox.send(to, message);
+        }
+    }
+
+    /// A replica here goes on as far as its log says, if need be with the state of another one.
+    pub(super) fn apply_decided(&mut self, now: Now, group: GroupId) {
+        // Merges that follow each other in one log: each round takes one in.
+        while let Some(shard) = self.shards.get_mut(&group) {
+            shard.apply_decided(now, &self.leases, &mut self.outbox);
+            let Some(awaited) = shard.awaited() else {
+                break;
+            };
+            let right = awaited.right;
+            self.awaiting_insert(right, group);
+            let coming = self.births.contains_key(&right);
+            let Some(other) = self.shards.get_mut(&right).filter(|s| s.is_member()) else {
+                if !coming && let Some(shard) = self.shards.get_mut(&group) {
+                    shard.give_up_data(now, &self.leases);
+                }
+                break;
+            };
+            if other.is_superseded() {
+                // By a snapshot that did not come after all, perhaps.
+                self.review_clips();
+            }
+            let Some(other) = self.shards.get_mut(&right) else {
+                break;
+            };
+            if !other.is_at_end(awaited.slot) {
+                if other.reach_end(now, &self.leases, &awaited) {
+                    self.dirty.insert(right);
+                }
+                break;
+            }
+            let state = other.group.state().clone();
+            self.merges.awaiting.remove(&right);
+            if let Some(shard) = self.shards.get_mut(&group) {
+                shard.hand_in(state);
+            }
+        }
+        if let Some(left) = self.merges.awaiting.get(&group)
+            && let Some(shard) = self.shards.get(&group)
+            && shard.group.state().ended.is_some()
+        {
+            self.dirty.insert(*left);
+        }
+    }
+
+    fn awaiting_insert(&mut self, right: GroupId, left: GroupId) {
+        self.merges.awaiting.insert(right, left);
+    }
+
+    /// A replica's range has changed, or that of which it is to be told: which data here is whose?
+    pub(super) fn review_merges(&mut self, now: Now, group: GroupId) {
+        self.review_clips();
+        let absorbed = self.shards.get(&group).and_then(|shard| shard.absorbed());
+        if absorbed.is_some() {
+            self.merges.looked_at.insert(group);
+            self.look_soon(now);
+        }
+    }
+
+    fn look_soon(&mut self, now: Now) {
+        let at = now.mono.plus(LOOK_NANOS);
+        self.merges.next = Some(self.merges.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// The map has changed: replicas of shards that it does not know any more are of absorbed ones.
+    pub(super) fn review_strays(&mut self, now: Now) {
+        let strays: Vec<GroupId> = { self.shards.values() }
+            .filter(|shard| shard.is_member() && self.map.shard(shard.descriptor.id).is_none())
+            .map(|shard| shard.descriptor.id)
+            .collect();
+        if strays.iter().any(|id| !self.merges.looked_at.contains(id)) {
+            self.look_soon(now);
+        }
+        for id in strays {
+            let reply = self.reply_of_absorbed(id);
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.send_away(reply.as_ref(), &mut self.outbox);
+                self.dirty.insert(id);
+            }
+            self.merges.looked_at.insert(id);
+        }
+    }
+
+    /// Where requests to a shard that was absorbed are sent.
+    pub(super) fn reply_of_absorbed(&self, id: GroupId) -> Option<ShardReply> {
+        let shard = self.shards.get(&id)?;
+        let owner = self.map.shard_of(&shard.descriptor.span.start);
+        let owner = owner.filter(|owner| owner.id != id)?;
+        Some(ShardReply::WrongNode(Some(Box::new(owner.clone()))))
+    }
+
+    /// When replicas of merged shards are looked at next.
+    pub(super) fn merges_timeout(&self) -> Option<Mono> {
+        self.merges.next
+    }
+
+    /// Tells leaders what this node has followed, and lets go what nobody needs.
+    pub(super) fn look_at_merges(&mut self, now: Now) {
+        if self.merges.next.is_none_or(|next| next > now.mono) {
+            return;
+        }
+        self.merges.next = None;
+        for id in std::mem::take(&mut self.merges.looked_at) {
+            if self.look_at(now, id) {
+                self.merges.looked_at.insert(id);
+            }
+        }
+        if !self.merges.looked_at.is_empty() {
+            self.merges.next = Some(now.mono.plus(LOOK_NANOS));
+        }
+    }
+
+    /// Whether this one is looked at again.
+    fn look_at(&mut self, now: Now, id: GroupId) -> bool {
+        let Some(shard) = self.shards.get(&id) else {
+            return false;
+        };
+        if let Some(right) = shard.absorbed() {
+            if shard.is_merge_saved() {
+                let node = self.me;
+                self.route_merge(now, id, 0, MergeMessage::Followed { right, node });
+            }
+            return true;
+        }
+        if !shard.is_member() || self.map.shard(id).is_some() {
+            return false;
+        }
+        let start = shard.descriptor.span.start.clone();
+        let mut here = self.shards.values();
+        let left = here.find(|s| {
+            let of = s.descriptor.id;
+            of != id && s.is_member() && s.descriptor.span.contains(&start) && s.is_whole()
+        });
+        if let Some(left) = left.filter(|left| left.group.state().has_absorbed(id)) {
+            if left.absorbed() != Some(id) {
+                self.retire(now, id, false);
+            }
+            return true;
+        }
+        let owner = self.map.shard_of(&start);
+        if let Some(owner) = owner.filter(|o| !o.configuration.is_member(self.me)) {
+            let (owner, node) = (owner.id, self.me);
+            let message = MergeMessage::Followed { right: id, node };
+            self.route_merge(now, owner, 0, message);
+        }
+        true
+    }
+
+    /// A leader says that no replica of the shard is needed any more.
+    pub(super) fn handle_retired(&mut self, now: Now, id: GroupId) {
+        if self.map.shard(id).is_some() {
+            // Its word may be ahead of the map's.
+            return;
+        }
+        let Some(shard) = self.shards.get(&id) else {
+            return;
+        };
+        let span = shard.descriptor.span.clone();
+        let mut others = self.shards.values();
+        let others = others.any(|s| s.descriptor.id != id && s.descriptor.span.overlaps(&span));
+        self.retire(now, id, !others && self.births.is_empty());
+    }
+
+    fn retire(&mut self, now: Now, id: GroupId, clears: bool) {
+        if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
+            mark(Mark::ReplicaRetired);
+            shard.retire(now, &self.leases, clears);
+            self.merges.retiring.insert(id);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The replica's data is gone. Nothing tells of one that had a beginning of its own; of the
+    /// cluster's first shards an empty one stays, as proof that the log was not lost.
+    pub(super) fn forget_retired(&mut self, id: GroupId) {
+        if !self.merges.retiring.remove(&id) {
+            return;
+        }
+        let born = self.shards.get(&id).map(|shard| shard.descriptor.born);
+        if born.is_some_and(|born| born.is_some()) {
+            self.shards.remove(&id);
+            self.timer_of.remove(&id);
+            self.timers.retain(|(_, group)| *group != id);
+            self.parked.remove(&id);
+        }
+        self.review_clips();
+    }
+
+    /// The engine holds what a replica has absorbed for good.
+    pub(super) fn handle_merge_saved(&mut self, now: Now, group: GroupId) {
+        if let Some(shard) = self.shards.get_mut(&group) {
+            shard.merge_saved();
+            self.look_soon(now);
+        }
+    }
+
+    /// At a start.
+    pub(super) fn begin_merges(&mut self, now: Now) {
+        let absorbed = self.shards.values().filter(|s| s.absorbed().is_some());
+        let absorbed: Vec<GroupId> = absorbed.map(|s| s.descriptor.id).collect();
+        if !absorbed.is_empty() {
+            self.merges.looked_at.extend(absorbed);
+            self.look_soon(now);
+        }
+        self.review_strays(now);
+    }
+
+    /// A snapshot on its way in may have absorbed replicas that are here.
+    pub(super) fn expect_merged(&mut self, group: GroupId, message: &Message) {
+        let Message::SnapshotChunk {
+            chunk: 0,
+            checksum,
+            data,
+            ..
+        } = message
+        else {
+            return;
+        };
+        if crc32fast::hash(data) != *checksum {
+            return;
+        }
+        let Some(head) = wire::snapshot_head(data) else {
+            return;
+        };
+        let here = head.ancestors.iter().filter(|id| {
+            let shard = self.shards.get(id);
+            shard.is_some_and(|shard| head.span.contains(&shard.descriptor.span.start))
+        });
+        let here: BTreeSet<GroupId> = here.copied().collect();
+        let shard = self.shards.get_mut(&group);
+        if shard.is_some_and(|shard| shard.expect_absorbed(&here)) {
+            self.review_clips();
+        }
+    }
+
+    /// The leader of a shard, as far as known here; else one of its members, each in turn.
+    pub(super) fn whom_to_ask(&mut self, shard: GroupId) -> Option<NodeId> {
+        let local = self.shards.get(&shard).and_then(|s| s.replica.leader());
+        let to = local.or_else(|| self.any_member(shard));
+        to.filter(|to| *to != self.me)
+    }
+}

@@ -1,0 +1,53 @@
+//! What a leader in office lets go of before its shard becomes part of another, or takes one in
+//! (decision 19).
+
+use super::office::Progress;
+use super::{Cx, Group};
+use crate::merge::Absorb;
+use crate::state::State;
+use crate::types::{AbortReason, AttemptId};
+use synod_paxos::Slot;
+use synod_probe::{Mutation, mutated};
+
+impl Group {
+    /// As [`Group::suspend`], before a merge. Commits of several shards do not wait for its end but
+    /// are turned down: one that waits here, and has its intent in the shard that this one is
+    /// merged with, would keep that one undecided.
+    pub fn suspend_joint(&mut self) {
+        self.suspend();
+        self.refuses_joint = true;
+        let joint = |progress: &Progress| match progress {
+            Progress::Queued(queued) => queued.request.participants.len() > 1,
+            _ => false,
+        };
+        let active = self.office.as_deref().map(|office| office.active.iter());
+        let joint: Vec<AttemptId> = { active.into_iter().flatten() }
+            .filter(|(_, active)| joint(&active.progress))
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in joint {
+            self.drop_active(attempt, AbortReason::Moved);
+        }
+    }
+
+    /// Whether a decided `Absorb` takes effect: then it needs the other shard's state.
+    #[must_use]
+    pub fn absorbs(&self, absorb: &Absorb) -> bool {
+        self.state.absorbs(absorb)
+    }
+
+    /// Applies a decided `Absorb` with the state of the other shard as of its end. The term in office
+    /// has no right to what it gained: the driver ends it.
+    pub fn absorb(&mut self, cx: &Cx, slot: Slot, absorb: Absorb, right: &State) {
+        self.state.applied = slot;
+        self.state.apply_absorb(self.shard, absorb, right);
+        self.with_office(|_, office, state| office.last = office.last.max(state.last));
+        self.settle(cx);
+    }
+
+    /// Whether all versions are in the engine.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.overlay.bytes() == 0 || mutated(Mutation::AbsorbBeforeWritten)
+    }
+}
