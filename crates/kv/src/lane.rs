@@ -190,7 +190,11 @@ impl EngineLane {
                     engine.set_installing(group, None)?;
                     engine.sync()?;
                 }
-                tracing::info!(shard = group.0, slot = slot.0, "a split or merge is durable");
+                tracing::info!(
+                    shard = group.0,
+                    slot = slot.0,
+                    "a split or merge is durable"
+                );
                 Ok(vec![EngineEvent::input(Input::Born { group })])
             }
             SnapshotTask::Destroy { group, span } => {

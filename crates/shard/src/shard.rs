@@ -160,6 +160,7 @@ impl Shard {
             engine_applied,
             is_new: _,
         } = recovered;
+        let known = checkpoint.is_some();
         let (applied, group) = match checkpoint {
             Some((slot, state)) => (
                 slot,
@@ -215,6 +216,11 @@ impl Shard {
             parts_whole: false,
             merges: Merges::default(),
         };
+        if known {
+            // The log's descriptor may be of a range that the state comes to again.
+            let epoch = u64::from(shard.descriptor.configuration.epoch.0);
+            shard.descriptor.generation = epoch + shard.group.state().lineage.splits;
+        }
         shard.review_descriptor();
         shard.review_halt();
         Ok(shard)
@@ -649,6 +655,9 @@ impl Shard {
                             self.group.absorb(&cx, slot, *absorb, &right);
                             self.absorbed_applied();
                             self.review_range();
+                            self.applied = slot;
+                            // What follows may write where the other replica did so far.
+                            break;
                         }
                         Ok(command) => {
                             let resumes = matches!(command, Command::Resume { .. });

@@ -117,9 +117,8 @@ impl ShardMap {
             None => {
                 let after = self.shards.partition_point(|s| s.span.start <= span.start);
                 let mut before = self.shards[..after].iter();
-                let absorbed = before.any(|s| {
-                    s.span.contains(&span.start) && s.generation >= descriptor.generation
-                });
+                let absorbed = before
+                    .any(|s| s.span.contains(&span.start) && s.generation >= descriptor.generation);
                 if after == 0 || absorbed {
                     return false;
                 }

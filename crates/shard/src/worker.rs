@@ -15,8 +15,8 @@ use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
-use merges::MergeView;
 use bytes::Bytes;
+use merges::MergeView;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
@@ -426,14 +426,17 @@ impl Worker {
                 if self.is_born_first(now, group, &message) {
                     return;
                 }
-                self.expect_merged(group, &message);
                 let chunk = matches!(message, Message::SnapshotChunk { .. });
                 if chunk && self.shards.get(&group).is_some_and(Shard::is_superseded) {
                     return;
                 }
+                let head = Worker::absorbed_by(&message);
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
                 });
+                if let Some((id, head)) = head {
+                    self.expect_merged(group, id, &head);
+                }
             }
             NodeMessage::Lease(message) => {
                 if let Some(verdict) = self.clock.compare(now, from, &message) {

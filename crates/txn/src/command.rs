@@ -3,9 +3,7 @@
 use crate::merge::{Absorb, End};
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
-use synod_paxos::{
-    Ballot, ClusterVersion, Configuration, GroupId, NodeId, Slot, Term, Timestamp,
-};
+use synod_paxos::{Ballot, ClusterVersion, Configuration, GroupId, NodeId, Slot, Term, Timestamp};
 
 /// A command. New variants are only added at the end, and proposed only once
 /// the cluster version allows them (P8).

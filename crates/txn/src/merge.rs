@@ -115,8 +115,8 @@ impl State {
     pub fn absorbs(&self, absorb: &Absorb) -> bool {
         let adjacent = !absorb.span.end.is_empty() && absorb.span.end == absorb.gained.start;
         let undecided = self.is_undecided() && !mutated(Mutation::MergeOverIntents);
-        let refused = self.has_reopened(absorb.right, absorb.slot)
-            && !mutated(Mutation::AbsorbAfterReopen);
+        let refused =
+            self.has_reopened(absorb.right, absorb.slot) && !mutated(Mutation::AbsorbAfterReopen);
         adjacent
             && self.is_of_range(&absorb.span)
             && !undecided
@@ -163,7 +163,9 @@ impl State {
 
     /// All members have what was absorbed: no replica of that shard is needed any more.
     pub(crate) fn apply_retire(&mut self, right: GroupId) {
-        self.lineage.absorbed.take_if(|absorbed| absorbed.id == right);
+        self.lineage
+            .absorbed
+            .take_if(|absorbed| absorbed.id == right);
     }
 
     /// Takes the state of the shard to the right in, as of its end. [`State::absorbs`] was asked.
@@ -192,7 +194,9 @@ impl State {
         lineage.ancestors.insert(id);
         lineage.ancestors.extend(&right.lineage.ancestors);
         lineage.ancestors.remove(&shard);
-        lineage.children.extend(right.lineage.children.iter().cloned());
+        lineage
+            .children
+            .extend(right.lineage.children.iter().cloned());
         let ancestors = &lineage.ancestors;
         lineage.children.retain(|c| !ancestors.contains(&c.id));
         let excess = lineage.children.len().saturating_sub(CHILDREN);

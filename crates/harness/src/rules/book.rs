@@ -287,6 +287,8 @@ impl GroupBook {
             Some(Command::OneShard { timestamp, .. } | Command::Close { timestamp }) => *timestamp,
             Some(Command::Intent(intent)) => intent.timestamp,
             Some(Command::Split(split)) => split.last,
+            Some(Command::End(end)) => end.last,
+            Some(Command::Absorb(absorb)) => absorb.last,
             Some(Command::Outcome { outcome, .. } | Command::Resolve { outcome, .. }) => {
                 match outcome {
                     Outcome::Committed(timestamp) => *timestamp,

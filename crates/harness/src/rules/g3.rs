@@ -105,7 +105,10 @@ impl Rule for G3 {
 
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
-            if change.after.emptied && !change.before.emptied && change.before.last > Slot(0) {
+            let retired = cx.setting.map.shard(change.group).is_none();
+            let emptied = change.after.emptied && !change.before.emptied;
+            // Of what was absorbed S4 tells.
+            if emptied && !retired && change.before.last > Slot(0) {
                 may_go(cx, change.group)?;
             }
             if change.after.trimmed > change.before.last && change.after.holds_data {
@@ -141,6 +144,10 @@ impl Rule for G3 {
         for shard in look.worker.shards() {
             let group = shard.descriptor().id;
             let replica = (look.node, group);
+            if shard.is_superseded() || cx.setting.map.shard(group).is_none() {
+                // Another one, which absorbed it, may have written there since.
+                continue;
+            }
             if !shard.replica().holds_data() {
                 let fresh = self.without.insert(replica);
                 let excused = engine.is_installing(group) || never_had(cx, group, &self.jumps);
@@ -156,22 +163,25 @@ impl Rule for G3 {
                 continue;
             }
             self.without.remove(&replica);
-            let made = self.made.get(&group).into_iter().flatten();
-            let made = made.take_while(|(slot, ..)| *slot <= shard.applied());
-            // What a shard was split off had made before that.
+            let made_by = |of: GroupId| {
+                let made = self.made.get(&of).into_iter().flatten();
+                made.map(move |(slot, key, timestamp)| (of, slot, key, timestamp))
+            };
+            let made = made_by(group).take_while(|(_, slot, ..)| **slot <= shard.applied());
+            // What it was split off, or has absorbed, had made before that.
             let ancestors = shard.group().state().lineage.ancestors.iter();
-            let older = ancestors.filter_map(|ancestor| self.made.get(ancestor));
+            let older = ancestors.flat_map(|ancestor| made_by(*ancestor));
             let span = shard.data_span();
-            let own = made.chain(older.flatten());
-            let own = own.filter(|(_, key, _)| span.contains(key));
+            let own = made.chain(older);
+            let own = own.filter(|(_, _, key, _)| span.contains(key));
             let horizon = shard.group().horizon();
-            for (slot, key, timestamp) in own {
+            for (of, slot, key, timestamp) in own {
                 if engine.newest(key, *timestamp) != Some(*timestamp)
                     && !is_garbage(engine, key, *timestamp, horizon)
                 {
                     return Err(format!(
                         "{} comes back with {group} as of slot {}, and without the version of {} \
-                         at {timestamp} that slot {slot} made",
+                         at {timestamp} that slot {slot} of {of} made",
                         look.id,
                         shard.applied(),
                         show_key(key)

@@ -113,6 +113,8 @@ pub enum Event<'a> {
 pub struct Held {
     /// The participant.
     pub group: GroupId,
+    /// The key that names it.
+    pub anchor: Key,
     /// ts_i.
     pub timestamp: Timestamp,
     /// Where.
@@ -132,6 +134,8 @@ pub struct Held {
 pub struct Attempt {
     /// The participants, once an intent or an abort names them.
     pub participants: Vec<Participant>,
+    /// The key that names the coordinator, once an entry there did.
+    pub anchor: Option<Key>,
     /// Staged: the coordinator, the term and the slot.
     pub staged: Option<(GroupId, Ballot, Slot)>,
     /// Decided intents.
@@ -202,6 +206,8 @@ pub struct Ledger {
     forgot: bool,
     /// Shards that were split off, and those they descend from.
     ancestors: BTreeMap<GroupId, Vec<GroupId>>,
+    /// Of shards that were one once, or are one now: another one of them.
+    kin: BTreeMap<GroupId, GroupId>,
 }
 
 impl Ledger {
@@ -211,25 +217,75 @@ impl Ledger {
         let mut line = self.ancestors.get(&parent).cloned().unwrap_or_default();
         line.push(parent);
         self.ancestors.insert(child.id, line);
+        self.join(parent, child.id);
+        let goes = |anchor: &Key| child.span.contains(anchor);
         for known in self.attempts.values_mut() {
-            let goes = |p: &&mut Participant| p.shard == parent && child.span.contains(&p.anchor);
-            let Some(participant) = known.participants.iter_mut().find(goes) else {
+            let all = known.participants.iter_mut();
+            let mut moves = false;
+            for participant in all.filter(|p| p.shard == parent && goes(&p.anchor)) {
+                participant.shard = child.id;
+                moves = true;
+            }
+            if !moves {
                 continue;
-            };
-            participant.shard = child.id;
-            for held in known.held.iter_mut().filter(|held| held.group == parent) {
+            }
+            let held = known.held.iter_mut();
+            for held in held.filter(|held| held.group == parent && goes(&held.anchor)) {
                 held.group = child.id;
                 held.slot = BIRTH;
                 held.resolved = held.resolved.map(|_| BIRTH);
                 held.recorded = held.recorded.map(|_| BIRTH);
             }
-            if let Some(staged) = known.staged.as_mut().filter(|staged| staged.0 == parent) {
-                (staged.0, staged.2) = (child.id, BIRTH);
-            }
-            if let Some(outcome) = known.outcome.as_mut().filter(|o| o.1 == parent) {
-                (outcome.1, outcome.2) = (child.id, BIRTH);
+            if known.anchor.as_ref().is_some_and(goes) {
+                if let Some(staged) = known.staged.as_mut().filter(|staged| staged.0 == parent) {
+                    (staged.0, staged.2) = (child.id, BIRTH);
+                }
+                if let Some(outcome) = known.outcome.as_mut().filter(|o| o.1 == parent) {
+                    (outcome.1, outcome.2) = (child.id, BIRTH);
+                }
             }
             known.acked = known.acked.map(|_| BIRTH);
+        }
+    }
+
+    /// A shard became part of another one, in that slot: what was its is that one's.
+    pub(super) fn merge(&mut self, left: GroupId, right: GroupId, at: Slot) {
+        let gained = self.ancestors.get(&right).cloned().unwrap_or_default();
+        let line = self.ancestors.entry(left).or_default();
+        line.extend(gained);
+        line.push(right);
+        line.retain(|group| *group != left);
+        self.join(left, right);
+        for known in self.attempts.values_mut() {
+            for participant in known.participants.iter_mut().filter(|p| p.shard == right) {
+                participant.shard = left;
+            }
+            for held in known.held.iter_mut().filter(|held| held.group == right) {
+                held.group = left;
+                held.slot = at;
+                held.resolved = held.resolved.map(|_| at);
+                held.recorded = held.recorded.map(|_| at);
+            }
+            if let Some(staged) = known.staged.as_mut().filter(|staged| staged.0 == right) {
+                (staged.0, staged.2) = (left, at);
+            }
+            if let Some(outcome) = known.outcome.as_mut().filter(|o| o.1 == right) {
+                (outcome.1, outcome.2) = (left, at);
+            }
+        }
+    }
+
+    fn root(&self, mut group: GroupId) -> GroupId {
+        while let Some(next) = self.kin.get(&group) {
+            group = *next;
+        }
+        group
+    }
+
+    fn join(&mut self, one: GroupId, other: GroupId) {
+        let (one, other) = (self.root(one), self.root(other));
+        if one != other {
+            self.kin.insert(other, one);
         }
     }
 
@@ -240,14 +296,10 @@ impl Ledger {
         group == ancestor || line.is_some_and(|line| line.contains(&ancestor))
     }
 
-    /// Whether two shards were one once.
+    /// Whether two shards were one once, or are.
     #[must_use]
     pub fn are_kin(&self, one: GroupId, other: GroupId) -> bool {
-        let first = |group| {
-            let line = self.ancestors.get(&group);
-            line.and_then(|line| line.first()).copied().unwrap_or(group)
-        };
-        first(one) == first(other)
+        self.root(one) == self.root(other)
     }
 
     /// What is known of an attempt.
@@ -399,7 +451,7 @@ impl Ledger {
                 attempt,
                 outcome,
                 participants,
-                ..
+                anchor,
             }) => {
                 let term = fresh.term;
                 let known = self.enter(*attempt);
@@ -407,6 +459,7 @@ impl Ledger {
                     return;
                 }
                 known.outcome = Some((*outcome, group, slot));
+                known.anchor.get_or_insert_with(|| anchor.clone());
                 known.aborted_later = matches!(outcome, Outcome::Aborted(_))
                     && known.staged.is_some_and(|(_, staged, _)| staged != term);
                 if known.participants.is_empty() {
@@ -438,6 +491,7 @@ impl Ledger {
     fn take_intent(&mut self, fresh: &Fresh, intent: &synod_txn::command::Intent) {
         let (group, slot) = (fresh.group, fresh.slot);
         let parts = self.parts.remove(&(group, intent.attempt));
+        let anchor = intent.participants[intent.here as usize].anchor.clone();
         let known = self.enter(intent.attempt);
         if known.held_in(group).is_some() {
             return;
@@ -451,11 +505,13 @@ impl Ledger {
         }
         if intent.here == intent.coordinator {
             known.staged.get_or_insert((group, fresh.term, slot));
+            known.anchor.get_or_insert_with(|| anchor.clone());
         }
         let mut keys = parts.unwrap_or_default();
         keys.extend(intent.writes.iter().map(|w| w.key.clone()));
         known.held.push(Held {
             group,
+            anchor,
             timestamp: intent.timestamp,
             slot,
             t: fresh.t,

@@ -36,6 +36,7 @@ mod l5;
 mod l6;
 mod ledger;
 mod look;
+mod merges;
 mod p1;
 mod p2;
 mod p3;
@@ -49,6 +50,8 @@ mod r1;
 mod r5;
 mod s1;
 mod s2;
+mod s3;
+mod s4;
 mod splits;
 mod t1;
 mod t10;
@@ -241,6 +244,10 @@ pub struct Rules {
     violations: Vec<Violation>,
     /// Shards that were split off since last asked.
     born: Vec<GroupId>,
+    /// Shards that were absorbed since last asked.
+    absorbed: Vec<GroupId>,
+    /// All that ever were.
+    gone: Vec<GroupId>,
 }
 
 impl Rules {
@@ -283,6 +290,8 @@ impl Rules {
             Box::new(g3::G3::default()),
             Box::new(s1::S1),
             Box::new(s2::S2::default()),
+            Box::new(s3::S3::default()),
+            Box::new(s4::S4::default()),
         ];
         Rules::of(setting, rules)
     }
@@ -313,6 +322,8 @@ impl Rules {
             full_at: setting.full_every,
             violations: Vec::new(),
             born: Vec::new(),
+            absorbed: Vec::new(),
+            gone: Vec::new(),
             setting,
         }
     }
@@ -397,6 +408,9 @@ impl Rules {
                 let last = fresh.above.max(split.last);
                 self.follow_split(look, (fresh.group, fresh.slot), split.child, last);
             }
+            if let Some(Command::Absorb(absorb)) = &fresh.command {
+                self.follow_merge(look, (fresh.group, fresh.slot), absorb);
+            }
         }
         let mut told = std::mem::take(&mut self.told);
         for (caller, reply) in look.step.replies {
@@ -443,7 +457,8 @@ impl Rules {
 
     /// A node that is down has lost its engine's files: a fault, within the promises.
     pub fn engine_lost(&mut self, node: usize) {
-        let groups: Vec<GroupId> = self.setting.map.shards.iter().map(|s| s.id).collect();
+        let known = self.setting.map.shards.iter().map(|s| s.id);
+        let groups: Vec<GroupId> = known.chain(self.gone.iter().copied()).collect();
         for watched in &mut self.watched {
             watched.rule.engine_lost(node, &groups);
         }

@@ -114,6 +114,10 @@ impl Rule for P1 {
             let Some(said) = self.said.get(&(cx.look.node, group)) else {
                 continue;
             };
+            if cx.setting.map.shard(group).is_none() && is_emptied(replica) {
+                // Its group is absorbed: nobody asks for its word any more.
+                continue;
+            }
             if replica.ballot() < said.promised {
                 return Err(format!(
                     "{} of {group} came back with {} promised; it had said {} before",

@@ -56,15 +56,15 @@ impl P5 {
         Ok(())
     }
 
-    /// Whether the replica came to a split that a snapshot has behind it: that is not told by
-    /// a ballot (decision 15). P2 and P3 compare what it took for decided, as ever.
-    fn is_split(cx: &Context<'_>, change: &Change) -> bool {
+    /// Whether the replica came to a split that a snapshot has behind it, or to an end that was
+    /// absorbed: that is not told by a ballot (decisions 15 and 19). P2 and P3 compare what it took for decided, as ever.
+    fn is_believed(cx: &Context<'_>, change: &Change) -> bool {
         let shard = cx.look.worker.shard(change.group);
         let entry = shard.and_then(|s| s.replica().entry(change.after.decided));
         let Some(Entry::Command(bytes)) = entry else {
             return false;
         };
-        matches!(command::decode(bytes), Ok(Command::Split(_)))
+        matches!(command::decode(bytes), Ok(Command::Split(_) | Command::End(_)))
     }
 
     fn believed(cx: &Context<'_>, change: &Change, book: &GroupBook) -> Verdict {
@@ -79,7 +79,7 @@ impl P5 {
             return Ok(());
         }
         match book.told_by(after.accepted) {
-            Some(told) if after.decided > told && !Self::is_split(cx, change) => Err(format!(
+            Some(told) if after.decided > told && !Self::is_believed(cx, change) => Err(format!(
                 "{} of {} believes slot {} decided; its log was accepted under {}, whose leader \
                  knew no more than slot {told}",
                 cx.look.id, change.group, after.decided, after.accepted

@@ -113,6 +113,8 @@ pub enum Fault {
     Members { shard: usize, pick: u64 },
     /// An operator has a shard split, at a key that `pick` says.
     Split { shard: usize, pick: u64 },
+    /// An operator has a shard merged into its left neighbour.
+    Merge { shard: usize },
     /// An operator raises the cluster version.
     Raise,
     /// A node goes down in the middle of a piece of engine work, after so many
@@ -177,6 +179,7 @@ kinds!(
     EngineDies,
     Members,
     Split,
+    Merge,
     Raise
 );
 
@@ -188,6 +191,7 @@ impl Kind {
             Kind::EngineDies,
             Kind::Members,
             Kind::Split,
+            Kind::Merge,
             Kind::Raise,
         ];
         let all = Kind::ALL.iter().copied();
@@ -268,6 +272,7 @@ impl Fault {
             Fault::ClockJumpAll { .. }
             | Fault::Members { .. }
             | Fault::Split { .. }
+            | Fault::Merge { .. }
             | Fault::Raise => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }

@@ -22,8 +22,8 @@ use synod_paxos::{
     ClusterVersion, Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot,
 };
 use synod_shard::{
-    EngineRead, Input, Members, NodeMessage, NodeRecord, NodeRow, Now, Output, ShardReply,
-    SplitError, Splitting, Worker,
+    EngineRead, Input, Members, MergeError, Merging, NodeMessage, NodeRecord, NodeRow, Now, Output,
+    ShardReply, SplitError, Splitting, Worker,
 };
 use synod_txn::effect::EngineRows;
 use synod_txn::{Caller, Key};
@@ -196,6 +196,22 @@ impl Machine {
         match &mut self.worker {
             Some(worker) => worker.split(lanes.now(), group, at, child),
             None => Err(SplitError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Has two shards merged whose left one this node leads; see [`Worker::merge`].
+    ///
+    /// # Errors
+    /// See [`MergeError`].
+    pub fn merge(
+        &mut self,
+        lanes: &mut impl Lanes,
+        left: GroupId,
+        right: GroupId,
+    ) -> Result<Merging, MergeError> {
+        match &mut self.worker {
+            Some(worker) => worker.merge(lanes.now(), left, right),
+            None => Err(MergeError::NotLeader { leader: None }),
         }
     }
 

@@ -16,7 +16,7 @@ use synod_shard::{
 };
 use synod_txn::request::ScanRange;
 use synod_txn::state::State;
-use synod_txn::{AttemptId, GroupSettings, RestoreError};
+use synod_txn::{AttemptId, GroupSettings, Key, Lineage, RestoreError};
 
 /// Why there is no worker.
 #[derive(Debug, thiserror::Error)]
@@ -230,9 +230,25 @@ fn members(
     Ok(shards)
 }
 
+/// Whether one of these has absorbed a shard that begins there, or descends from one that has.
+fn is_absorbed(lineages: &[Lineage], id: GroupId, start: &Key) -> bool {
+    let mut lineages = lineages.iter();
+    lineages.any(|l| l.ancestors.contains(&id) && l.owns(start))
+}
+
+/// What splits and merges have made of those that have a state.
+fn lineages(shards: &[Recovered]) -> Result<Vec<Lineage>, RestoreError> {
+    let states = shards.iter().filter_map(|shard| {
+        let (_, state) = shard.checkpoint.as_ref()?;
+        Some(State::decode(shard.descriptor.id, state))
+    });
+    states.map(|state| Ok(state?.lineage)).collect()
+}
+
 /// Shards that were split off here, and whose birth a crash cut short before the log knew
 /// of it: the engine has what they begin with, or a snapshot brings it.
 fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<(), RecoveryError> {
+    let known = lineages(shards)?;
     let mut next = 0;
     while let Some(shard) = shards.get(next) {
         next += 1;
@@ -241,8 +257,9 @@ fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<
         };
         let lineage = State::decode(shard.descriptor.id, state)?.lineage;
         for child in lineage.children {
-            let known = shards.iter().any(|s| s.descriptor.id == child.id);
-            if !known && child.configuration.is_member(me) {
+            let here = shards.iter().any(|s| s.descriptor.id == child.id);
+            let gone = is_absorbed(&known, child.id, &child.span.start);
+            if !here && !gone && child.configuration.is_member(me) {
                 let mut born = recovered(first_descriptor(&child), first_durable(&child), engine)?;
                 if born.checkpoint.is_none() {
                     // Its data has still to come: it is taken in with that.
@@ -258,16 +275,27 @@ fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<
     Ok(())
 }
 
-/// What was half installed goes, as far as it is not another replica's data.
-fn clear_halves(shards: &[Recovered], engine: &dyn Engine) -> Result<(), EngineError> {
+/// What was half installed goes, as far as it is not another replica's data: one that begins later,
+/// or that has absorbed it.
+fn clear_halves(shards: &[Recovered], engine: &dyn Engine) -> Result<(), RecoveryError> {
+    let mut halves = Vec::new();
     for shard in shards {
-        if engine.installing(shard.descriptor.id)?.is_none() {
+        if engine.installing(shard.descriptor.id)?.is_some() {
+            halves.push(&shard.descriptor);
+        }
+    }
+    if halves.is_empty() {
+        return Ok(());
+    }
+    let known = lineages(shards)?;
+    for half in halves {
+        let start = &half.span.start;
+        if is_absorbed(&known, half.id, start) {
             continue;
         }
-        let span = &shard.descriptor.span;
         let starts = shards.iter().map(|other| &other.descriptor.span.start);
-        let next = starts.filter(|start| **start > span.start).min();
-        engine.clear_range(&span.before(next))?;
+        let next = starts.filter(|other| *other > start).min();
+        engine.clear_range(&half.span.before(next))?;
     }
     Ok(())
 }

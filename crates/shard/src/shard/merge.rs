@@ -165,6 +165,8 @@ pub(super) struct Merges {
     right: Option<Box<State>>,
     /// The term ends here, and another begins.
     renew: bool,
+    /// The range has grown since this was last asked.
+    grown: bool,
     /// A merge was applied, and the engine was not told to keep it for good.
     unsaved: bool,
     /// How often it was told and has not said that it does.
@@ -659,6 +661,11 @@ impl Shard {
         self.merges.awaited
     }
 
+    /// Whether a merge was applied since this was last asked.
+    pub(crate) fn take_grown(&mut self) -> bool {
+        std::mem::take(&mut self.merges.grown)
+    }
+
     /// Hands the awaited state in.
     pub(crate) fn hand_in(&mut self, right: State) {
         self.merges.awaited = None;
@@ -704,6 +711,7 @@ impl Shard {
     pub(super) fn absorbed_applied(&mut self) {
         self.merges.renew = true;
         self.merges.unsaved = true;
+        self.merges.grown = true;
         self.merges.followed.clear();
         self.merges.retiring = false;
         self.merges.incoming.clear();
@@ -837,10 +845,8 @@ impl Shard {
     }
 
     /// A snapshot is on its way in whose state has these shards behind it.
-    pub(crate) fn expect_absorbed(&mut self, ancestors: &BTreeSet<GroupId>) -> bool {
-        let news = self.merges.incoming != *ancestors;
-        self.merges.incoming.clone_from(ancestors);
-        news
+    pub(crate) fn expect_absorbed(&mut self, ancestors: BTreeSet<GroupId>) {
+        self.merges.incoming = ancestors;
     }
 
     /// Whether the data is another replica's.

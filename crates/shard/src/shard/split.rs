@@ -265,27 +265,29 @@ impl Shard {
         self.hand_in_waiting(now, leases);
     }
 
-    /// The descriptor follows what splits have left of the range.
+    /// The descriptor follows what splits and merges have made of the range.
     pub(super) fn review_range(&mut self) {
         let lineage = &self.group.state().lineage;
         let Some(span) = lineage.span.as_ref() else {
             return;
         };
-        if *span == self.descriptor.span {
-            return;
-        }
-        if !mutated(Mutation::SplitKeepsRange) {
-            self.descriptor.span = span.clone();
+        if *span != self.descriptor.span {
+            if !mutated(Mutation::SplitKeepsRange) {
+                self.descriptor.span = span.clone();
+            }
+            self.members_news = true;
         }
         self.review_generation();
     }
 
-    /// The descriptor's generation counts configurations and splits.
+    /// The descriptor's generation counts configurations, splits and merges.
     pub(super) fn review_generation(&mut self) {
         let epoch = u64::from(self.descriptor.configuration.epoch.0);
         let generation = epoch.saturating_add(self.group.state().lineage.splits);
-        self.descriptor.generation = generation.max(self.descriptor.generation);
-        self.members_news = true;
+        if generation > self.descriptor.generation {
+            self.descriptor.generation = generation;
+            self.members_news = true;
+        }
     }
 
     /// Whether anything may have been split off since this was last asked.
@@ -375,7 +377,6 @@ impl Shard {
     pub fn data_span(&self) -> Span {
         self.descriptor.span.before(self.clip.as_ref())
     }
-
 
     /// Whether part of the range is another replica's on this node.
     pub(crate) fn is_clipped(&self) -> bool {

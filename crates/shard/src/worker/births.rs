@@ -84,7 +84,9 @@ impl Worker {
         }
         for child in children {
             let known = self.shards.contains_key(&child.id) || self.births.contains_key(&child.id);
-            if !known && child.configuration.is_member(self.me) {
+            // Perhaps it was absorbed since.
+            let exists = self.map.shard(child.id).is_some();
+            if exists && !known && child.configuration.is_member(self.me) {
                 mark(Mark::ChildBornWithoutData);
                 self.make_empty_later(first_descriptor(&child));
             }
@@ -268,7 +270,10 @@ impl Worker {
                 other.is_some_and(|other| span.contains(&other.descriptor.span.start))
             }));
         }
-        let counts = self.shards.values().filter(|s| !absorbed.contains(&s.descriptor.id));
+        let counts = self
+            .shards
+            .values()
+            .filter(|s| !absorbed.contains(&s.descriptor.id));
         let mut starts: Vec<Key> = counts.map(|s| s.descriptor.span.start.clone()).collect();
         starts.sort_unstable();
         self.clips = false;

@@ -4,11 +4,11 @@
 
 use super::{MAX_HOPS, Worker};
 use crate::outbox::MergeTo;
-use crate::shard::{MergeError, Merging, Now};
-use crate::wire::{self, MergeMessage, NodeMessage, ShardReply};
+use crate::shard::{MergeError, Merging, Now, Shard};
+use crate::wire::{self, MergeMessage, NodeMessage, ShardReply, SnapshotState};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::{GroupId, Message, Mono, NodeId};
+use synod_paxos::{GroupId, Message, Mono, NodeId, SnapshotId};
 use synod_probe::{Mark, mark};
 use synod_txn::Key;
 
@@ -110,6 +110,10 @@ impl Worker {
         // Merges that follow each other in one log: each round takes one in.
         while let Some(shard) = self.shards.get_mut(&group) {
             shard.apply_decided(now, &self.leases, &mut self.outbox);
+            if shard.take_grown() {
+                self.review_clips();
+                continue;
+            }
             let Some(awaited) = shard.awaited() else {
                 break;
             };
@@ -221,7 +225,7 @@ impl Worker {
         let Some(shard) = self.shards.get(&id) else {
             return false;
         };
-        if let Some(right) = shard.absorbed() {
+        if let Some(right) = shard.absorbed().filter(|_| !shard.is_superseded()) {
             if shard.is_merge_saved() {
                 let node = self.me;
                 self.route_merge(now, id, 0, MergeMessage::Followed { right, node });
@@ -311,30 +315,34 @@ impl Worker {
         self.review_strays(now);
     }
 
-    /// A snapshot on its way in may have absorbed replicas that are here.
-    pub(super) fn expect_merged(&mut self, group: GroupId, message: &Message) {
+    /// What the first chunk of a snapshot says of replicas here that its shard has absorbed.
+    pub(super) fn absorbed_by(message: &Message) -> Option<(SnapshotId, SnapshotState)> {
         let Message::SnapshotChunk {
+            id,
             chunk: 0,
             checksum,
             data,
             ..
         } = message
         else {
-            return;
+            return None;
         };
-        if crc32fast::hash(data) != *checksum {
-            return;
-        }
-        let Some(head) = wire::snapshot_head(data) else {
-            return;
-        };
+        let sound = crc32fast::hash(data) == *checksum;
+        let head = sound.then(|| wire::snapshot_head(data)).flatten();
+        head.map(|head| (*id, head))
+    }
+
+    /// A replica has taken that chunk, or not: if so, these replicas' data is about to be its.
+    pub(super) fn expect_merged(&mut self, group: GroupId, id: SnapshotId, head: &SnapshotState) {
         let here = head.ancestors.iter().filter(|id| {
             let shard = self.shards.get(id);
             shard.is_some_and(|shard| head.span.contains(&shard.descriptor.span.start))
         });
         let here: BTreeSet<GroupId> = here.copied().collect();
         let shard = self.shards.get_mut(&group);
-        if shard.is_some_and(|shard| shard.expect_absorbed(&here)) {
+        let takes = |s: &&mut Shard| s.replica.incoming_snapshot() == Some(id);
+        if let Some(shard) = shard.filter(takes) {
+            shard.expect_absorbed(here);
             self.review_clips();
         }
     }

@@ -451,7 +451,9 @@ impl Delivery {
             if flight.owner == Owner::Probe {
                 return;
             }
-            if self.table.span(flight.shard) == flight.span.as_ref() {
+            // One that was absorbed has none.
+            let span = self.table.span(flight.shard);
+            if span.is_some() && span == flight.span.as_ref() {
                 self.launch(t, flight, 0, random);
             } else {
                 self.tell(flight.owner, Reply::Moved);

@@ -87,6 +87,7 @@ impl Sim {
             self.rules.step(&look, &everyone);
         }
         self.born.extend(self.rules.take_born());
+        self.absorbed.extend(self.rules.take_absorbed());
         self.broken_rules();
     }
 

@@ -20,7 +20,7 @@ use super::topology;
 use super::trace::Trace;
 use crate::rules::Rules;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
@@ -107,6 +107,8 @@ pub(super) struct Sim {
     options: RunOptions,
     /// Shards that were split off, and the id that the next one gets.
     born: Vec<GroupId>,
+    /// Shards that became part of others.
+    absorbed: BTreeSet<GroupId>,
     next_shard: u64,
     /// What the meta shard's row says of the cluster version.
     raised: ClusterVersion,
@@ -148,6 +150,7 @@ impl Sim {
             wants: Vec::new(),
             reader: None,
             born: Vec::new(),
+            absorbed: BTreeSet::new(),
             raised: bootstrap.version,
             next_shard: bootstrap
                 .map

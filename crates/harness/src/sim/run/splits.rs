@@ -1,9 +1,9 @@
-//! Splits, as an operator asks for them, the shards there are by then, and the cluster version.
+//! Splits and merges, as an operator asks for them, the shards there are by then, and the cluster version.
 
 use super::Sim;
 use crate::sim::fault::NEWEST;
 use synod_paxos::{GroupId, NodeId};
-use synod_shard::{META_SHARD, NodeMessage, SplitError, Splitting};
+use synod_shard::{META_SHARD, NodeMessage, SplitError, Splitting, Worker};
 use synod_txn::{Key, Span};
 
 /// Keys tried, at most, until one lies inside of the shard.
@@ -30,19 +30,29 @@ fn border(span: &Span, pick: u64) -> Option<Key> {
     })
 }
 
+/// The shard that ends where a key begins, if its leader is here.
+fn leads_before(worker: &Worker, start: &Key) -> Option<GroupId> {
+    let mut shards = worker.shards();
+    let found = shards.find(|s| s.in_office() && s.descriptor().span.end == *start);
+    found.map(|shard| shard.descriptor().id)
+}
+
 impl Sim {
-    /// All shards there are, those that were split off last.
+    /// All shards there are, those that were split off last, without those that were absorbed.
     pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         let first = self.bootstrap.map.shards.iter().map(|s| s.id);
-        first.chain(self.born.iter().copied())
+        let all = first.chain(self.born.iter().copied());
+        all.filter(|id| !self.absorbed.contains(id))
     }
 
     /// The shard of an index, which may be any number, or [`NEWEST`].
     pub(super) fn group_at(&self, index: usize) -> GroupId {
-        if let Some(newest) = self.born.last().filter(|_| index == NEWEST) {
-            return *newest;
+        if index == NEWEST
+            && let Some(newest) = self.groups().last()
+        {
+            return newest;
         }
-        let count = self.bootstrap.map.shards.len() + self.born.len();
+        let count = self.groups().count().max(1);
         let group = self.groups().nth(index % count);
         group.unwrap_or_default()
     }
@@ -77,6 +87,38 @@ impl Sim {
         self.plan_turn(node, self.t);
     }
 
+    /// Has a shard merged into its left neighbour.
+    pub(super) fn merge(&mut self, shard: usize) {
+        let right = self.group_at(shard);
+        let Some(start) = self.leader_of(shard).and_then(|node| {
+            let shard = self.nodes[node].worker()?.shard(right)?;
+            Some(shard.descriptor().span.start.clone())
+        }) else {
+            return;
+        };
+        let mut nodes = self.nodes.iter();
+        let found = nodes.position(|n| {
+            n.worker()
+                .is_some_and(|w| leads_before(w, &start).is_some())
+        });
+        let Some(node) = found else { return };
+        let n = &mut self.nodes[node];
+        let left = n.worker().and_then(|w| leads_before(w, &start));
+        let (Some(left), true) = (left, n.paused_until <= self.t) else {
+            return;
+        };
+        let Some(process) = n.process.as_mut() else {
+            return;
+        };
+        process.lanes.set_now(&n.clock, self.t);
+        let answer = process.machine.merge(&mut process.lanes, left, right);
+        let id = self.nodes[node].id;
+        self.trace.line(self.t, || {
+            format!("{id} is to merge {left} with {right}: {answer:?}")
+        });
+        self.plan_turn(node, self.t);
+    }
+
     /// Who leads the meta shard reads what its row says of the cluster version.
     fn read_version(&mut self) {
         let meta = self.groups().position(|group| group == META_SHARD);
@@ -99,7 +141,7 @@ impl Sim {
         let first = self.bootstrap.version;
         if self.raised > first {
             self.read_version();
-        } else if self.born.is_empty() {
+        } else if self.born.is_empty() && self.absorbed.is_empty() {
             return;
         }
         for from in 0..self.nodes.len() {
@@ -108,7 +150,7 @@ impl Sim {
                 continue;
             };
             let mut known = Vec::new();
-            if !self.born.is_empty() {
+            if !self.born.is_empty() || !self.absorbed.is_empty() {
                 let shards = worker.map().changed().cloned().collect();
                 known.push(NodeMessage::Shards(shards));
             }

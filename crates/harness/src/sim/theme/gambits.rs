@@ -81,7 +81,7 @@ pub(super) fn strays(
     add(t, away);
 }
 
-/// A split, often one more soon after, and often with something that goes wrong: just
+/// A split, often one more soon after, and a merge later, and often with something that goes wrong: just
 /// before, in the middle of it, at the birth, or while what was born elects its first leader.
 pub(super) fn splits(
     c: &SimConfig,
@@ -101,6 +101,18 @@ pub(super) fn splits(
     }
     for _ in 0..r.range(0, 3) {
         mishap(c, t, (shard, node), r, add);
+    }
+    if r.chance(600) {
+        // Soon, while the new shard is hardly born, or once all is calm.
+        let shard = if r.chance(700) { NEWEST } else { shard };
+        let at = t + r.range(0, 10) * r.range(1, 200) * MS;
+        add(at, Fault::Merge { shard });
+        if r.chance(300) {
+            add(at + r.range(0, 1_500) * MS, Fault::Merge { shard: NEWEST });
+        }
+        for _ in 0..r.range(0, 3) {
+            mishap(c, at, (shard, node), r, add);
+        }
     }
 }
 
