@@ -1,5 +1,5 @@
-//! Shards are split by hand while they serve: no request fails, nothing is lost, and
-//! what was split stays so, whoever is killed afterwards.
+//! Shards are split and merged by hand while they serve: no request fails, nothing is lost, and
+//! what was split or merged stays so, whoever is killed afterwards.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
@@ -35,8 +35,12 @@ fn bank() -> Bank {
 }
 
 fn spawn(cluster: &Cluster, arguments: &[&str]) -> std::process::Child {
+    spawn_to("split", cluster, arguments)
+}
+
+fn spawn_to(what: &str, cluster: &Cluster, arguments: &[&str]) -> std::process::Child {
     let mut command = Command::new(program());
-    command.args(["shard", "split"]).args(arguments);
+    command.args(["shard", what]).args(arguments);
     command.arg("--certs").arg(cluster.certs());
     for endpoint in cluster.endpoints() {
         command.arg("--endpoint").arg(endpoint.to_string());
@@ -54,6 +58,13 @@ async fn ends(child: std::process::Child) -> Output {
 /// Runs `synod shard split …` aside from the runtime, and wants it to succeed.
 async fn split(cluster: &Cluster, arguments: &[&str]) -> String {
     let out = ends(spawn(cluster, arguments)).await;
+    assert_eq!(out.status.code(), Some(0), "{arguments:?}: {}", text(&out));
+    text(&out)
+}
+
+/// Runs `synod shard merge …` likewise.
+async fn merge(cluster: &Cluster, arguments: &[&str]) -> String {
+    let out = ends(spawn_to("merge", cluster, arguments)).await;
     assert_eq!(out.status.code(), Some(0), "{arguments:?}: {}", text(&out));
     text(&out)
 }
@@ -275,6 +286,74 @@ async fn shards_are_split_while_money_moves() {
     // Ids go on where they were.
     let told = split(&cluster, &["--at", "bank/00021"]).await;
     assert!(told.contains("shard 8: bank/00021 to "), "{told}");
+}
+
+/// Which shards there are, in the order of their keys, as every node says.
+async fn everybody_has(cluster: &Cluster, pool: &Pool, ids: &[u64]) {
+    eventually("every node knows the same shards", async || {
+        let maps = maps(pool, cluster).await;
+        let same = |map: &ShardMap| {
+            map.is_whole() && map.shards.iter().map(|s| s.id.0).eq(ids.iter().copied())
+        };
+        maps.iter().all(same)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_merged_while_money_moves() {
+    let mut cluster = spread(3, "");
+    let pool = cluster.pool().expect("a pool");
+    for (at, _) in CUTS {
+        split(&cluster, &["--at", at]).await;
+    }
+    everybody_has(&cluster, &pool, &[2, 7, 5, 6, 3, 4, 1]).await;
+    let load = Load::start(&cluster).await;
+    let pairs = [("5", "6"), ("7", "5"), ("2", "7"), ("2", "3")];
+    for (left, right) in pairs {
+        survive::progress(&load.meter, 30).await;
+        let told = merge(&cluster, &[left]).await;
+        eprint!("{told}");
+        assert!(
+            told.contains(&format!("shard {right} is part of it")),
+            "{told}"
+        );
+    }
+    load.stop().await;
+    everybody_has(&cluster, &pool, &[2, 4, 1]).await;
+    settled(&cluster).await;
+
+    // Everything is killed, and comes back as it was; what is one can be split again.
+    let reader = connect(&cluster).await;
+    let before = balances(&reader).await;
+    assert_eq!(before.iter().sum::<i64>(), 1_000 * i64::from(ACCOUNTS));
+    for node in 0..3 {
+        cluster.node_mut(node).kill();
+    }
+    for node in 0..3 {
+        cluster.start_node(node).expect("the node starts again");
+    }
+    settled(&cluster).await;
+    everybody_has(&cluster, &pool, &[2, 4, 1]).await;
+    assert_eq!(balances(&reader).await, before);
+    let told = split(&cluster, &["--at", "bank/00012"]).await;
+    assert!(told.contains("shard 8: bank/00012 to p"), "{told}");
+    assert_eq!(balances(&connect(&cluster).await).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_merged_is_refused_with_reasons() {
+    let cluster = spread(3, "");
+    for (args, said) in [
+        (&["77"][..], "there is no shard 77"),
+        (&["1"], "is not merged with others"),
+        (&["4"], "only the meta shard"),
+        (&["2", "4"], "ends where shard 3 begins, not shard 4"),
+    ] {
+        let out = ends(spawn_to("merge", &cluster, args)).await;
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out));
+        assert!(text(&out).contains(said), "{args:?}: {}", text(&out));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

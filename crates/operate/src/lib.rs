@@ -13,8 +13,11 @@
 //! | [`walk()`] | the steps of a plan, several shards at a time |
 //! | [`acting()`], [`change()`] | the cluster's records |
 //! | [`Splitter`] | one split of a shard |
+//! | [`Merger`] | one merge of two |
 
 mod change;
+mod merge;
+mod press;
 mod records;
 mod recover;
 mod seen;
@@ -23,6 +26,7 @@ mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use merge::Merger;
 pub use records::{Acting, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen};

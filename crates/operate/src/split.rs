@@ -1,11 +1,11 @@
 //! One split of a shard: an id for the new one, and the leader asked until it is done. Both may
 //! be repeated and given up at any time.
 
+use crate::press::{Asked, Press};
 use crate::{Trouble, acting, change};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId};
-use synod_rpc::ask::{self, AskError};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::split::{SplitAnswer, SplitRequest};
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
@@ -13,30 +13,13 @@ use synod_shard::wire::{ShardDescriptor, ShardMap};
 use synod_shard::{Claim, META_SHARD, SplitError};
 use synod_txn::Key;
 
-/// Between two questions.
-const POLL: Duration = Duration::from_millis(50);
-/// How long a node may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
-
 /// A split on its way.
 pub struct Splitter<'a> {
     pool: &'a Pool,
     endpoints: &'a [SocketAddr],
     at: Key,
     deadline: Instant,
-    /// Who seems to lead the shard.
-    target: Option<NodeId>,
-    /// What stood in the way last.
-    why: String,
-}
-
-/// What became of one question.
-enum Asked {
-    Done,
-    /// In a moment.
-    Later,
-    /// The map may have changed.
-    Look,
+    press: Press<'a>,
 }
 
 impl<'a> Splitter<'a> {
@@ -53,22 +36,21 @@ impl<'a> Splitter<'a> {
             endpoints,
             at,
             deadline,
-            target: None,
-            why: "nothing was tried".to_owned(),
+            press: Press::new(pool, deadline),
         }
     }
 
     /// This node seems to lead the shard.
     #[must_use]
     pub fn led_by(mut self, node: NodeId) -> Splitter<'a> {
-        self.target = Some(node);
+        self.press.target = Some(node);
         self
     }
 
     /// What stood in the way last.
     #[must_use]
     pub fn why(&self) -> &str {
-        &self.why
+        &self.press.why
     }
 
     /// An id that is the asker's alone; `nonce` is a number that he drew.
@@ -129,76 +111,35 @@ impl<'a> Splitter<'a> {
         child: GroupId,
         limit: Duration,
     ) -> Result<bool, Trouble> {
-        let until = self.deadline.min(Instant::now() + limit);
-        while Instant::now() < until {
-            let members = &parent.configuration.voters;
-            let target = self.target.filter(|node| members.contains(node));
-            let target = target.unwrap_or(parent.preferred_leader);
-            let asked = match map.node(target) {
-                Some(node) => self.ask(node.address, parent, child).await?,
-                None => Asked::Later,
-            };
-            match asked {
-                Asked::Done => return Ok(true),
-                Asked::Look => break,
-                Asked::Later => {}
-            }
-            if self.target.is_none() {
-                // The next one, round and round.
-                let at = members.iter().position(|node| *node == target);
-                let next = at.map_or(0, |at| (at + 1) % members.len().max(1));
-                self.target = members.get(next).copied();
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(false)
-    }
-
-    /// Asks one node, once. Forgets who leads if that one does not.
-    async fn ask(
-        &mut self,
-        node: SocketAddr,
-        parent: &ShardDescriptor,
-        child: GroupId,
-    ) -> Result<Asked, Trouble> {
-        let request = SplitRequest {
+        let request = NodeRequest::SplitShard(Box::new(SplitRequest {
             shard: parent.id,
             at: self.at.clone(),
             child,
-        };
-        let request = NodeRequest::SplitShard(Box::new(request));
-        let error = match ask::try_ask(self.pool, node, request, ANSWER).await {
-            Ok(NodeResponse::Split(SplitAnswer::Done)) => return Ok(Asked::Done),
-            Ok(NodeResponse::Split(SplitAnswer::Underway)) => {
-                "it waits for transactions under way".clone_into(&mut self.why);
-                return Ok(Asked::Later);
-            }
-            Ok(NodeResponse::Split(SplitAnswer::Refused(error))) => error,
-            Ok(other) => {
-                return Err(Trouble::Unreachable(format!(
-                    "the node at {node} answered {other:?} to SplitShard"
-                )));
-            }
-            Err(AskError::Refused(reason)) => return Err(Trouble::Input(reason)),
-            // It may be split all the same; asking again tells.
-            Err(AskError::Lost(reason)) => {
-                self.target = None;
-                self.why = reason;
-                return Ok(Asked::Later);
-            }
-        };
-        self.why = error.to_string();
-        match error {
-            SplitError::NotLeader { leader } => {
-                self.target = leader;
-                Ok(Asked::Later)
-            }
-            SplitError::NotReady | SplitError::Underway { .. } | SplitError::Busy { .. } => {
-                Ok(Asked::Later)
-            }
-            // Somebody else has split it, or this one's own question was answered late.
-            SplitError::NotInside | SplitError::Taken { .. } => Ok(Asked::Look),
-            SplitError::Meta | SplitError::Version { .. } => Err(Trouble::Input(error.to_string())),
-        }
+        }));
+        let press = &mut self.press;
+        press.press(map, parent, &request, limit, judge).await
     }
+}
+
+fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
+    let error = match answer {
+        NodeResponse::Split(SplitAnswer::Done) => return Ok(Asked::Done),
+        NodeResponse::Split(SplitAnswer::Underway) => {
+            return Ok(Asked::Later(
+                "it waits for transactions under way".to_owned(),
+            ));
+        }
+        NodeResponse::Split(SplitAnswer::Refused(error)) => error,
+        other => return Err(other),
+    };
+    let why = error.to_string();
+    Ok(match error {
+        SplitError::NotLeader { leader } => Asked::NotLeader(why, leader),
+        SplitError::NotReady | SplitError::Underway { .. } | SplitError::Busy { .. } => {
+            Asked::Later(why)
+        }
+        // Somebody else has split it, or this one's own question was answered late.
+        SplitError::NotInside | SplitError::Taken { .. } => Asked::Look(why),
+        SplitError::Meta | SplitError::Version { .. } => Asked::Never(Trouble::Input(why)),
+    })
 }

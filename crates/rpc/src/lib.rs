@@ -29,6 +29,7 @@ pub mod hello;
 mod link;
 pub mod load;
 pub mod members;
+pub mod merge;
 mod peer;
 pub mod placement;
 pub mod pool;

@@ -12,6 +12,7 @@ use synod_txn::{AttemptId, ClientId};
 
 pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
+pub use crate::merge::{MergeAnswer, MergeRequest};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::recover::{RecoverAnswer, RecoverRequest, Remains};
 pub use crate::split::{SplitAnswer, SplitRequest};
@@ -130,6 +131,8 @@ pub enum NodeRequest {
         /// Only of a few of those beyond one of these, with where they can be cut.
         above: Option<SplitLimits>,
     },
+    /// Make a shard that this node leads and its right neighbour one.
+    MergeShards(MergeRequest),
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -187,6 +190,8 @@ pub enum NodeResponse {
     Versions(Box<VersionsStatus>),
     /// To [`NodeRequest::Loads`].
     Loads(Box<LoadStatus>),
+    /// To [`NodeRequest::MergeShards`].
+    Merge(MergeAnswer),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod data;
 pub mod init;
 pub mod loads;
+pub mod merge;
 pub mod node;
 pub mod placement;
 mod rearrange;

@@ -1,8 +1,8 @@
-//! `synod shard`: shards are split, by hand or by themselves.
+//! `synod shard`: shards are split, by hand or by themselves, and merged.
 
 use super::records::ANSWER;
 use super::status::{end_key, first_key};
-use super::{cluster, loads};
+use super::{cluster, loads, merge};
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
@@ -17,7 +17,7 @@ use synod_txn::{Key, MAX_KEY_BYTES, Span};
 /// Between two questions.
 const POLL: Duration = Duration::from_millis(50);
 /// After so long without an end the map is looked at again.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How long a node may take to say whether it leads the new shard.
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -26,13 +26,15 @@ const GLANCE: Duration = Duration::from_millis(500);
 #[command(after_help = "Example:
   synod shard split --at accounts/5 --endpoint 127.0.0.1:7101 --certs certs
   synod shard split 3 --at \"x'00ff'\" --endpoint 127.0.0.1:7101 --certs certs
+  synod shard merge 2 --endpoint 127.0.0.1:7101 --certs certs
   synod shard list --endpoint 127.0.0.1:7101 --certs certs
   synod shard auto --size 1GiB --endpoint 127.0.0.1:7101 --certs certs
 
 The cluster splits shards by itself that hold too much or are asked too often; `auto` says from
 when on. When `split` cuts one: the keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
 serve on. Commits to the shard wait for a moment. It returns once the new shard has a leader; running
-it again is harmless.")]
+it again is harmless. `merge` makes a shard and its right neighbour one again, if both are on the same
+nodes.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +44,8 @@ pub struct Args {
 enum Command {
     /// Cut a shard in two
     Split(SplitArgs),
+    /// Make two neighbouring shards one
+    Merge(merge::MergeArgs),
     /// Show every shard's size and load, and what the cluster splits by itself
     List(loads::ListArgs),
     /// Show or set when the cluster splits shards by itself
@@ -68,6 +72,7 @@ pub struct SplitArgs {
 pub async fn run(args: Args) -> Result<Status, Failure> {
     match args.command {
         Command::Split(args) => split(args).await,
+        Command::Merge(args) => merge::run(args).await,
         Command::List(args) => loads::list(args).await,
         Command::Auto(args) => loads::auto(args).await,
     }
@@ -124,7 +129,7 @@ fn find(map: &ShardMap, wanted: Option<GroupId>, at: &Key) -> Result<Found, Fail
 }
 
 /// A range, for people.
-fn range(span: &Span) -> String {
+pub(super) fn range(span: &Span) -> String {
     let (start, end) = (show_key(&span.start), show_key(&span.end));
     format!("{} to {}", first_key(&start), end_key(&end))
 }
@@ -208,7 +213,7 @@ async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failu
 }
 
 /// The map as all nodes know it together; of a split they may know one half for a moment.
-async fn whole_map(
+pub(super) async fn whole_map(
     pool: &Pool,
     connection: &Connection,
     deadline: Instant,

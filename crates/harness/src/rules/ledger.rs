@@ -257,8 +257,15 @@ impl Ledger {
         line.retain(|group| *group != left);
         self.join(left, right);
         for known in self.attempts.values_mut() {
+            let both = known.participants.iter();
+            let both = both.filter(|p| p.shard == left || p.shard == right).count() > 1;
             for participant in known.participants.iter_mut().filter(|p| p.shard == right) {
                 participant.shard = left;
+            }
+            let coordinated = known.staged.is_some_and(|staged| [left, right].contains(&staged.0));
+            if both && coordinated {
+                // One need not tell the other any more.
+                known.acked.get_or_insert(at);
             }
             for held in known.held.iter_mut().filter(|held| held.group == right) {
                 held.group = left;

@@ -64,7 +64,10 @@ impl P5 {
         let Some(Entry::Command(bytes)) = entry else {
             return false;
         };
-        matches!(command::decode(bytes), Ok(Command::Split(_) | Command::End(_)))
+        matches!(
+            command::decode(bytes),
+            Ok(Command::Split(_) | Command::End(_))
+        )
     }
 
     fn believed(cx: &Context<'_>, change: &Change, book: &GroupBook) -> Verdict {

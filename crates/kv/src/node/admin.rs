@@ -57,6 +57,7 @@ impl Driver {
                 NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
+            NodeRequest::MergeShards(request) => self.merge_shards(request),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Loads { above } => {
                 let is_splitter = self.is_member(user);
@@ -79,7 +80,8 @@ impl Driver {
             }
             NodeRequest::TransferLeader { .. }
             | NodeRequest::ChangeMembers(_)
-            | NodeRequest::SplitShard(_) => is_admin(user) || self.is_member(user),
+            | NodeRequest::SplitShard(_)
+            | NodeRequest::MergeShards(_) => is_admin(user) || self.is_member(user),
             NodeRequest::Info
             | NodeRequest::Map
             | NodeRequest::Status

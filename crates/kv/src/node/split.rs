@@ -1,11 +1,12 @@
-//! Splits of shards, as they are asked of a node.
+//! Splits and merges of shards, as they are asked of a node.
 
 use super::admin::refused;
 use super::driver::Driver;
+use synod_rpc::merge::{MergeAnswer, MergeRequest};
 use synod_rpc::split::{SplitAnswer, SplitRequest};
 use synod_rpc::wire::NodeResponse;
 use synod_shard::wire::show_key;
-use synod_shard::{META_SHARD, RESERVED_PREFIX, SplitError, Splitting};
+use synod_shard::{META_SHARD, Merging, RESERVED_PREFIX, SplitError, Splitting};
 use synod_txn::{Key, MAX_KEY_BYTES};
 
 /// Why no shard of users may begin at a key.
@@ -23,6 +24,24 @@ fn check_key(at: &Key) -> Result<(), String> {
 }
 
 impl Driver {
+    /// Asks the replica of the left shard here, which should lead.
+    pub(super) fn merge_shards(&mut self, request: MergeRequest) -> NodeResponse {
+        let MergeRequest { left, right } = request;
+        let merged = self.machine.merge(&mut self.lanes, left, right);
+        let (into, right) = (left.0, right.0);
+        NodeResponse::Merge(match merged {
+            Ok(Merging::Underway) => MergeAnswer::Underway,
+            Ok(Merging::Done) => {
+                tracing::info!(shard = into, right, "two shards are one");
+                MergeAnswer::Done
+            }
+            Err(error) => {
+                tracing::debug!(shard = into, right, %error, "shards are not merged");
+                MergeAnswer::Refused(error)
+            }
+        })
+    }
+
     /// Asks the replica here, which should lead.
     pub(super) fn split_shard(&mut self, request: SplitRequest) -> NodeResponse {
         let SplitRequest { shard, at, child } = request;
