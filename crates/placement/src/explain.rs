@@ -72,7 +72,7 @@ pub enum Reason {
     LeadsByPreference,
     /// It leads because most requests come from near it.
     LeadsByOrigin,
-    /// It leads because that evens out the leaderships.
+    /// It leads because that evens out what leaders are asked.
     LeadsByBalance,
     /// It leads although another voter should.
     LeadsForNow,
@@ -102,7 +102,7 @@ impl fmt::Display for Reason {
             Reason::LearnerOf { kind } => write!(f, "the policy wants a learner on {kind}"),
             Reason::LeadsByPreference => f.write_str("leads: the policy prefers it"),
             Reason::LeadsByOrigin => f.write_str("leads: its requests come from near it"),
-            Reason::LeadsByBalance => f.write_str("leads: this evens out the leaderships"),
+            Reason::LeadsByBalance => f.write_str("leads: this evens out what leaders are asked"),
             Reason::LeadsForNow => f.write_str("leads for now: another voter should"),
             Reason::NotAllowed => f.write_str("the policy allows no such replica here"),
             Reason::State(state) => write!(f, "the node is {state}"),

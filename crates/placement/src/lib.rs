@@ -27,11 +27,9 @@
 //! weaker than it was (`strength`).
 //!
 //! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, and
-//! origins of requests, are not told by a cluster that runs yet; bytes and load of shards are told
-//! to the planner of splits only.
-//! Evening out goes by the number of replicas, in proportion to capacity, and
-//! by the number of leaderships; bytes only decide between equal nodes, and the
-//! load of single shards is not weighed.
+//! origins of requests, are not told by a cluster that runs yet. Evening out goes by the bytes
+//! of replicas, in proportion to capacity, and by what leaders are asked (decision 20); what
+//! followers do for a shard is not weighed.
 
 mod balance;
 mod caps;
@@ -75,7 +73,7 @@ pub use replan::{Replan, replan};
 pub use splits::{
     Cause, Cut, LimitError, ShardLoad, SplitLimit, SplitLimits, SplitPlanner, Splits, Wish, halve,
 };
-pub use step::{ApplyError, Change, Step};
+pub use step::{Aim, ApplyError, Change, Step};
 pub use survive::{Domain, Survival, survives};
 pub use tiers::{TierOrderError, Tiers};
 pub use view::{Directory, Node, NodeState, Role, Shard, View, ViewError};

@@ -86,7 +86,7 @@ fn reasons_against_a_replica_are_told_too() {
     );
     assert!(
         text.contains(
-            "leads: this evens out the leaderships; the policy allows no such replica here"
+            "leads: this evens out what leaders are asked; the policy allows no such replica here"
         ),
         "{text}"
     );
