@@ -19,6 +19,8 @@
 //! - [`explain`], [`explain_all`], [`what_if`], [`survives`]: why replicas are where they are, and
 //!   what a failure would do.
 //! - [`SplitPlanner`]: which shards are split, when, and where.
+//! - [`propose_move`], [`propose_leader`]: what a person wants moved, and what speaks against it.
+//! - [`CopyRate`]: how fast copies are made.
 //!
 //! How a plan is made: the caps (`caps`, `class`) say how many voters each place
 //! may hold; each shard is brought under them with as few moves as that takes
@@ -32,9 +34,11 @@
 //! followers do for a shard is not weighed.
 
 mod balance;
+mod by_hand;
 mod caps;
 mod check;
 mod class;
+mod copies;
 mod explain;
 mod fill;
 mod lead;
@@ -57,7 +61,9 @@ mod tiers;
 mod topology;
 mod view;
 
+pub use by_hand::{Move, MoveError, propose_leader, propose_move};
 pub use check::check;
+pub use copies::{CopyRate, RateError, SettingError, check_setting};
 pub use explain::{
     Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, explain_all, what_if,
 };

@@ -10,6 +10,7 @@ use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
+pub use crate::copies::{CopiesStatus, RefusedCopy};
 pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
@@ -130,6 +131,12 @@ pub enum NodeRequest {
         /// Only of a few of those beyond one of these, with where they can be cut.
         above: Option<SplitLimits>,
     },
+    /// How fast this node sends copies of shards, and what it takes in.
+    Copies {
+        /// What the cluster's setting says (bytes in a second), from the node that leads the
+        /// meta shard: it holds from now on. From anybody else it is not heard.
+        rate: Option<u64>,
+    },
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -187,6 +194,8 @@ pub enum NodeResponse {
     Versions(Box<VersionsStatus>),
     /// To [`NodeRequest::Loads`].
     Loads(Box<LoadStatus>),
+    /// To [`NodeRequest::Copies`].
+    Copies(Box<CopiesStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

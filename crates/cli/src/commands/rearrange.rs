@@ -16,6 +16,7 @@ const PLANS: usize = 20;
 /// Several shards at a time, and nothing is left over.
 const PACE: synod_operate::Pace = synod_operate::Pace {
     parallel: 4,
+    into: 2,
     sweep: true,
 };
 
