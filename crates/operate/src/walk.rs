@@ -149,3 +149,28 @@ async fn one_shard(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_placement::{Aim, Role};
+
+    #[test]
+    fn a_node_takes_in_few_copies_at_a_time() {
+        let step = |change| {
+            let shard = GroupId(9);
+            let aim = Aim::Policy;
+            (Step { shard, change, aim }, String::new())
+        };
+        let node = NodeId(4);
+        let later = Role::Voter;
+        let copy = [step(Change::AddLearner { node, later })];
+        let other = [step(Change::RemoveLearner { node })];
+        let mut taking = BTreeMap::from([(GroupId(1), vec![node]), (GroupId(2), vec![])]);
+        assert!(is_free(&copy, &taking, 2));
+        taking.insert(GroupId(3), vec![NodeId(5), node]);
+        assert!(!is_free(&copy, &taking, 2));
+        assert!(is_free(&other, &taking, 2), "it takes nothing in");
+        assert!(is_free(&copy, &BTreeMap::new(), 0), "one at least");
+    }
+}
