@@ -220,9 +220,10 @@ async fn a_new_node_is_filled_with_its_part_of_the_bytes_at_the_rate_that_is_set
     );
     let begun = Instant::now();
     eventually("the new node holds its part", async || {
-        let held = held(&cluster);
-        let most = held.values().max().copied().unwrap_or(0);
-        held.get("n4").is_some_and(|bytes| *bytes >= 32 * MIB) && most < 48 * MIB
+        let copies = ask::copies(&pool, cluster.nodes()[new].address, None, LIMIT).await;
+        let taken = copies.map_or(0, |copies| copies.taken);
+        let held = held(&cluster).get("n4").copied().unwrap_or(0);
+        taken >= 32 * MIB && held >= 32 * MIB
     })
     .await;
     let (took, sent) = (begun.elapsed(), sent(&pool, &cluster).await - before);

@@ -54,11 +54,12 @@ pub struct MoveArgs {
 The leader answers what it has begun and hands over; transactions that hold locks in the shard are
 repeated by the SDK. The cluster may hand it on again where it evens out what leaders are asked.")]
 pub struct TransferArgs {
+    // The shard comes first on the command line.
+    #[command(flatten)]
+    common: Common,
     /// Who is to lead; without it, of the other voters the one that is asked least
     #[arg(value_name = "NODE")]
     node: Option<String>,
-    #[command(flatten)]
-    common: Common,
 }
 
 impl Common {
