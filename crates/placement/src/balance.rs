@@ -129,7 +129,8 @@ impl Planner<'_> {
         shards: &mut VecDeque<usize>,
     ) -> Option<(usize, usize, Placed)> {
         let overflows = self.fill.overflows(source);
-        let limit = self.emptier_than(source, slack);
+        let any = self.fill.least_more(Role::Witness, 0);
+        let limit = self.emptier_than(source, slack, any);
         if !overflows && self.fill.least(limit, |_, _| true, |_| true).is_none() {
             return None;
         }
@@ -144,10 +145,14 @@ impl Planner<'_> {
         None
     }
 
-    /// The fill below which a node is so much emptier than `source` that it is
-    /// worth moving a replica there.
-    fn emptier_than(&self, source: usize, slack: Slack) -> Key {
-        (self.fill.key(source).0.saturating_sub(slack.before), 0)
+    /// The fill below which a node may be so much emptier than `source` that a replica, which
+    /// makes it fuller by `more` at least, is worth moving there.
+    fn emptier_than(&self, source: usize, slack: Slack, more: u64) -> Key {
+        let fill = self.fill.key(source).0;
+        let after = fill.saturating_sub(slack.after);
+        let after = after.min(slack.around.unwrap_or(u64::MAX));
+        let before = after.saturating_sub(more).saturating_add(1);
+        (before.min(fill.saturating_sub(slack.before)), 0)
     }
 
     /// The shard with its replica on `source` moved to the least full node that may have it,
@@ -220,7 +225,7 @@ impl Planner<'_> {
         };
         let limit = match overflows {
             true => (u64::MAX, usize::MAX),
-            false => self.emptier_than(source, slack),
+            false => self.emptier_than(source, slack, self.fill.least_more(role, bytes)),
         };
         let to = self.fill.least(limit, open, fits)?;
         Some((to, place(to)))

@@ -23,6 +23,8 @@ pub(crate) type Key = (u64, usize);
 /// How full the nodes are.
 pub(crate) struct Fill {
     weights: Vec<u64>,
+    /// The highest of them.
+    heaviest: u64,
     limits: Vec<u64>,
     replicas: Vec<u64>,
     bytes: Vec<u64>,
@@ -55,8 +57,10 @@ impl Fill {
         let several = tiers.clone().find(|tier| topology.names[*tier].len() > 1);
         let tier = several.unwrap_or(0);
         let places = topology.names.get(tier).map_or(1, Vec::len);
+        let weights: Vec<u64> = topology.nodes.iter().map(|n| weight(n.capacity)).collect();
         let mut fill = Fill {
-            weights: topology.nodes.iter().map(|n| weight(n.capacity)).collect(),
+            heaviest: weights.iter().copied().max().unwrap_or(ORDINARY),
+            weights,
             limits: topology.nodes.iter().map(|n| limit(n.capacity)).collect(),
             replicas: vec![0; count],
             bytes: vec![0; count],
@@ -90,6 +94,12 @@ impl Fill {
     pub(crate) fn with_one_more(&self, node: usize, role: Role, bytes: u64) -> u64 {
         let more = REPLICA_BYTES.saturating_add(stored(role, bytes));
         by_weight(self.cost(node, more), self.weights[node])
+    }
+
+    /// By how much it makes any node fuller, at least; see [`Self::with_one_more`].
+    pub(crate) fn least_more(&self, role: Role, bytes: u64) -> u64 {
+        let more = REPLICA_BYTES.saturating_add(stored(role, bytes));
+        by_weight(more, self.heaviest)
     }
 
     /// How full the nodes are on average.

@@ -1,6 +1,6 @@
 //! Who leads: leaderships, by what they weigh, spread evenly over the nodes that may lead.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// For each shard, given its voters (numbers below `nodes`, at least one), the
 /// voter that leads it. No other choice has a lower maximum, or a higher
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub(crate) fn assign(voters: &[Vec<usize>], nodes: usize) -> Vec<usize> {
     let weights = vec![1; voters.len()];
     let mut leaders = Leaders::new(voters, &weights, nodes, vec![None; voters.len()]);
-    leaders.follow_chains(0);
+    leaders.follow_chains();
     let leaders = leaders.leaders.into_iter();
     leaders
         .map(|leader| leader.expect("a shard has voters"))
@@ -78,7 +78,8 @@ impl<'a> Leaders<'a> {
     /// Once some hand-over would leave two nodes further apart than `wide`, hands leaderships
     /// on: from nodes that lead more than the mean to such as stay below it, while two differ
     /// by more than `narrow`; then, where the candidates leave no other choice, as long as each
-    /// leaves two nodes further apart than `wide`. (Why so is told in `balance`.)
+    /// leaves two nodes further apart than `wide`. (Why so is told in `balance`.) Chains are not
+    /// followed: half of one may leave things worse, and the next plan would undo it.
     pub(crate) fn even_out(&mut self, mean: u64, wide: u64, narrow: u64) {
         let narrow = Slack {
             gap: narrow,
@@ -89,20 +90,16 @@ impl<'a> Leaders<'a> {
             around: None,
         };
         let all = 0..self.leaders.len();
-        if !{ all }.any(|shard| self.heir(shard, wide).is_some()) && self.chain(wide.gap).is_none()
-        {
-            return;
+        if { all }.any(|shard| self.heir(shard, wide).is_some()) {
+            while self.hand_over(narrow) || self.hand_over(wide) {}
         }
-        while self.hand_over(narrow) || self.hand_over(wide) {}
-        self.follow_chains(wide.gap);
     }
 
-    fn follow_chains(&mut self, slack: u64) {
+    fn follow_chains(&mut self) {
         // Each chain narrows the spread, so this ends; nearly always at once.
-        while let Some(chain) = self.chain(slack) {
+        while let Some(chain) = self.chain() {
             for (shard, to) in chain {
                 self.give(shard, to);
-                self.handed.push(shard);
             }
         }
     }
@@ -156,33 +153,9 @@ impl<'a> Leaders<'a> {
         any
     }
 
-    /// Whether the nodes on the way are less loaded once a chain has been followed, the most
-    /// loaded of them first.
-    fn narrows(&self, chain: &[(usize, usize)]) -> bool {
-        // For each node, what it gives away and what it gets.
-        let mut changes = BTreeMap::<usize, (u64, u64)>::new();
-        for &(shard, to) in chain {
-            let weight = self.weights[shard];
-            changes.entry(to).or_default().1 += weight;
-            if let Some(from) = self.leaders[shard] {
-                changes.entry(from).or_default().0 += weight;
-            }
-        }
-        let heaviest_first = |load: fn(u64, (u64, u64)) -> u64| {
-            let loads = changes.iter();
-            let loads = loads.map(|(node, change)| load(self.loads[*node], *change));
-            let mut loads: Vec<u64> = loads.collect();
-            loads.sort_unstable_by_key(|load| std::cmp::Reverse(*load));
-            loads
-        };
-        let before = heaviest_first(|load, _| load);
-        heaviest_first(|load, (less, more)| load + more - less) < before
-    }
-
-    /// Shards to hand over, and to whom, so that one node leads less and, at the end of the
-    /// chain, one leads more that then still leads less than the first one did, by more than
-    /// `slack`; none if no such chain is found.
-    fn chain(&self, slack: u64) -> Option<Vec<(usize, usize)>> {
+    /// Of shards that all weigh 1, those to hand over, and to whom, so that one node leads one
+    /// less and one that leads fewer by two leads one more; none if there is no such pair.
+    fn chain(&self) -> Option<Vec<(usize, usize)>> {
         let mut sources: Vec<usize> = (0..self.led.len()).collect();
         sources.sort_by_key(|node| (std::cmp::Reverse(self.loads[*node]), *node));
         // What a heavier source reached without success, a lighter one need not try.
@@ -195,13 +168,8 @@ impl<'a> Leaders<'a> {
             let mut reached = vec![None; self.led.len()];
             let mut queue = VecDeque::from([source]);
             while let Some(node) = queue.pop_front() {
-                if let Some((shard, _)) = reached[node]
-                    && self.loads[node] + self.weights[shard] + slack < self.loads[source]
-                {
-                    let chain = trace(&reached, source, node);
-                    if self.narrows(&chain) {
-                        return Some(chain);
-                    }
+                if self.loads[node] + 2 <= self.loads[source] {
+                    return Some(trace(&reached, source, node));
                 }
                 for &shard in &self.led[node] {
                     for &next in &self.candidates[shard] {
