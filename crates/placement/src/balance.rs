@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Nodes are left alone while no replica can be moved after which its new node is still
 /// emptier than the old one was by so many percent of the mean: moving replicas is work, too.
-pub(crate) const WIDE_PERCENT: u64 = 10;
+const WIDE_PERCENT: u64 = 10;
 /// Once one can, all are evened out until they differ by no more than so many percent.
 const NARROW_PERCENT: u64 = 2;
 /// With more than this part of all sizes unknown nothing is evened out.
