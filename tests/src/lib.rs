@@ -11,7 +11,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use synod_client::Client;
+use synod_harness::check::register;
 use synod_harness::cluster::{Cluster, Options, ask, wait_for};
+use synod_harness::workload::Run;
+use synod_harness::workload::probe::Probe;
 use synod_rpc::wire::Health;
 
 /// How long [`eventually`] looks.
@@ -90,6 +93,36 @@ pub fn spread(nodes: usize, extra: &str) -> Cluster {
     options.splits = vec!["g".to_owned(), "p".to_owned()];
     options.extra_config = extra.to_owned();
     start(options)
+}
+
+/// One writer for each user shard of [`spread`], while `work` goes on; what it was told is there
+/// afterwards.
+///
+/// # Panics
+/// When it is not, or the cluster does not serve.
+pub async fn under_load(cluster: &mut Cluster, work: impl AsyncFnOnce(&mut Cluster)) {
+    let client = connect(cluster).await;
+    let run = Run::default();
+    let probes = ["a", "h", "q"].map(|shard| Probe {
+        key: format!("{shard}/probe"),
+    });
+    let writers: Vec<_> = { probes.iter() }
+        .map(|probe| {
+            let (probe, client, run) = (probe.clone(), client.clone(), run.clone());
+            tokio::spawn(async move { probe.write(client, run).await })
+        })
+        .collect();
+    work(cluster).await;
+    run.stop();
+    let reader = connect(cluster).await;
+    for (writer, probe) in writers.into_iter().zip(probes) {
+        let mut written = writer.await.expect("a writer ends in order");
+        assert!(written.acks.len() > 20, "{} was hardly written", probe.key);
+        let read = probe.read_into(&reader, &run, &mut written.history).await;
+        read.expect("the cluster serves");
+        let findings = register::check(&written.history);
+        assert!(findings.is_clean(), "{findings}");
+    }
 }
 
 /// Ends a node with SIGTERM and waits until its process is gone.

@@ -3,13 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
-use synod_harness::check::register;
 use synod_harness::cluster::{Cluster, ask};
-use synod_harness::workload::Run;
-use synod_harness::workload::probe::Probe;
 use synod_rpc::Pool;
 use synod_rpc::status::Health;
-use synod_tests::{connect, eventually, spread, synod, text};
+use synod_tests::{eventually, spread, synod, text, under_load};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -60,32 +57,6 @@ async fn leaders(pool: &Pool, cluster: &Cluster) -> Vec<String> {
         leaders.extend(std::iter::repeat_n(node.name.clone(), led));
     }
     leaders
-}
-
-/// One writer for each shard, while `work` goes on; what it was told is there afterwards.
-async fn under_load(cluster: &mut Cluster, work: impl AsyncFnOnce(&mut Cluster)) {
-    let client = connect(cluster).await;
-    let run = Run::default();
-    let probes = ["a", "h", "q"].map(|shard| Probe {
-        key: format!("{shard}/probe"),
-    });
-    let writers: Vec<_> = { probes.iter() }
-        .map(|probe| {
-            let (probe, client, run) = (probe.clone(), client.clone(), run.clone());
-            tokio::spawn(async move { probe.write(client, run).await })
-        })
-        .collect();
-    work(cluster).await;
-    run.stop();
-    let reader = connect(cluster).await;
-    for (writer, probe) in writers.into_iter().zip(probes) {
-        let mut written = writer.await.expect("a writer ends in order");
-        assert!(written.acks.len() > 20, "{} was hardly written", probe.key);
-        let read = probe.read_into(&reader, &run, &mut written.history).await;
-        read.expect("the cluster serves");
-        let findings = register::check(&written.history);
-        assert!(findings.is_clean(), "{findings}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

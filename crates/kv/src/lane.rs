@@ -198,6 +198,7 @@ impl EngineLane {
                 Ok(vec![EngineEvent::input(Input::Born { group })])
             }
             SnapshotTask::Destroy { group, span } => {
+                self.incoming.forget(group)?;
                 // The mark stays: until something else fills the range, a restart
                 // finds nothing in it.
                 engine.set_installing(group, Some(Slot(0)))?;

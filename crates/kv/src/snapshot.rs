@@ -158,6 +158,14 @@ impl Chunks {
         }
     }
 
+    /// Gives their room back.
+    fn discard(self) -> io::Result<()> {
+        match self {
+            Chunks::File { path, .. } => fs::remove_file(path),
+            Chunks::Memory(_) => Ok(()),
+        }
+    }
+
     /// Hands out all chunks in order, then forgets them.
     fn drain(
         self,
@@ -217,6 +225,12 @@ impl Incoming {
             staging,
             staged: BTreeMap::new(),
         }
+    }
+
+    /// The replica is given up, and what was staged for it.
+    pub(crate) fn forget(&mut self, group: GroupId) -> io::Result<()> {
+        let staged = self.staged.remove(&group);
+        staged.map_or(Ok(()), |staged| staged.chunks.discard())
     }
 
     /// Takes a chunk. With the last one, installs everything and returns the range that it
@@ -335,4 +349,34 @@ fn forget_births(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemoryEngine;
+
+    #[test]
+    fn what_was_staged_for_a_replica_goes_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut incoming = Incoming::new(Staging::Files(directory.path().join("staging")));
+        let place = Place {
+            group: GroupId(7),
+            span: Span::of_prefix(b"k"),
+            clip: None,
+        };
+        let id = SnapshotId {
+            slot: Slot(3),
+            nonce: 1,
+        };
+        let engine = MemoryEngine::new();
+        let chunk = Bytes::from_static(b"chunk");
+        let staged = incoming.stage(&engine, &place, id, 0, chunk, false);
+        assert!(matches!(staged, Ok(None)));
+        let file = directory.path().join("staging").join("shard-7");
+        assert!(file.exists());
+        incoming.forget(GroupId(7)).expect("it goes");
+        assert!(!file.exists());
+        incoming.forget(GroupId(7)).expect("there is nothing left");
+    }
 }

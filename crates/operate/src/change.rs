@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a node that did not answer lately may take.
 const SILENT: Duration = Duration::from_millis(200);
+/// Between two looks at whether a node refuses its copy.
+const REFUSALS: Duration = Duration::from_secs(1);
 /// How long a voter gets to take the leadership over before it is asked again.
 const HANDOVER: Duration = Duration::from_secs(3);
 /// How often a voter is asked.
@@ -426,6 +428,7 @@ impl Changer {
     /// Waits until a learner could do what it is there for.
     async fn caught_up(&self, shard: GroupId, node: NodeId, later: Role) -> Result<(), Stopped> {
         let mut waiting = self.begin();
+        let mut asked = Instant::now();
         loop {
             let (_, look) = self.led(&mut waiting, shard).await?;
             let told = look.leader().map(|(_, m)| m);
@@ -443,7 +446,27 @@ impl Changer {
             let Some(reason) = reason else {
                 return Ok(());
             };
+            if asked.elapsed() > REFUSALS {
+                self.check_taken(shard, node).await?;
+                asked = Instant::now();
+            }
             self.wait(&mut waiting, shard, &reason).await?;
+        }
+    }
+
+    /// Whether a node still takes in its copy of the shard: if not, waiting is in vain.
+    async fn check_taken(&self, shard: GroupId, node: NodeId) -> Result<(), Trouble> {
+        let Some(descriptor) = self.nodes.iter().find(|n| n.id == node) else {
+            return Ok(());
+        };
+        let told = ask::copies(&self.pool, descriptor.address, None, self.limit).await;
+        let refused = told.ok().map(|told| told.refused).unwrap_or_default();
+        match refused.into_iter().find(|copy| copy.shard == shard) {
+            Some(copy) => Err(Trouble::Failed(format!(
+                "{} does not take it in: {}",
+                descriptor.name, copy.reason
+            ))),
+            None => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`Survey`] | what all nodes say |
 //! | [`Seen`] | the same as the planner takes it, with policies |
+//! | [`Memory`] | what earlier surveys told of sizes and loads |
 //! | [`Changer`] | one change of one shard, until it has happened |
 //! | [`Wreck`] | shards whose majority is lost, and who could go on |
 //! | [`walk()`] | the steps of a plan, several shards at a time |
@@ -16,6 +17,7 @@
 //! | [`Merger`] | one merge of two |
 
 mod change;
+mod memory;
 mod merge;
 mod press;
 mod records;
@@ -26,12 +28,13 @@ mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use memory::Memory;
 pub use merge::Merger;
 pub use records::{Acting, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen};
 pub use split::Splitter;
-pub use survey::{Survey, map};
+pub use survey::{Survey, Weight, map};
 pub use walk::{Pace, Walked, plan, walk};
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::change::roles;
 use crate::{Survey, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::NodeId;
-use synod_placement::{Locality, Node, NodeState, Policies, Policy, Shard, View};
+use synod_placement::{Change, Locality, Node, NodeState, Policies, Policy, Shard, Step, View};
 use synod_shard::wire::show_key;
 use synod_shard::{Records, Standing};
 
@@ -94,6 +94,10 @@ impl Seen {
                 (false, false) if !down.contains(&node.id) => NodeState::Silent,
                 (false, _) => NodeState::Down,
             };
+            if let Some(copies) = survey.copies.get(&node.id) {
+                seen.room = copies.room;
+                seen.refuses = copies.refused.iter().map(|copy| copy.shard).collect();
+            }
             nodes.push(seen);
         }
         nodes.extend(strangers(&survey));
@@ -105,6 +109,9 @@ impl Seen {
             shard.replicas = roles(configuration);
             let leader = survey.leader(descriptor.id).map(|(node, _)| node);
             shard.leader = leader.filter(|node| configuration.is_voter(*node));
+            let weight = survey.weights.get(&descriptor.id);
+            shard.bytes = weight.and_then(|weight| weight.bytes);
+            shard.requests = weight.map_or(0, |weight| weight.requests);
             shard
         });
         let shards = shards.collect();
@@ -118,6 +125,33 @@ impl Seen {
             view,
             unsaid,
         })
+    }
+
+    /// Whether a step would give up a learner that is still being filled: somebody is about
+    /// to put it in another's place. One that was given up comes to an end, or is refused.
+    #[must_use]
+    pub fn is_coming(&self, step: &Step) -> bool {
+        let Change::RemoveLearner { node: learner } = step.change else {
+            return false;
+        };
+        let node = self.view.nodes.iter().find(|node| node.id == learner);
+        let takes_in = node
+            .is_some_and(|node| node.state == NodeState::Up && !node.refuses.contains(&step.shard));
+        let others = self.survey.leading(step.shard).map(|leader| &leader.others);
+        let mut others = others.into_iter().flatten();
+        let member = others.find(|member| member.node == learner);
+        takes_in && member.is_some_and(|member| member.snapshot || !member.caught_up)
+    }
+
+    /// The copies that nodes refuse, in words.
+    #[must_use]
+    pub fn refused_copies(&self) -> Vec<String> {
+        let copies = self.survey.copies.iter();
+        let refused = copies.flat_map(|(node, copies)| {
+            let name = self.survey.name(*node);
+            { copies.refused.iter() }.map(move |copy| format!("{name}: {}", copy.reason))
+        });
+        refused.collect()
     }
 
     /// The same text with names in place of the ids of nodes.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use synod_paxos::{Configuration, GroupId, NodeId};
 use synod_rpc::ask;
+use synod_rpc::copies::CopiesStatus;
+use synod_rpc::load::LoadStatus;
 use synod_rpc::status::{Health, NodeStatus, ReplicaRole, ShardStatus};
 use synod_rpc::wire::{MembersStatus, PlacementStatus};
 use synod_rpc::{NodeRequest, NodeResponse, Pool};
@@ -22,8 +24,23 @@ pub struct Survey {
     pub answers: BTreeMap<NodeId, Result<NodeStatus, String>>,
     /// What the nodes that answer know of the members of the shards they have or had.
     pub members: BTreeMap<NodeId, Vec<MembersStatus>>,
+    /// What is known of the sizes and loads of shards.
+    pub weights: BTreeMap<GroupId, Weight>,
+    /// What each node that tells it says of copies.
+    pub copies: BTreeMap<NodeId, CopiesStatus>,
     /// The cluster's records, from the node whose keeper acts; none if there is none now.
     pub placement: Option<PlacementStatus>,
+}
+
+/// How large a shard is, and how much it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// The node that leads it, and knows this.
+    pub leader: NodeId,
+    /// Bytes in each replica that stores it; none while it is not known.
+    pub bytes: Option<u64>,
+    /// Requests a second.
+    pub requests: u64,
 }
 
 /// One node's answers.
@@ -33,6 +50,8 @@ struct Answer {
     members: Vec<MembersStatus>,
     shards: Vec<ShardDescriptor>,
     placement: Option<PlacementStatus>,
+    loads: Option<LoadStatus>,
+    copies: Option<CopiesStatus>,
 }
 
 async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) -> Answer {
@@ -42,6 +61,8 @@ async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) ->
         members: Vec::new(),
         shards: Vec::new(),
         placement: None,
+        loads: None,
+        copies: None,
     };
     if answer.status.is_err() {
         return answer;
@@ -55,6 +76,9 @@ async fn node(pool: Pool, node: NodeId, address: SocketAddr, limit: Duration) ->
         answer.shards = map.shards;
     }
     answer.placement = ask::placement(&pool, address, limit).await.ok();
+    answer.loads = ask::loads(&pool, address, None, limit).await.ok();
+    // Last, as a program from before does not understand it.
+    answer.copies = ask::copies(&pool, address, None, limit).await.ok();
     answer
 }
 
@@ -71,6 +95,8 @@ impl Survey {
         let mut map = map(pool, endpoints, limit).await?;
         let mut answers = BTreeMap::new();
         let mut members = BTreeMap::new();
+        let mut weights = BTreeMap::new();
+        let mut copies = BTreeMap::new();
         let mut placement: Option<PlacementStatus> = None;
         // Twice if there are nodes that the first map does not know yet.
         for _ in 0..2 {
@@ -83,6 +109,17 @@ impl Survey {
                 map.learn_all(&answer.shards);
                 answers.insert(answer.node, answer.status);
                 members.insert(answer.node, answer.members);
+                copies.extend(answer.copies.map(|told| (answer.node, told)));
+                let leader = answer.node;
+                let led = answer.loads.into_iter().flat_map(|loads| loads.shards);
+                weights.extend(led.map(|load| {
+                    let weight = Weight {
+                        leader,
+                        bytes: load.bytes,
+                        requests: load.requests,
+                    };
+                    (load.shard, weight)
+                }));
                 if let Some(told) = answer.placement.filter(|p| p.acting) {
                     placement.get_or_insert(told);
                 }
@@ -97,6 +134,8 @@ impl Survey {
             map,
             answers,
             members,
+            weights,
+            copies,
             placement,
         })
     }

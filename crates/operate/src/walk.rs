@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{Replan, Step, replan};
+use synod_placement::{Change, Replan, Step, replan};
 use tokio::task::JoinSet;
 
 /// The plan, and of its steps those of the shards that are meant: all, or those with a
@@ -38,6 +38,8 @@ pub struct Walked {
 pub struct Pace {
     /// Shards whose members change at the same time.
     pub parallel: usize,
+    /// Those of them at most of which one node takes in copies.
+    pub into: usize,
     /// Wait until copies that are left over are deleted, too.
     pub sweep: bool,
 }
@@ -54,7 +56,11 @@ pub async fn walk(
     let mut of_shards: VecDeque<(GroupId, Vec<(Step, String)>)> = VecDeque::new();
     for step in steps {
         let said = (step.clone(), seen.named(&step.to_string()));
-        match of_shards.iter_mut().find(|(shard, _)| *shard == step.shard) {
+        // Those of one shard come one after the other.
+        match of_shards
+            .back_mut()
+            .filter(|(shard, _)| *shard == step.shard)
+        {
             Some((_, steps)) => steps.push(said),
             None => of_shards.push_back((step.shard, vec![said])),
         }
@@ -64,10 +70,16 @@ pub async fn walk(
     let gone = Arc::new(AtomicUsize::new(0));
     let mut walked = Walked::default();
     let mut under_way = JoinSet::new();
+    // Which nodes take in copies of the shards under way.
+    let mut taking: BTreeMap<GroupId, Vec<NodeId>> = BTreeMap::new();
     loop {
         while under_way.len() < pace.parallel.max(1)
-            && let Some((shard, steps)) = of_shards.pop_front()
+            && let Some(next) = of_shards
+                .iter()
+                .position(|(_, s)| is_free(s, &taking, pace.into))
+            && let Some((shard, steps)) = of_shards.remove(next)
         {
+            taking.insert(shard, takers(&steps).collect());
             let (changer, tell, gone) = (changer.clone(), tell.clone(), gone.clone());
             let before = before.get(&shard).cloned().unwrap_or_default();
             under_way.spawn(async move {
@@ -79,7 +91,11 @@ pub async fn walk(
                 (shard, stopped)
             });
         }
-        match under_way.join_next().await {
+        let ended = under_way.join_next().await;
+        if let Some(Ok((shard, _))) = &ended {
+            taking.remove(shard);
+        }
+        match ended {
             None => break,
             Some(Ok((_, Ok(())))) => {}
             Some(Ok((shard, Err(Stopped::Overtaken(reason))))) => {
@@ -99,6 +115,22 @@ pub async fn walk(
     walked
 }
 
+/// The nodes that get a copy by these steps.
+fn takers(steps: &[(Step, String)]) -> impl Iterator<Item = NodeId> + '_ {
+    steps.iter().filter_map(|(step, _)| match step.change {
+        Change::AddLearner { node, .. } => Some(node),
+        _ => None,
+    })
+}
+
+/// Whether each of them takes in fewer than `most` now; what takes none in is always free.
+fn is_free(steps: &[(Step, String)], taking: &BTreeMap<GroupId, Vec<NodeId>>, most: usize) -> bool {
+    takers(steps).all(|node| {
+        let busy = taking.values().flatten().filter(|taker| **taker == node);
+        busy.count() < most.max(1)
+    })
+}
+
 async fn one_shard(
     changer: &Changer,
     shard: GroupId,
@@ -116,4 +148,29 @@ async fn one_shard(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_placement::{Aim, Role};
+
+    #[test]
+    fn a_node_takes_in_few_copies_at_a_time() {
+        let step = |change| {
+            let shard = GroupId(9);
+            let aim = Aim::Policy;
+            (Step { shard, change, aim }, String::new())
+        };
+        let node = NodeId(4);
+        let later = Role::Voter;
+        let copy = [step(Change::AddLearner { node, later })];
+        let other = [step(Change::RemoveLearner { node })];
+        let mut taking = BTreeMap::from([(GroupId(1), vec![node]), (GroupId(2), vec![])]);
+        assert!(is_free(&copy, &taking, 2));
+        taking.insert(GroupId(3), vec![NodeId(5), node]);
+        assert!(!is_free(&copy, &taking, 2));
+        assert!(is_free(&other, &taking, 2), "it takes nothing in");
+        assert!(is_free(&copy, &BTreeMap::new(), 0), "one at least");
+    }
 }

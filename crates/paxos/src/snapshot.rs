@@ -20,8 +20,9 @@ const MAX_TRIES: u32 = 6;
 /// A snapshot that has been silent for this many times `retry_nanos` makes room for any
 /// other: its sender has given it up by then, or is gone.
 const SILENT_WAITS: u64 = 64;
-/// Opening a snapshot may take this many times `retry_nanos`.
-const OPENING_WAITS: u64 = 50;
+/// Opening a snapshot, and reading a chunk of one, may take this many times `retry_nanos`: the
+/// driver may make copies wait for what is more urgent.
+const READING_WAITS: u64 = 50;
 
 /// A snapshot that is being received.
 #[derive(Clone, Debug, Serialize)]
@@ -59,7 +60,7 @@ impl Replica {
         }
         // Asked twice, the driver would open two.
         mark(Mark::SnapshotBegun);
-        let patience = retry_nanos.saturating_mul(OPENING_WAITS);
+        let patience = retry_nanos.saturating_mul(READING_WAITS);
         follower.transfer = Some(Transfer {
             id: None,
             floor: trimmed,
@@ -167,7 +168,7 @@ impl Replica {
         }
         transfer.chunk = next;
         transfer.tries = 0;
-        transfer.arm(cx.now, retry_nanos);
+        transfer.reads(cx.now, retry_nanos);
         self.out.effects.push(Effect::ReadSnapshot {
             to: from,
             id: Some(id),
@@ -204,7 +205,7 @@ impl Replica {
             return;
         }
         mark(Mark::SnapshotHelped);
-        let patience = self.settings.retry_nanos.saturating_mul(OPENING_WAITS);
+        let patience = self.settings.retry_nanos.saturating_mul(READING_WAITS);
         let transfer = Transfer {
             id: None,
             floor: self.trimmed(),
@@ -239,7 +240,7 @@ impl Replica {
                 effects.push(Effect::CloseSnapshot { to: *to });
                 return false;
             }
-            transfer.arm(cx.now, retry_nanos);
+            transfer.reads(cx.now, retry_nanos);
             effects.push(Effect::ReadSnapshot {
                 to: *to,
                 id: transfer.id,
@@ -300,13 +301,20 @@ impl Replica {
                 continue;
             }
             mark(Mark::SnapshotChunkAgain);
-            transfer.arm(cx.now, retry_nanos);
+            transfer.reads(cx.now, retry_nanos);
             self.out.effects.push(Effect::ReadSnapshot {
                 to: *node,
                 id: transfer.id,
                 chunk: transfer.chunk,
             });
         }
+    }
+}
+
+impl Transfer {
+    /// The driver is to read the chunk; it waits for nobody else until then.
+    fn reads(&mut self, now: Mono, retry_nanos: u64) {
+        self.retry = now.plus(retry_nanos.saturating_mul(READING_WAITS));
     }
 }
 

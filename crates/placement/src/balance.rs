@@ -1,78 +1,175 @@
 //! Evening out: replicas go from full nodes to emptier ones as long as that
 //! makes no shard worse.
+//!
+//! It begins only once a move leaves two nodes clearly apart still (hysteresis: sizes change
+//! while nobody needs to care), and then goes on until they are nearly even. Each move leaves
+//! the nodes it is between both less full than the fuller one was, so it comes to an end.
+//!
+//! Where policies leave the choice, replicas go only from nodes above the mean to nodes that stay
+//! below it. The mean is not changed by moves, so a node that got something never comes to give,
+//! and no move is undone by a later one, in whatever order and however few of them are made
+//! before the next plan. Only then moves within a part of the cluster follow (all nodes of a data
+//! centre may be above the mean, or a few large shards be all there is), as long as each leaves two
+//! nodes clearly apart still.
 
 use crate::fill::Key;
 use crate::planner::Planner;
 use crate::strength::Placed;
 use crate::view::{NodeState, Role};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Nodes are left alone while they differ by no more than so many percent of
-/// the mean: moving replicas is work, too.
-const SLACK_PERCENT: u64 = 2;
+/// Nodes are left alone while no replica can be moved after which its new node is still
+/// emptier than the old one was by so many percent of the mean: moving replicas is work, too.
+const WIDE_PERCENT: u64 = 10;
+/// Once one can, all are evened out until they differ by no more than so many percent.
+const NARROW_PERCENT: u64 = 2;
+/// With more than this part of all sizes unknown nothing is evened out.
+const UNKNOWN_PERCENT: usize = 10;
+
+/// How much emptier than the old one a replica's new node has to be.
+#[derive(Clone, Copy)]
+struct Slack {
+    /// Without the replica.
+    before: u64,
+    /// With it.
+    after: u64,
+    /// The old one is fuller than this, and the new one does not become so.
+    around: Option<u64>,
+}
 
 impl Planner<'_> {
     /// Moves replicas until no move helps; returns whether any was made.
     pub(crate) fn balance(&mut self) -> bool {
+        if self.waits_for_sizes().is_some() {
+            return false;
+        }
         let up: Vec<usize> = (0..self.topology.nodes.len())
             .filter(|node| self.topology.nodes[*node].state == NodeState::Up)
             .collect();
-        let slack = self.fill.mean(up.iter().copied()) * SLACK_PERCENT / 100;
-        let mut changed = false;
-        loop {
-            let mut moved = false;
-            let mut sources = up.clone();
-            sources.sort_by_key(|node| std::cmp::Reverse(self.fill.key(*node)));
-            for source in sources {
-                moved |= self.give(source, slack);
-            }
-            changed |= moved;
-            if !moved {
-                return changed;
-            }
+        let mean = self.fill.mean(up.iter().copied());
+        let wide = Slack {
+            before: mean / 100 * WIDE_PERCENT,
+            after: mean / 100 * WIDE_PERCENT,
+            around: None,
+        };
+        if !up.iter().any(|node| self.can_give(*node, wide)) {
+            return false;
         }
+        let narrow = Slack {
+            before: mean / 100 * NARROW_PERCENT,
+            after: 0,
+            around: Some(mean),
+        };
+        let mut changed = false;
+        while self.pass(&up, narrow) || self.pass(&up, wide) {
+            changed = true;
+        }
+        changed
     }
 
-    /// Moves replicas away from `source`, to nodes so much emptier that both come
-    /// nearer to each other; those that lead last. Returns whether any was moved.
-    fn give(&mut self, source: usize, slack: u64) -> bool {
-        let shards: Vec<usize> = self.on[source].iter().copied().collect();
+    /// How many sizes are unknown, if these are so many that evening out would be guessing.
+    pub(crate) fn waits_for_sizes(&self) -> Option<usize> {
+        let unknown = self.shards.iter().filter(|shard| shard.bytes.is_none());
+        let unknown = unknown.count();
+        (unknown * 100 > self.shards.len() * UNKNOWN_PERCENT).then_some(unknown)
+    }
+
+    /// Moves one replica after the other, each from the fullest node that has one to give, and
+    /// each at most once. Returns whether any was moved.
+    ///
+    /// So whoever does only the first of these moves and plans again comes to the same others.
+    fn pass(&mut self, up: &[usize], slack: Slack) -> bool {
+        let mut sources: BTreeSet<Key> = up.iter().map(|node| self.fill.key(*node)).collect();
+        // For each node, what it has not tried to give yet.
+        let mut left: Vec<Option<VecDeque<usize>>> = vec![None; self.topology.nodes.len()];
         let mut moved = false;
-        for leads in [false, true] {
-            for &shard in &shards {
-                let overflows = self.fill.overflows(source);
-                let limit = self.emptier_than(source, slack);
-                if !overflows && self.fill.least(limit, |_, _| true, |_| true).is_none() {
-                    return moved;
-                }
-                let now = &self.now[shard];
-                let there = now.role(source).is_some();
-                if !there || (now.leader == Some(source)) != leads || !self.is_movable(shard) {
-                    continue;
-                }
-                if let Some(next) = self.moved(shard, source, slack, overflows) {
-                    self.set(shard, next);
-                    moved = true;
-                }
+        while let Some((_, source)) = sources.pop_last() {
+            let mut shards = match left[source].take() {
+                Some(shards) => shards,
+                None => self.to_give(source),
+            };
+            let Some((shard, to, next)) = self.first_to_move(source, slack, &mut shards) else {
+                continue;
+            };
+            left[source] = Some(shards);
+            let may_give = sources.remove(&self.fill.key(to));
+            self.set(shard, next);
+            let number = self.evened.len();
+            self.evened.entry(shard).or_insert(number);
+            if may_give {
+                sources.insert(self.fill.key(to));
             }
+            sources.insert(self.fill.key(source));
+            moved = true;
         }
         moved
     }
 
-    /// The fill below which a node is so much emptier than `source` that it is
-    /// worth moving a replica there.
-    fn emptier_than(&self, source: usize, slack: u64) -> Key {
-        (self.fill.key(source).0.saturating_sub(slack), 0, 0)
+    /// The shards with a replica on a node, those that it leads last.
+    fn to_give(&self, node: usize) -> VecDeque<usize> {
+        let leads = |shard: &&usize| self.now[**shard].leader == Some(node);
+        let (led, others): (Vec<_>, Vec<_>) = self.on[node].iter().partition(leads);
+        others.into_iter().chain(led).copied().collect()
     }
 
-    /// The shard with its replica on `source` moved to the least full node that may have it.
-    fn moved(&self, shard: usize, source: usize, slack: u64, overflows: bool) -> Option<Placed> {
+    /// Whether a replica can be moved away from `source`.
+    fn can_give(&self, source: usize, slack: Slack) -> bool {
+        let mut shards = self.to_give(source);
+        self.first_to_move(source, slack, &mut shards).is_some()
+    }
+
+    /// The first of these shards whose replica on `source` can be moved to a node so much
+    /// emptier that both come nearer to each other; it and those before it are taken off. With
+    /// the node it goes to, and what the shard is like then.
+    fn first_to_move(
+        &self,
+        source: usize,
+        slack: Slack,
+        shards: &mut VecDeque<usize>,
+    ) -> Option<(usize, usize, Placed)> {
+        let overflows = self.fill.overflows(source);
+        let any = self.fill.least_more(Role::Witness, 0);
+        let limit = self.emptier_than(source, slack, any);
+        if !overflows && self.fill.least(limit, |_, _| true, |_| true).is_none() {
+            return None;
+        }
+        while let Some(shard) = shards.pop_front() {
+            if !self.is_movable(shard) || self.now[shard].role(source).is_none() {
+                continue;
+            }
+            if let Some((to, next)) = self.moved(shard, source, slack, overflows) {
+                return Some((shard, to, next));
+            }
+        }
+        None
+    }
+
+    /// The fill below which a node may be so much emptier than `source` that a replica, which
+    /// makes it fuller by `more` at least, is worth moving there.
+    fn emptier_than(&self, source: usize, slack: Slack, more: u64) -> Key {
+        let fill = self.fill.key(source).0;
+        let after = fill.saturating_sub(slack.after);
+        let after = after.min(slack.around.unwrap_or(u64::MAX));
+        let before = after.saturating_sub(more).saturating_add(1);
+        (before.min(fill.saturating_sub(slack.before)), 0)
+    }
+
+    /// The shard with its replica on `source` moved to the least full node that may have it,
+    /// and that node.
+    fn moved(
+        &self,
+        shard: usize,
+        source: usize,
+        slack: Slack,
+        overflows: bool,
+    ) -> Option<(usize, Placed)> {
         let class = self.class(shard);
         let now = &self.now[shard];
         let role = now.role(source).filter(|role| *role != Role::Learner)?;
         // Only what has bytes makes room.
-        let overflows = overflows && role.stores() && self.shards[shard].bytes > 0;
+        let bytes = self.bytes[shard];
+        let overflows = overflows && role.stores() && bytes > 0;
         let rest: Vec<usize> = now
             .electors()
             .map(|(n, _)| n)
@@ -115,7 +212,9 @@ impl Planner<'_> {
             *weaker.or_insert_with(|| self.is_weaker(shard, &place(node)))
         };
         let fits = |node: usize| {
-            let evens = self.fill.with_one_more(node) < fill;
+            let after = self.fill.with_one_more(node, role, bytes);
+            let evens = after.saturating_add(slack.after) < fill
+                && slack.around.is_none_or(|mean| after <= mean && mean < fill);
             (evens || overflows)
                 && now.role(node).is_none()
                 && class.takes(topology, node, role)
@@ -125,9 +224,10 @@ impl Planner<'_> {
                 && (class.leaders.is_empty() || preferred(&place(node)) <= before)
         };
         let limit = match overflows {
-            true => (u64::MAX, u64::MAX, usize::MAX),
-            false => self.emptier_than(source, slack),
+            true => (u64::MAX, usize::MAX),
+            false => self.emptier_than(source, slack, self.fill.least_more(role, bytes)),
         };
-        self.fill.least(limit, open, fits).map(place)
+        let to = self.fill.least(limit, open, fits)?;
+        Some((to, place(to)))
     }
 }

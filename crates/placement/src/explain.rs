@@ -17,6 +17,10 @@ pub struct Explanation {
     pub shard: GroupId,
     /// Whose policy holds for it.
     pub directory: Directory,
+    /// Bytes of data in each replica that stores it; none while it is not known.
+    pub bytes: Option<u64>,
+    /// Requests a second, about.
+    pub requests: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaReason>,
     /// For each place that holds voters, what its loss alone would do: by
@@ -72,7 +76,7 @@ pub enum Reason {
     LeadsByPreference,
     /// It leads because most requests come from near it.
     LeadsByOrigin,
-    /// It leads because that evens out the leaderships.
+    /// It leads because that evens out what leaders are asked.
     LeadsByBalance,
     /// It leads although another voter should.
     LeadsForNow,
@@ -102,7 +106,7 @@ impl fmt::Display for Reason {
             Reason::LearnerOf { kind } => write!(f, "the policy wants a learner on {kind}"),
             Reason::LeadsByPreference => f.write_str("leads: the policy prefers it"),
             Reason::LeadsByOrigin => f.write_str("leads: its requests come from near it"),
-            Reason::LeadsByBalance => f.write_str("leads: this evens out the leaderships"),
+            Reason::LeadsByBalance => f.write_str("leads: this evens out what leaders are asked"),
             Reason::LeadsForNow => f.write_str("leads for now: another voter should"),
             Reason::NotAllowed => f.write_str("the policy allows no such replica here"),
             Reason::State(state) => write!(f, "the node is {state}"),
@@ -124,6 +128,13 @@ impl fmt::Display for Explanation {
             } = replica;
             writeln!(f, "  {node} ({place}) {role}: {}", reasons.join("; "))?;
         }
+        let bytes = self.bytes.map(|bytes| format!("{bytes} bytes each"));
+        writeln!(
+            f,
+            "  size: {}; asked {} times a second",
+            bytes.as_deref().unwrap_or("not known yet"),
+            self.requests
+        )?;
         for survival in &self.survivals {
             let outcome = if survival.quorum { "goes on" } else { "stops" };
             let lost = survival.lost.len();
@@ -181,6 +192,8 @@ impl Planner<'_> {
         Explanation {
             shard: self.shards[shard].id,
             directory: class.directory.clone(),
+            bytes: self.shards[shard].bytes,
+            requests: self.shards[shard].requests,
             replicas: now.replicas.iter().map(reason).collect(),
             survivals: self.survivals(now),
             problems,

@@ -5,19 +5,26 @@ use crate::topology::Topology;
 use crate::view::Role;
 use std::collections::BTreeSet;
 
-/// The share of a node of ordinary weight in one replica.
-const UNIT: u64 = 1_000_000;
+/// What a replica costs its node besides its bytes: its log, its memory, its part in what nodes
+/// tell each other all the time. So empty replicas are evened out by their number, and full ones
+/// by what they hold.
+const REPLICA_BYTES: u64 = 16 << 20;
+
+/// A node of ordinary weight has so much of it.
+const ORDINARY: u64 = 1_000;
 
 /// Of its capacity a node is filled up to so many percent; the rest is for
 /// replicas that arrive before others have gone.
 pub(crate) const FILLED_PERCENT: u64 = 90;
 
-/// Fullest last: replicas by weight, bytes by weight, the node.
-pub(crate) type Key = (u64, u64, usize);
+/// Fullest last: what replicas cost by weight, the node.
+pub(crate) type Key = (u64, usize);
 
 /// How full the nodes are.
 pub(crate) struct Fill {
     weights: Vec<u64>,
+    /// The highest of them.
+    heaviest: u64,
     limits: Vec<u64>,
     replicas: Vec<u64>,
     bytes: Vec<u64>,
@@ -30,7 +37,6 @@ pub(crate) struct Fill {
 impl Fill {
     /// Empty nodes.
     pub(crate) fn new(topology: &Topology) -> Fill {
-        const ORDINARY: u64 = 1_000;
         let capacities = topology.nodes.iter().filter_map(|node| node.capacity);
         let known: Vec<u64> = capacities.filter(|capacity| *capacity > 0).collect();
         let sum: u128 = known.iter().map(|c| u128::from(*c)).sum();
@@ -51,8 +57,10 @@ impl Fill {
         let several = tiers.clone().find(|tier| topology.names[*tier].len() > 1);
         let tier = several.unwrap_or(0);
         let places = topology.names.get(tier).map_or(1, Vec::len);
+        let weights: Vec<u64> = topology.nodes.iter().map(|n| weight(n.capacity)).collect();
         let mut fill = Fill {
-            weights: topology.nodes.iter().map(|n| weight(n.capacity)).collect(),
+            heaviest: weights.iter().copied().max().unwrap_or(ORDINARY),
+            weights,
             limits: topology.nodes.iter().map(|n| limit(n.capacity)).collect(),
             replicas: vec![0; count],
             bytes: vec![0; count],
@@ -71,26 +79,42 @@ impl Fill {
         topology.places[node].get(self.tier).copied().unwrap_or(0)
     }
 
-    /// How full the node is.
-    pub(crate) fn key(&self, node: usize) -> Key {
-        let weight = self.weights[node];
-        (
-            self.replicas[node] * UNIT / weight,
-            self.bytes[node] / weight,
-            node,
-        )
+    /// What the replicas of a node cost, and so many bytes more.
+    fn cost(&self, node: usize, more: u64) -> u64 {
+        let replicas = self.replicas[node].saturating_mul(REPLICA_BYTES);
+        replicas.saturating_add(self.bytes[node].saturating_add(more))
     }
 
-    /// How full the node would be with one replica more.
-    pub(crate) fn with_one_more(&self, node: usize) -> u64 {
-        (self.replicas[node] + 1) * UNIT / self.weights[node]
+    /// How full the node is.
+    pub(crate) fn key(&self, node: usize) -> Key {
+        (by_weight(self.cost(node, 0), self.weights[node]), node)
+    }
+
+    /// How full the node would be with this replica more.
+    pub(crate) fn with_one_more(&self, node: usize, role: Role, bytes: u64) -> u64 {
+        let more = REPLICA_BYTES.saturating_add(stored(role, bytes));
+        by_weight(self.cost(node, more), self.weights[node])
+    }
+
+    /// By how much it makes any node fuller, at least; see [`Self::with_one_more`].
+    pub(crate) fn least_more(&self, role: Role, bytes: u64) -> u64 {
+        let more = REPLICA_BYTES.saturating_add(stored(role, bytes));
+        by_weight(more, self.heaviest)
     }
 
     /// How full the nodes are on average.
     pub(crate) fn mean(&self, nodes: impl Iterator<Item = usize> + Clone) -> u64 {
-        let replicas: u64 = nodes.clone().map(|n| self.replicas[n]).sum();
+        let costs = nodes.clone().map(|n| self.cost(n, 0));
+        let costs = costs.fold(0, u64::saturating_add);
         let weights: u64 = nodes.map(|n| self.weights[n]).sum();
-        replicas * UNIT / weights.max(1)
+        by_weight(costs, weights.max(1))
+    }
+
+    /// The node takes in no more than so many bytes besides those counted so far, of which
+    /// so many are not there.
+    pub(crate) fn limit(&mut self, node: usize, absent: u64, room: u64) {
+        let limit = self.bytes[node].saturating_sub(absent).saturating_add(room);
+        self.limits[node] = self.limits[node].min(limit);
     }
 
     /// Whether so many bytes more fit on the node.
@@ -115,7 +139,7 @@ impl Fill {
         let place = self.place(topology, node);
         let before = self.key(node);
         self.sorted[place].remove(&before);
-        let bytes = if role.stores() { bytes } else { 0 };
+        let bytes = stored(role, bytes);
         if more {
             self.replicas[node] += 1;
             self.bytes[node] += bytes;
@@ -155,11 +179,22 @@ impl Fill {
                 continue;
             }
             let below = sorted.range(..best);
-            let fitting = below.map(|key| (*key, key.2)).find(|(_, node)| fits(*node));
+            let fitting = below.map(|key| (*key, key.1)).find(|(_, node)| fits(*node));
             if let Some((key, node)) = fitting {
                 (best, found) = (key, Some(node));
             }
         }
         found
     }
+}
+
+/// What a replica of this role stores of so many bytes.
+fn stored(role: Role, bytes: u64) -> u64 {
+    if role.stores() { bytes } else { 0 }
+}
+
+/// For a node of ordinary weight, the cost itself.
+fn by_weight(cost: u64, weight: u64) -> u64 {
+    let scaled = u128::from(cost) * u128::from(ORDINARY) / u128::from(weight);
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,19 @@
-//! Which voter is to lead: preference, then the requests' origin, then balance.
+//! Which voter is to lead: preference, then the requests' origin, then balance of load.
 
 use crate::leaders::Leaders;
 use crate::planner::Planner;
 use crate::view::NodeState;
 
-/// Nodes may differ by so many percent of the mean in how many shards they
-/// lead: a hand-over costs the transactions that are open.
-const SLACK_PERCENT: usize = 2;
+/// Leaderships stay where they are while no hand-over leaves two nodes further apart than so
+/// many percent of the mean: it costs the transactions that are open, and load comes and goes.
+const WIDE_PERCENT: u64 = 20;
+/// Once one does, all are evened out until nodes differ by no more than so many percent.
+const NARROW_PERCENT: u64 = 5;
+/// What a leadership weighs besides its requests, in requests a second: so leaderships of idle
+/// shards are evened out by their number.
+const LEADERSHIP: u64 = 200;
+/// More than any shard is asked in a second: sums of these do not overflow.
+const MOST_REQUESTS: u64 = 1 << 40;
 
 impl Planner<'_> {
     /// Decides who leads every shard; returns whether anybody else does.
@@ -14,16 +21,21 @@ impl Planner<'_> {
         let shards = 0..self.now.len();
         let candidates: Vec<Vec<usize>> = shards.clone().map(|s| self.candidates(s)).collect();
         let current: Vec<Option<usize>> = self.now.iter().map(|placed| placed.leader).collect();
-        let nodes = self.topology.nodes.len();
-        let mut leaders = Leaders::new(&candidates, nodes, current);
-        let up = self
-            .topology
-            .nodes
-            .iter()
-            .filter(|n| n.state == NodeState::Up);
-        let mean = self.now.len() / up.count().max(1);
-        leaders.even_out((mean * SLACK_PERCENT / 100).max(2));
-        let leaders = leaders.leaders;
+        let all = &self.topology.nodes;
+        let requests = self.shards.iter().map(|shard| shard.requests);
+        let weights = requests.map(|requests| requests.min(MOST_REQUESTS) + LEADERSHIP);
+        let weights: Vec<u64> = weights.collect();
+        let mut leaders = Leaders::new(&candidates, &weights, all.len(), current);
+        let up = all.iter().filter(|n| n.state == NodeState::Up).count() as u64;
+        let mean = weights.iter().sum::<u64>() / up.max(1);
+        leaders.even_out(mean, mean / 100 * WIDE_PERCENT, mean / 100 * NARROW_PERCENT);
+        let Leaders {
+            leaders, handed, ..
+        } = leaders;
+        for shard in handed {
+            let number = self.handed.len();
+            self.handed.entry(shard).or_insert(number);
+        }
         let mut changed = false;
         for shard in shards {
             let leader = if !candidates[shard].is_empty() {
@@ -48,6 +60,12 @@ impl Planner<'_> {
         now.leader
             .filter(|leader| voters.any(|node| node == *leader))
             .or(first)
+    }
+
+    /// Whether the shard was led, when the plan began, by one of those that are best.
+    pub(crate) fn leads_rightly(&self, shard: usize) -> bool {
+        let leader = self.start[shard].leader;
+        leader.is_some_and(|leader| self.candidates(shard).contains(&leader))
     }
 
     /// The voters that are best by preference and origin; none if the shard has

@@ -19,6 +19,8 @@
 //! - [`explain`], [`explain_all`], [`what_if`], [`survives`]: why replicas are where they are, and
 //!   what a failure would do.
 //! - [`SplitPlanner`]: which shards are split, when, and where.
+//! - [`propose_move`], [`propose_leader`]: what a person wants moved, and what speaks against it.
+//! - [`CopyRate`]: how fast copies are made.
 //!
 //! How a plan is made: the caps (`caps`, `class`) say how many voters each place
 //! may hold; each shard is brought under them with as few moves as that takes
@@ -27,16 +29,16 @@
 //! weaker than it was (`strength`).
 //!
 //! Not here: doing the steps (`crates/operate`). Labels and capacities of nodes, and
-//! origins of requests, are not told by a cluster that runs yet; bytes and load of shards are told
-//! to the planner of splits only.
-//! Evening out goes by the number of replicas, in proportion to capacity, and
-//! by the number of leaderships; bytes only decide between equal nodes, and the
-//! load of single shards is not weighed.
+//! origins of requests, are not told by a cluster that runs yet. Evening out goes by the bytes
+//! of replicas, in proportion to capacity, and by what leaders are asked (decision 20); what
+//! followers do for a shard is not weighed.
 
 mod balance;
+mod by_hand;
 mod caps;
 mod check;
 mod class;
+mod copies;
 mod explain;
 mod fill;
 mod lead;
@@ -59,7 +61,9 @@ mod tiers;
 mod topology;
 mod view;
 
+pub use by_hand::{Move, MoveError, propose_leader, propose_move};
 pub use check::check;
+pub use copies::{CopyRate, RateError, SettingError, check_setting};
 pub use explain::{
     Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, explain_all, what_if,
 };
@@ -75,7 +79,7 @@ pub use replan::{Replan, replan};
 pub use splits::{
     Cause, Cut, LimitError, ShardLoad, SplitLimit, SplitLimits, SplitPlanner, Splits, Wish, halve,
 };
-pub use step::{ApplyError, Change, Step};
+pub use step::{Aim, ApplyError, Change, Step};
 pub use survive::{Domain, Survival, survives};
 pub use tiers::{TierOrderError, Tiers};
 pub use view::{Directory, Node, NodeState, Role, Shard, View, ViewError};

@@ -2,6 +2,7 @@
 
 use crate::class::Class;
 use crate::fill::Fill;
+use crate::step::Aim;
 use crate::strength::{Placed, Strength};
 use crate::topology::Topology;
 use crate::view::{Directory, Role, Shard, View, ViewError};
@@ -26,8 +27,17 @@ pub(crate) struct Planner<'a> {
     /// Where they are to be.
     pub(crate) now: Vec<Placed>,
     pub(crate) fill: Fill,
+    /// For each shard, the bytes of each replica that stores it; those of which it is not known
+    /// count as the others do on average.
+    pub(crate) bytes: Vec<u64>,
     /// For each node, the shards with a replica there.
     pub(crate) on: Vec<BTreeSet<usize>>,
+    /// Shards that were moved because their policy wants it.
+    pub(crate) improved: BTreeSet<usize>,
+    /// Those that were moved to even out, with their places in the order of these moves.
+    pub(crate) evened: BTreeMap<usize, usize>,
+    /// Those whose leadership was handed on to even out, likewise.
+    pub(crate) handed: BTreeMap<usize, usize>,
 }
 
 impl<'a> Planner<'a> {
@@ -69,11 +79,22 @@ impl<'a> Planner<'a> {
         let base = start.iter().map(|placed| Strength::of(&topology, placed));
         let base = base.collect();
         let mut fill = Fill::new(&topology);
+        let bytes = bytes_of(&shards);
         let mut on = vec![BTreeSet::new(); topology.nodes.len()];
-        for (number, (shard, placed)) in shards.iter().zip(&start).enumerate() {
-            fill.count_all(&topology, placed, shard.bytes, true);
+        for (number, (bytes, placed)) in bytes.iter().zip(&start).enumerate() {
+            fill.count_all(&topology, placed, *bytes, true);
             for (node, _) in &placed.replicas {
                 on[*node].insert(number);
+            }
+        }
+        for (number, node) in topology.nodes.iter().enumerate() {
+            if let Some(room) = node.room {
+                // What it refused is not there.
+                let refused = on[number]
+                    .iter()
+                    .filter(|s| node.refuses.contains(&shards[**s].id));
+                let refused = refused.map(|shard| bytes[*shard]).sum();
+                fill.limit(number, refused, room);
             }
         }
         Ok(Planner {
@@ -86,7 +107,11 @@ impl<'a> Planner<'a> {
             start,
             base,
             fill,
+            bytes,
             on,
+            improved: BTreeSet::new(),
+            evened: BTreeMap::new(),
+            handed: BTreeMap::new(),
         })
     }
 
@@ -99,7 +124,10 @@ impl<'a> Planner<'a> {
         for _ in 0..MAX_ROUNDS {
             let mut changed = false;
             for shard in self.by_urgency() {
-                changed |= self.improve(shard);
+                if self.improve(shard) {
+                    self.improved.insert(shard);
+                    changed = true;
+                }
             }
             changed |= self.balance();
             // Who leads decides which replicas go first.
@@ -110,10 +138,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Shards whose loss is nearest first.
+    /// Shards whose loss is nearest first; those that are moved to even out in the order of
+    /// these moves.
     pub(crate) fn by_urgency(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.now.len()).collect();
-        order.sort_by_key(|shard| (self.base[*shard].margin, *shard));
+        order.sort_by_key(|shard| {
+            let (moved, handed) = (self.evened.get(shard), self.handed.get(shard));
+            (self.base[*shard].margin, moved, handed, *shard)
+        });
         order
     }
 
@@ -136,7 +168,7 @@ impl<'a> Planner<'a> {
 
     /// Puts a shard elsewhere.
     pub(crate) fn set(&mut self, shard: usize, placed: Placed) {
-        let bytes = self.shards[shard].bytes;
+        let bytes = self.bytes[shard];
         let before = std::mem::replace(&mut self.now[shard], placed);
         self.fill.count_all(&self.topology, &before, bytes, false);
         for (node, _) in &before.replicas {
@@ -151,8 +183,42 @@ impl<'a> Planner<'a> {
 
     /// Whether a node has room for a replica that is not there yet.
     pub(crate) fn has_room(&self, shard: usize, node: usize, role: Role) -> bool {
-        let bytes = self.shards[shard].bytes;
         let stored = self.now[shard].role(node).is_some_and(Role::stores);
-        stored || self.fill.fits(node, role, bytes)
+        let refused = role.stores() && self.refuses(shard, node);
+        !refused && (stored || self.fill.fits(node, role, self.bytes[shard]))
     }
+
+    /// Whether a node has refused a copy of the shard lately.
+    pub(crate) fn refuses(&self, shard: usize, node: usize) -> bool {
+        let refuses = &self.topology.nodes[node].refuses;
+        refuses.contains(&self.shards[shard].id)
+    }
+
+    /// What the steps of a shard are for.
+    pub(crate) fn aim(&self, shard: usize) -> Aim {
+        let replicas = self.now[shard].replicas != self.start[shard].replicas;
+        if self.improved.contains(&shard) {
+            Aim::Policy
+        } else if replicas && self.evened.contains_key(&shard) {
+            Aim::Fill
+        } else if self.leads_rightly(shard) {
+            Aim::Load
+        } else {
+            Aim::Policy
+        }
+    }
+}
+
+/// More than any shard has: sums of these do not overflow.
+const MOST_BYTES: u64 = 1 << 44;
+
+/// The bytes of each shard, as far as it has to be guessed the mean of the others.
+fn bytes_of(shards: &[&Shard]) -> Vec<u64> {
+    let told = |shard: &&Shard| shard.bytes.map(|bytes| bytes.min(MOST_BYTES));
+    let known = || shards.iter().filter_map(told);
+    let sum: u128 = known().map(u128::from).sum();
+    let mean = sum / known().count().max(1) as u128;
+    let mean = u64::try_from(mean).unwrap_or(u64::MAX);
+    let bytes = shards.iter().map(|shard| told(shard).unwrap_or(mean));
+    bytes.collect()
 }

@@ -13,16 +13,22 @@ pub struct Replan {
     pub steps: Vec<Step>,
     /// What a person should know.
     pub problems: Vec<Problem>,
+    /// So many shards' sizes are not known, and these are too many to even out by them what
+    /// nodes hold.
+    pub unweighed: Option<usize>,
 }
 
 /// Plans the way of a cluster to where its policies want it:
 ///
 /// - Replicas leave nodes that are down, leaving, or not allowed by the policy;
 ///   missing ones are made; voters are spread over places as the policy says.
-/// - Then replicas go from full nodes to emptier ones, until nodes differ by
-///   less than a small share.
+/// - Then replicas go from full nodes to emptier ones. A replica counts by its bytes, and for
+///   some besides; nothing moves while no move leaves two nodes apart still by a tenth of the
+///   mean, or the sizes of more than a tenth of the shards are unknown.
 /// - Leaders go to voters that the policy prefers, then to those near the
-///   origin of the requests, then to nodes that lead fewer shards.
+///   origin of the requests, then to nodes whose leaders are asked less: once a hand-over
+///   leaves two nodes apart still by a fifth of the mean.
+/// - A replica is put only where there is room for it, and not where it was refused.
 ///
 /// No step leaves a shard weaker than it is in `view`: it can lose as many
 /// voters (or as many as its policy's number of voters allows), as many of them
@@ -45,5 +51,6 @@ pub fn replan(view: &View) -> Result<Replan, ViewError> {
             .flat_map(|shard| planner.route(shard))
             .collect(),
         problems: planner.problems(),
+        unweighed: planner.waits_for_sizes(),
     })
 }

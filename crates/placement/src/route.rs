@@ -56,7 +56,8 @@ impl Route<'_, '_> {
 
     fn push(&mut self, change: Change) {
         let shard = self.planner.shards[self.shard].id;
-        self.steps.push(Step { shard, change });
+        let aim = self.planner.aim(self.shard);
+        self.steps.push(Step { shard, change, aim });
     }
 
     fn named(&self, replicas: &[(usize, Role)]) -> BTreeMap<NodeId, Role> {

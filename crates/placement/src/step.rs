@@ -14,6 +14,19 @@ pub struct Step {
     pub shard: GroupId,
     /// What is done to it.
     pub change: Change,
+    /// What it is for.
+    pub aim: Aim,
+}
+
+/// What a step is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aim {
+    /// What the policies, and the nodes' states, want.
+    Policy,
+    /// That nodes come to hold about as much as each other.
+    Fill,
+    /// That what leaders are asked is about the same on all nodes.
+    Load,
 }
 
 /// What is done to a shard.
@@ -86,7 +99,12 @@ pub enum Change {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {}: {}", self.shard.0, self.change)
+        write!(f, "shard {}: {}", self.shard.0, self.change)?;
+        f.write_str(match self.aim {
+            Aim::Policy => "",
+            Aim::Fill => " (evens out what nodes hold)",
+            Aim::Load => " (evens out what leaders are asked)",
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::topology::Topology;
 use crate::view::{NodeState, Role};
 
 /// No node is fuller.
-const ANY: crate::fill::Key = (u64::MAX, u64::MAX, usize::MAX);
+const ANY: crate::fill::Key = (u64::MAX, usize::MAX);
 
 /// Voters chosen so far.
 struct Choice<'p, 'a> {
@@ -89,7 +89,8 @@ impl Planner<'_> {
             let mut missing = *wanted;
             let stay = before.iter().copied().filter(|node| kind[*node]);
             for node in stay {
-                let keeps = class.keeps(&self.topology, node, Role::Learner);
+                let keeps =
+                    class.keeps(&self.topology, node, Role::Learner) && !self.refuses(shard, node);
                 if missing > 0 && keeps && next.role(node).is_none() {
                     next.put(node, Role::Learner);
                     missing -= 1;
@@ -219,13 +220,14 @@ impl Choice<'_, '_> {
     fn add_voters(&mut self, storing: usize) {
         // Witnesses that are too many get the data; learners have it already.
         let witnesses = self.keepers(Role::Witness, Role::Voter);
-        let room = |node: &usize| self.planner.has_room(self.shard, *node, Role::Voter);
+        let (planner, shard) = (self.planner, self.shard);
+        let room = |node: &usize| planner.has_room(shard, *node, Role::Voter);
         let witnesses = witnesses.into_iter().filter(room).collect();
         let enough = |choice: &Self| choice.storing() >= storing;
         self.take(witnesses, Role::Voter, enough);
         let learners = self.keepers(Role::Learner, Role::Voter);
         let up = |node: &usize| self.topology().nodes[*node].state == NodeState::Up;
-        let learners = learners.into_iter().filter(up).collect();
+        let learners = learners.into_iter().filter(up).filter(room).collect();
         self.take(learners, Role::Voter, enough);
         self.add(Role::Voter, enough);
     }

@@ -68,6 +68,10 @@ pub struct Node {
     /// get replicas in proportion to it. A node of capacity 0 stores no data:
     /// it can be a witness only.
     pub capacity: Option<u64>,
+    /// Bytes of data it may take in besides what it holds; with nothing said, as many as needed.
+    pub room: Option<u64>,
+    /// Shards of which it has refused a copy lately, for want of room.
+    pub refuses: BTreeSet<GroupId>,
 }
 
 impl Node {
@@ -80,6 +84,8 @@ impl Node {
             labels: BTreeMap::new(),
             state: NodeState::Up,
             capacity: None,
+            room: None,
+            refuses: BTreeSet::new(),
         }
     }
 }
@@ -132,9 +138,9 @@ pub struct Shard {
     pub replicas: BTreeMap<NodeId, Role>,
     /// Who leads it now, if that is known.
     pub leader: Option<NodeId>,
-    /// Bytes of data in each replica that stores it.
-    pub bytes: u64,
-    /// Requests a second.
+    /// Bytes of data in each replica that stores it; none while it is not known.
+    pub bytes: Option<u64>,
+    /// Requests a second, about.
     pub requests: u64,
     /// Where its requests come from, with their number a second.
     pub origins: Vec<(Locality, u64)>,
@@ -150,7 +156,7 @@ impl Shard {
             end,
             replicas: BTreeMap::new(),
             leader: None,
-            bytes: 0,
+            bytes: Some(0),
             requests: 0,
             origins: Vec::new(),
         }

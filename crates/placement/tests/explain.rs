@@ -57,6 +57,7 @@ fn each_replica_has_its_reasons() {
            n3 (region=us,dc=3) voter: the only voter in region=us; \
              leaders are preferred on region=us (preference 1); leads: the policy prefers it\n  \
            n5 (region=ap,dc=4) learner: the policy wants a learner on region=ap\n  \
+           size: 0 bytes each; asked 0 times a second\n  \
            without region=eu: 2 lost, stops\n  \
            without region=us: 1 lost, goes on\n  \
            without region=eu,dc=1: 1 lost, goes on\n  \
@@ -86,7 +87,7 @@ fn reasons_against_a_replica_are_told_too() {
     );
     assert!(
         text.contains(
-            "leads: this evens out the leaderships; the policy allows no such replica here"
+            "leads: this evens out what leaders are asked; the policy allows no such replica here"
         ),
         "{text}"
     );

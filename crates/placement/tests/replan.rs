@@ -316,7 +316,7 @@ fn replicas_follow_capacity_and_never_overflow() {
     }
     view.shards = (1..=32)
         .map(|id| Shard {
-            bytes: 100,
+            bytes: Some(100),
             ..shard(id, &[], 0)
         })
         .collect();
@@ -330,7 +330,7 @@ fn replicas_follow_capacity_and_never_overflow() {
     let mut full = view;
     full.shards = (1..=40)
         .map(|id| Shard {
-            bytes: 100,
+            bytes: Some(100),
             ..shard(id, &[], 0)
         })
         .collect();
@@ -417,7 +417,7 @@ fn any_view() -> impl Strategy<Value = View> {
     let shard = (
         replicas(),
         any::<prop::sample::Index>(),
-        0..300_u64,
+        prop_oneof![0..300_u64, 0..1_u64 << 31],
         any::<bool>(),
         0..3_u8,
     );
@@ -440,7 +440,7 @@ fn any_view() -> impl Strategy<Value = View> {
                     format!("k{n}")
                 };
                 let mut shard = Shard::new(GroupId(n as u64 + 1), start.into_bytes(), Vec::new());
-                shard.bytes = bytes;
+                shard.bytes = Some(bytes);
                 for (node, role) in replicas {
                     let role = [Role::Voter, Role::Witness, Role::Learner]
                         [role.saturating_sub(3) as usize];

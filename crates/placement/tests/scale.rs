@@ -21,7 +21,7 @@ fn cluster(nodes: usize, shards: usize) -> View {
     let shard = |n: usize| {
         let key = |n: usize| format!("{n:08}").into_bytes();
         let mut shard = Shard::new(GroupId(n as u64 + 1), key(n), key(n + 1));
-        (shard.bytes, shard.requests) = (1 << 28, 100);
+        (shard.bytes, shard.requests) = (Some(1 << 28), 100);
         shard
     };
     let mut view = View {

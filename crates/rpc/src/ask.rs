@@ -1,5 +1,6 @@
 //! Questions to single nodes: status, counters, members, loads, the map.
 
+use crate::copies::CopiesStatus;
 use crate::load::LoadStatus;
 use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
@@ -141,6 +142,22 @@ pub async fn loads(
     match ask(pool, node, NodeRequest::Loads { above }, limit).await? {
         NodeResponse::Loads(loads) => Ok(*loads),
         other => Err(format!("the node at {node} answered {other:?} to Loads")),
+    }
+}
+
+/// How fast a node sends copies of shards, and what it takes in; it is told the `rate`, if any.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn copies(
+    pool: &Pool,
+    node: SocketAddr,
+    rate: Option<u64>,
+    limit: Duration,
+) -> Result<CopiesStatus, String> {
+    match ask(pool, node, NodeRequest::Copies { rate }, limit).await? {
+        NodeResponse::Copies(copies) => Ok(*copies),
+        other => Err(format!("the node at {node} answered {other:?} to Copies")),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod ask;
 pub mod cert;
 pub mod close;
 mod connect;
+pub mod copies;
 pub mod endpoint;
 pub mod error;
 pub mod events;

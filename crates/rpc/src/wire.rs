@@ -10,6 +10,7 @@ use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, ClientId};
 
+pub use crate::copies::{CopiesStatus, RefusedCopy};
 pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::merge::{MergeAnswer, MergeRequest};
@@ -133,6 +134,12 @@ pub enum NodeRequest {
     },
     /// Make a shard that this node leads and its right neighbour one.
     MergeShards(MergeRequest),
+    /// How fast this node sends copies of shards, and what it takes in.
+    Copies {
+        /// What the cluster's setting says (bytes in a second), from the node that leads the
+        /// meta shard: it holds from now on. From anybody else it is not heard.
+        rate: Option<u64>,
+    },
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -192,6 +199,8 @@ pub enum NodeResponse {
     Loads(Box<LoadStatus>),
     /// To [`NodeRequest::MergeShards`].
     Merge(MergeAnswer),
+    /// To [`NodeRequest::Copies`].
+    Copies(Box<CopiesStatus>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

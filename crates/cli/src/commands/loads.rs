@@ -1,5 +1,5 @@
-//! `synod shard list|auto`: how large shards are and how much they are asked, and when the
-//! cluster splits them by itself.
+//! `synod shard list|auto`: how large shards are and how much they are asked, when the
+//! cluster splits them by itself, and how fast it copies them.
 
 use super::status::{end_key, first_key, table};
 use crate::connection::ConnectionArgs;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use synod_operate::{Acting, acting, change, map};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{ShardLoad, SplitLimit, SplitLimits};
+use synod_placement::{CopyRate, ShardLoad, SplitLimit, SplitLimits, check_setting};
 use synod_rpc::load::SplitsStatus;
 use synod_rpc::placement::RecordChange;
 use synod_rpc::{Pool, ask};
@@ -34,6 +34,7 @@ pub struct ListArgs {
   synod shard auto --endpoint 127.0.0.1:7001 --certs certs
   synod shard auto --size 1GiB --load 50000 --endpoint 127.0.0.1:7001 --certs certs
   synod shard auto --size 0 --load 0 --endpoint 127.0.0.1:7001 --certs certs
+  synod shard auto --copy-rate 16MiB --endpoint 127.0.0.1:7001 --certs certs
 
 Without a setting they are shown. 0 is never, `default` takes a setting away. What is changed
 holds from the next look on, within placement.look_seconds; a split under way goes on.")]
@@ -47,6 +48,9 @@ pub struct AutoArgs {
     /// shard.max_shards: split none once the cluster has so many
     #[arg(long, value_name = "SHARDS", value_parser = parse_number)]
     max_shards: Option<Given>,
+    /// shard.copy_rate: bytes of copies of shards that each node sends in a second, at most
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    copy_rate: Option<Given>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -112,7 +116,7 @@ fn settings(limits: &SplitLimits) -> BTreeMap<&'static str, u64> {
 }
 
 /// Bytes for people: in the largest unit of which there are ten.
-fn show_bytes(bytes: u64) -> String {
+pub(super) fn show_bytes(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift >= 10);
     unit.map_or_else(
@@ -224,6 +228,20 @@ async fn limits(pool: &Pool, acting: &Acting) -> Option<SplitLimits> {
     loads.ok()?.splits.map(|splits| splits.limits)
 }
 
+/// The same, and what the node that acts tells all others about copies.
+async fn all_settings(pool: &Pool, acting: &Acting) -> Option<BTreeMap<&'static str, u64>> {
+    let mut all = settings(&limits(pool, acting).await?);
+    let copies = ask::copies(pool, acting.address, None, ANSWER).await.ok()?;
+    all.insert(CopyRate::NAME, copies.rate);
+    Some(all)
+}
+
+/// What holds without a row.
+fn default_of(name: &str) -> u64 {
+    let limit = SplitLimit::named(name).map(SplitLimit::default_value);
+    limit.unwrap_or(CopyRate::default().0)
+}
+
 /// Shows or changes the settings.
 pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
@@ -232,26 +250,29 @@ pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
     let wanted = SplitLimit::ALL.into_iter().zip(given);
     let wanted = wanted.filter_map(|(limit, given)| Some((limit, given?.0)));
     let wanted: Vec<(SplitLimit, Option<u64>)> = wanted.collect();
-    for (limit, value) in &wanted {
-        let value = value.unwrap_or(limit.default_value());
-        limit.check(value).map_err(Failure::input)?;
+    let mut wanted: Vec<(&'static str, Option<u64>)> = { wanted.into_iter() }
+        .map(|(limit, value)| (limit.name(), value))
+        .collect();
+    wanted.extend(args.copy_rate.map(|given| (CopyRate::NAME, given.0)));
+    for (name, value) in &wanted {
+        check_setting(name, *value).map_err(Failure::input)?;
     }
-    for (limit, value) in wanted {
+    for (name, value) in wanted {
         let shows = async |acting: &Acting| {
-            let now = limits(&pool, acting).await;
-            now.is_some_and(|now| now.get(limit) == value.unwrap_or(limit.default_value()))
+            let now = all_settings(&pool, acting).await;
+            now.is_some_and(|now| now.get(name) == Some(&value.unwrap_or(default_of(name))))
         };
-        let name = limit.name().to_owned();
+        let name = name.to_owned();
         let setting = RecordChange::Setting { name, value };
         change(&pool, &connection.endpoints, setting, shows).await?;
     }
     let acting = acting(&pool, &connection.endpoints).await?;
-    let now = limits(&pool, &acting).await.ok_or_else(|| {
+    let now = all_settings(&pool, &acting).await.ok_or_else(|| {
         Failure::cluster(
             "the node that leads the meta shard does not tell its settings; run the command again",
         )
     })?;
-    tell_settings(&settings(&now));
+    tell_settings(&now);
     Ok(Status::Done)
 }
 

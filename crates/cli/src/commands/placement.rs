@@ -1,9 +1,9 @@
 //! `synod placement`: where replicas are, why, and what a failure or another
 //! policy would do. Nothing here changes anything; what does is in `rearrange`.
 
-use super::rearrange;
 use super::records;
 use super::status::{first_key, table};
+use super::{holdings, rearrange};
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use serde::Serialize;
@@ -196,6 +196,7 @@ struct OtherRow {
 #[derive(Debug, Serialize)]
 struct Shown {
     places: Vec<PlaceRow>,
+    nodes: Vec<holdings::NodeRow>,
     shards: Vec<ShardRow>,
     keeper: Option<KeeperRow>,
 }
@@ -227,6 +228,7 @@ fn keeper(seen: &Seen) -> Option<KeeperRow> {
 fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
     let shown = Shown {
         places: places(seen)?,
+        nodes: holdings::rows(seen),
         shards: shards(seen)?,
         keeper: keeper(seen),
     };
@@ -258,6 +260,7 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
         ]);
     }
     println!("{places}\n");
+    holdings::print(&shown.nodes);
     let mut shards = table(&[
         "SHARD",
         "FROM",
@@ -446,6 +449,12 @@ fn tell_plan(seen: &Seen) -> Result<Status, Failure> {
         "{} steps; nothing was done, `synod placement apply` goes them",
         plan.steps.len()
     );
+    if let Some(unweighed) = plan.unweighed {
+        println!(
+            "note: the sizes of {unweighed} shards are not known yet; until then what nodes hold is \
+             not evened out"
+        );
+    }
     for problem in &plan.problems {
         println!("problem: {}", seen.named(&problem.to_string()));
     }

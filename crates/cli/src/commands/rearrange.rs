@@ -4,23 +4,27 @@ use super::placement::Common;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synod_operate::{Changer, Roles, Seen, Stopped, Survey, Tell, plan, roles, walk};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Role, replan};
 
 /// Before planning again, so that all have heard of what thwarted the last plan.
 const BETWEEN_PLANS: Duration = Duration::from_secs(1);
+/// Leaders are given so long to find out how large their shards are.
+const SIZES: Duration = Duration::from_secs(8);
 /// Plans that others may thwart, at most.
 const PLANS: usize = 20;
 /// Several shards at a time, and nothing is left over.
 const PACE: synod_operate::Pace = synod_operate::Pace {
     parallel: 4,
+    into: 2,
     sweep: true,
 };
 
+/// How patiently one step is waited for.
 #[derive(Debug, clap::Args)]
-struct Pace {
+pub(super) struct Pace {
     /// How long one step may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     step_seconds: u64,
@@ -94,7 +98,8 @@ pub(super) async fn unless_interrupted(
     }
 }
 
-fn changer(
+/// Who changes members, as these arguments say.
+pub(super) fn changer(
     survey: &Survey,
     connection: &ConnectionArgs,
     millis: u64,
@@ -116,12 +121,23 @@ fn tell() -> Tell {
 pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, Failure> {
     let dry = args.dry_run;
     let mut gone = 0;
+    let begun = Instant::now();
     for _ in 0..PLANS {
         let seen = args.common.look().await?;
         if let Some(reason) = &seen.unsaid {
             return Err(Failure::input(reason.clone()));
         }
         let (steps, plan) = plan(&seen, only)?;
+        if let Some(unweighed) = plan.unweighed.filter(|_| steps.is_empty() && !dry) {
+            if begun.elapsed() < SIZES {
+                tokio::time::sleep(BETWEEN_PLANS).await;
+                continue;
+            }
+            println!(
+                "note: the sizes of {unweighed} shards are not known yet; what nodes hold is not \
+                 evened out"
+            );
+        }
         if steps.is_empty() || dry {
             for step in &steps {
                 println!("{}", seen.named(&step.to_string()));
@@ -195,14 +211,7 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
         let pool = connection.pool()?;
         let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
         let shard = GroupId(args.shard);
-        if survey.map.shard(shard).is_none() {
-            let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
-            return Err(Failure::input(format!(
-                "there is no shard {}; there are {}",
-                shard.0,
-                ids.collect::<Vec<_>>().join(", ")
-            )));
-        }
+        check_shard(&survey, shard)?;
         if survey.is_automatic() {
             return Err(Failure::input(
                 "the cluster moves replicas by itself, and would undo this: run `synod placement \
@@ -211,17 +220,8 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
         }
         let target = named(&args, &survey)?;
         let changer = changer(&survey, &args.connection, args.timeout_millis, &args.pace)?;
-        match arrange(&changer, shard, &target).await {
-            Ok(()) => {}
-            Err(Stopped::Failed(trouble)) => return Err(trouble.into()),
-            Err(Stopped::Overtaken(reason)) => {
-                return Err(Failure::failed(format!(
-                    "shard {}: {reason}; look at it with `synod placement show`, then run the \
-                     command again",
-                    shard.0
-                )));
-            }
-        }
+        let arranged = arrange(&changer, shard, &target).await;
+        arranged.map_err(|why| stopped(shard, why))?;
         changer.gone(shard).await?;
         let now = changer.now(shard).await?;
         println!(
@@ -231,6 +231,30 @@ pub async fn members(args: MembersArgs) -> Result<Status, Failure> {
         Ok(Status::Done)
     })
     .await
+}
+
+/// Refuses what is no shard.
+pub(super) fn check_shard(survey: &Survey, shard: GroupId) -> Result<(), Failure> {
+    if survey.map.shard(shard).is_some() {
+        return Ok(());
+    }
+    let ids = survey.map.shards.iter().map(|s| s.id.0.to_string());
+    Err(Failure::input(format!(
+        "there is no shard {}; there are {}",
+        shard.0,
+        ids.collect::<Vec<_>>().join(", ")
+    )))
+}
+
+/// Why a change of a shard was not made.
+pub(super) fn stopped(shard: GroupId, stopped: Stopped) -> Failure {
+    match stopped {
+        Stopped::Failed(trouble) => trouble.into(),
+        Stopped::Overtaken(reason) => Failure::failed(format!(
+            "shard {}: {reason}; look at it with `synod placement show`, then run the command again",
+            shard.0
+        )),
+    }
 }
 
 /// The members that the arguments name.

@@ -1,8 +1,8 @@
-//! `synod shard`: shards are split, by hand or by themselves, and merged.
+//! `synod shard`: shards are split, by hand or by themselves, merged and moved.
 
 use super::records::ANSWER;
 use super::status::{end_key, first_key};
-use super::{cluster, loads, merge};
+use super::{cluster, loads, merge, moves};
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
@@ -27,6 +27,8 @@ const GLANCE: Duration = Duration::from_millis(500);
   synod shard split --at accounts/5 --endpoint 127.0.0.1:7101 --certs certs
   synod shard split 3 --at \"x'00ff'\" --endpoint 127.0.0.1:7101 --certs certs
   synod shard merge 2 --endpoint 127.0.0.1:7101 --certs certs
+  synod shard move 3 --to n4 --endpoint 127.0.0.1:7101 --certs certs
+  synod shard transfer-leader 3 n2 --endpoint 127.0.0.1:7101 --certs certs
   synod shard list --endpoint 127.0.0.1:7101 --certs certs
   synod shard auto --size 1GiB --endpoint 127.0.0.1:7101 --certs certs
 
@@ -46,9 +48,13 @@ enum Command {
     Split(SplitArgs),
     /// Make two neighbouring shards one
     Merge(merge::MergeArgs),
+    /// Put a shard's replica on another node
+    Move(moves::MoveArgs),
+    /// Let another voter lead a shard
+    TransferLeader(moves::TransferArgs),
     /// Show every shard's size and load, and what the cluster splits by itself
     List(loads::ListArgs),
-    /// Show or set when the cluster splits shards by itself
+    /// Show or set when the cluster splits shards by itself, and how fast it copies them
     Auto(loads::AutoArgs),
 }
 
@@ -73,6 +79,8 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
     match args.command {
         Command::Split(args) => split(args).await,
         Command::Merge(args) => merge::run(args).await,
+        Command::Move(args) => moves::run(args).await,
+        Command::TransferLeader(args) => moves::transfer(args).await,
         Command::List(args) => loads::list(args).await,
         Command::Auto(args) => loads::auto(args).await,
     }

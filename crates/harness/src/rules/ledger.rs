@@ -262,7 +262,9 @@ impl Ledger {
             for participant in known.participants.iter_mut().filter(|p| p.shard == right) {
                 participant.shard = left;
             }
-            let coordinated = known.staged.is_some_and(|staged| [left, right].contains(&staged.0));
+            let coordinated = known
+                .staged
+                .is_some_and(|staged| [left, right].contains(&staged.0));
             if both && coordinated {
                 // One need not tell the other any more.
                 known.acked.get_or_insert(at);

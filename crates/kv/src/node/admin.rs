@@ -63,6 +63,10 @@ impl Driver {
                 let is_splitter = self.is_member(user);
                 NodeResponse::Loads(Box::new(self.loads(above, is_splitter)))
             }
+            NodeRequest::Copies { rate } => {
+                let is_member = self.is_member(user);
+                NodeResponse::Copies(Box::new(self.copies(rate, is_member)))
+            }
             NodeRequest::Members { of } => NodeResponse::Members(self.members(of)),
             NodeRequest::Remains => NodeResponse::Remains(self.remains()),
             NodeRequest::Recover(request) => NodeResponse::Recover(self.recover_shard(*request)),
@@ -90,7 +94,8 @@ impl Driver {
             | NodeRequest::Placement
             | NodeRequest::Versions
             | NodeRequest::Remains
-            | NodeRequest::Loads { .. } => true,
+            | NodeRequest::Loads { .. }
+            | NodeRequest::Copies { .. } => true,
         }
     }
 

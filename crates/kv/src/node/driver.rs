@@ -4,12 +4,15 @@
 
 use super::certificates::Certificates;
 use super::clients::{self, Clients};
+use super::copies::{Pulse, Rates};
 use super::engine_thread::EngineThread;
 use super::farewell::Farewell;
 use super::gauge::{Gauge, SharedWeights};
 use super::gossip::Gossip;
+use super::intake::Intake;
 use super::keeper::Keeper;
 use super::lanes::{Counts, RealLanes};
+use super::pacer::Pacer;
 use super::records::Reading;
 use super::rows::Rows;
 use super::space::Space;
@@ -62,6 +65,9 @@ pub(super) struct Driver {
     pub(super) keeper: Keeper,
     pub(super) splitter: Splitter,
     pub(super) gauge: Gauge,
+    pub(super) intake: Intake,
+    pub(super) rates: Rates,
+    pub(super) pulse: Pulse,
     /// The log holds something although this node belongs to no cluster.
     pub(super) has_past: bool,
     certificates: Certificates,
@@ -143,7 +149,8 @@ impl Driver {
             Instant::now(),
         );
         let (splitter, splits) = Splitter::new(&config);
-        let keeper = Keeper::start(&config, Instant::now(), splits);
+        let (rates, telling) = Rates::new(&config);
+        let keeper = Keeper::start(&config, Instant::now(), splits, telling);
         let keeper = keeper.map_err(|source| StartError::Io {
             action: "start the keeper's thread",
             source,
@@ -158,6 +165,7 @@ impl Driver {
                 clients: Clients::default(),
                 peers: BTreeMap::new(),
                 counts: Counts::default(),
+                pacer: Pacer::new(Instant::now()),
                 own: Vec::new(),
             },
             config,
@@ -171,6 +179,9 @@ impl Driver {
             keeper,
             splitter,
             gauge,
+            intake: Intake::default(),
+            rates,
+            pulse: Pulse::default(),
             has_past,
             certificates,
             events,
@@ -190,6 +201,7 @@ impl Driver {
         let mut events = Vec::new();
         let mut farewell: Option<Farewell> = None;
         loop {
+            let begun = Instant::now();
             self.turn(&mut events);
             if let Some(reason) = self.machine.take_fatal() {
                 tracing::error!(%reason, "the node stops");
@@ -201,6 +213,8 @@ impl Driver {
             if let Some(full) = self.space.look(now) {
                 self.input(Input::DiskSpace { full });
             }
+            self.look_for_room(now);
+            self.pace_copies(begun, now);
             self.gossip(now);
             self.keep_rows(now);
             self.read_records(now);
@@ -211,6 +225,7 @@ impl Driver {
                 farewell = Some(Farewell::begin(now));
             }
             let mut wait = self.machine.wait(&mut self.lanes);
+            wait = wait.min(self.copies_due_in(now).unwrap_or(wait));
             if let Some(farewell) = &mut farewell {
                 self.input(Input::StepDown);
                 self.machine.settle(&mut self.lanes);
@@ -286,8 +301,11 @@ impl Driver {
                         self.compare_maps(from, *digest);
                     }
                 }
-                let messages = messages.into_iter();
-                let inputs = messages.map(|message| Input::Peer { from, message });
+                let now = Instant::now();
+                let pressed = self.lanes.pacer.yields(now);
+                let heard = messages.into_iter();
+                let heard = heard.filter_map(|m| self.intake.take(now, from, m, pressed));
+                let inputs = heard.map(|message| Input::Peer { from, message });
                 self.machine.inputs(&mut self.lanes, inputs);
             }
             Event::Client {
@@ -383,6 +401,7 @@ impl Driver {
                 "the log failed: {reason}; nothing more is acknowledged"
             )),
             Done::Engine(events) => {
+                self.count_copies(&events);
                 self.take_unhurried();
                 for event in events {
                     self.machine.engine_event(&mut self.lanes, event);

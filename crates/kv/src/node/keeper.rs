@@ -8,6 +8,7 @@
 //! so that the node's loop never waits for it.
 
 use super::connections::Connections;
+use super::copies::RatesAtWork;
 use super::driver::Driver;
 use super::splitter::SplitterAtWork;
 use crate::config::NodeConfig;
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use synod_operate::{Changer, Intent, Pace, Seen, Survey, Tell, Walked, plan, walk};
-use synod_paxos::NodeId;
+use synod_operate::{Changer, Intent, Memory, Pace, Seen, Survey, Tell, Walked, plan, walk};
+use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Change, Step};
 use synod_rpc::placement::PlacementStatus;
 use synod_shard::Records;
@@ -28,11 +29,13 @@ const ANSWER: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_secs(600);
 /// Several shards at a time; what is left over is deleted by whoever has it.
 const PACE: Pace = Pace {
-    parallel: 4,
+    parallel: 8,
+    into: 2,
     sweep: false,
 };
-/// Between two looks while nothing happens: for each thousand shards so long again.
-const REST: Duration = Duration::from_secs(60);
+/// Between two looks while nothing happens, so many times as long as otherwise: for each
+/// thousand shards again.
+const RESTS: u32 = 12;
 
 /// What an acting keeper goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +83,8 @@ pub(super) struct Keeper {
 const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Keeper {
-    /// Starts the thread, which the splitter has a share of; the keeper's ends when this value
-    /// is dropped.
+    /// Starts the thread, which the splitter and who tells the rates of copies have a share of;
+    /// the keeper's ends when this value is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -89,6 +92,7 @@ impl Keeper {
         config: &NodeConfig,
         now: Instant,
         splitter: SplitterAtWork,
+        rates: RatesAtWork,
     ) -> std::io::Result<Keeper> {
         let (orders, ordered) = watch::channel(None);
         let report = Arc::new(Mutex::new(Report::default()));
@@ -96,7 +100,8 @@ impl Keeper {
             connections: Connections::new(config),
             look: config.keeper_look,
             report: report.clone(),
-            last_transfers: Vec::new(),
+            memory: Memory::default(),
+            last_transfers: BTreeMap::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -104,8 +109,8 @@ impl Keeper {
         std::thread::Builder::new()
             .name("synod-keeper".to_owned())
             .spawn(move || {
-                let both = async { tokio::join!(at_work.run(ordered), splitter.run()) };
-                tokio::task::LocalSet::new().block_on(&runtime, both);
+                let all = async { tokio::join!(at_work.run(ordered), splitter.run(), rates.run()) };
+                tokio::task::LocalSet::new().block_on(&runtime, all);
             })?;
         Ok(Keeper {
             orders,
@@ -133,6 +138,7 @@ impl Driver {
         }
         self.keeper.next = now + HEARD_INTERVAL;
         self.instruct_splitter();
+        self.instruct_rates();
         let orders = self.orders(now);
         self.keeper.orders.send_if_modified(|current| {
             let changed = *current != orders;
@@ -201,8 +207,10 @@ struct AtWork {
     /// Between two looks while something happens.
     look: Duration,
     report: Arc<Mutex<Report>>,
-    /// The handing over that the last look wanted, and nothing else.
-    last_transfers: Vec<Step>,
+    /// Sizes and loads of shards, as far as they were told.
+    memory: Memory,
+    /// The handing over that the last look wanted.
+    last_transfers: BTreeMap<GroupId, Change>,
 }
 
 /// What a look came to.
@@ -222,6 +230,7 @@ impl AtWork {
             let orders = ordered.borrow_and_update().clone();
             let Some(orders) = orders.filter(|orders| !orders.records.manual) else {
                 *lock(&self.report) = Report::default();
+                self.memory = Memory::default();
                 quiet = None;
                 self.connections.close();
                 if ordered.changed().await.is_err() {
@@ -254,7 +263,7 @@ impl AtWork {
                 Found::Work => None,
                 Found::Nothing { shards } => {
                     let thousands = u32::try_from(shards / 1000).unwrap_or(u32::MAX);
-                    let rest = REST.max(self.look) * thousands.saturating_add(1).min(100);
+                    let rest = self.look * RESTS * thousands.saturating_add(1).min(100);
                     Some((orders, rest))
                 }
             };
@@ -264,7 +273,7 @@ impl AtWork {
 
     /// Looks at the cluster, and goes what steps there are.
     async fn look(&mut self, orders: &Orders) -> Found {
-        let (seen, steps) = match self.plan(orders).await {
+        let (seen, steps, waits) = match self.plan(orders).await {
             Ok(planned) => planned,
             Err(reason) => {
                 tracing::debug!(%reason, "the keeper cannot plan");
@@ -281,7 +290,7 @@ impl AtWork {
         };
         if steps.is_empty() {
             let shards = seen.view.shards.len();
-            return if self.last_transfers.is_empty() {
+            return if self.last_transfers.is_empty() && !waits {
                 Found::Nothing { shards }
             } else {
                 Found::Work
@@ -303,10 +312,12 @@ impl AtWork {
         Found::Nothing { shards: 0 }
     }
 
-    async fn plan(&mut self, orders: &Orders) -> Result<(Seen, Vec<Step>), String> {
+    /// What is to be done, and whether there may be more soon without anything happening.
+    async fn plan(&mut self, orders: &Orders) -> Result<(Seen, Vec<Step>, bool), String> {
         let pool = self.connections.pool()?;
         let survey = Survey::take(&pool, &orders.signs.endpoints, ANSWER).await;
-        let survey = survey.map_err(|e| e.to_string())?;
+        let mut survey = survey.map_err(|e| e.to_string())?;
+        self.memory.complete(&mut survey, Instant::now());
         let intent = Intent::of_records(&orders.records, &orders.down);
         let intent = intent.map_err(|e| e.to_string())?;
         let seen = Seen::of(survey, intent).map_err(|e| e.to_string())?;
@@ -321,8 +332,14 @@ impl AtWork {
         let (seen, planned) = planned.await.map_err(|e| e.to_string())?;
         let (steps, whole) = planned.map_err(|e| e.to_string())?;
         let problems = whole.problems.iter().map(|p| seen.named(&p.to_string()));
-        lock(&self.report).problems = problems.collect();
-        Ok((seen, steps))
+        let refused = seen.refused_copies();
+        lock(&self.report).problems = problems.chain(refused).collect();
+        let all = steps.len();
+        let steps: Vec<Step> = { steps.into_iter() }
+            .filter(|step| !seen.is_coming(step))
+            .collect();
+        let waits = steps.len() < all || whole.unweighed.is_some();
+        Ok((seen, steps, waits))
     }
 
     /// Leaders are moved for balance only once two looks in a row want the same: one who
@@ -331,11 +348,14 @@ impl AtWork {
         let (transfers, others): (Vec<Step>, Vec<Step>) = steps
             .into_iter()
             .partition(|step| matches!(step.change, Change::TransferLeader { .. }));
-        if others.is_empty() && !transfers.is_empty() && transfers == self.last_transfers {
-            self.last_transfers.clear();
-            return transfers;
+        let before = std::mem::take(&mut self.last_transfers);
+        let is_again = |step: &&Step| before.get(&step.shard) == Some(&step.change);
+        let again: Vec<Step> = transfers.iter().filter(is_again).cloned().collect();
+        if others.is_empty() && !again.is_empty() {
+            return again;
         }
-        self.last_transfers = transfers;
+        let wanted = transfers.into_iter();
+        self.last_transfers = wanted.map(|step| (step.shard, step.change)).collect();
         others
     }
 

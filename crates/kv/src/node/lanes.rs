@@ -2,6 +2,7 @@
 
 use super::clients::Clients;
 use super::engine_thread::EngineThread;
+use super::pacer::Pacer;
 use super::time;
 use crate::engine::Engine;
 use crate::lane::EngineWork;
@@ -38,6 +39,7 @@ pub(super) struct RealLanes {
     pub(super) clients: Clients,
     pub(super) peers: BTreeMap<NodeId, SocketAddr>,
     pub(super) counts: Counts,
+    pub(super) pacer: Pacer,
     /// Answers to this node's own requests.
     pub(super) own: Vec<(Caller, ShardReply)>,
 }
@@ -49,6 +51,13 @@ impl RealLanes {
             .own
             .extract_if(.., |(to, _)| to.connection == connection);
         taken.map(|(to, reply)| (to.request, reply)).collect()
+    }
+
+    /// Has read what may be sent to others now.
+    pub(super) fn read_for_copies(&mut self, now: Instant) {
+        while let Some(task) = self.pacer.next(now) {
+            self.engine_thread.submit(EngineWork::Snapshot(task));
+        }
     }
 
     fn count(&mut self, reply: &ShardReply) {
@@ -87,7 +96,13 @@ impl Lanes for RealLanes {
     }
 
     fn submit_engine(&mut self, work: EngineWork) {
-        self.engine_thread.submit(work);
+        let work = match work {
+            EngineWork::Snapshot(task) => self.pacer.take(task).map(EngineWork::Snapshot),
+            work => Some(work),
+        };
+        if let Some(work) = work {
+            self.engine_thread.submit(work);
+        }
     }
 
     fn send(&mut self, to: NodeId, channel: Channel, messages: Vec<NodeMessage>) {

@@ -12,7 +12,7 @@ use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use synod_paxos::{ClusterVersion, GroupId, NodeId, Term, Timestamp};
-use synod_placement::{Locality, Policy, SplitLimit, Tiers};
+use synod_placement::{Locality, Policy, Tiers, check_setting};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::records::{self, NodeRow};
@@ -144,13 +144,10 @@ fn write_of(
             }))
         }
         RecordChange::Setting { name, value } => {
-            let setting = SplitLimit::named(name).map_err(|error| error.to_string())?;
-            if let Some(value) = value {
-                setting.check(*value).map_err(|error| error.to_string())?;
-            }
-            let same = records.settings.get(setting.name()).copied() == *value;
+            let name = check_setting(name, *value).map_err(|error| error.to_string())?;
+            let same = records.settings.get(name).copied() == *value;
             Ok((!same).then(|| Write {
-                key: records::setting_key(setting.name()),
+                key: records::setting_key(name),
                 value: value.map(records::setting_value),
             }))
         }

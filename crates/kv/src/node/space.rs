@@ -15,6 +15,10 @@ pub(super) struct Space {
     next: Instant,
     /// Bytes free, while they are too few.
     short: Option<u64>,
+    /// Bytes free when it was looked last.
+    free: Option<u64>,
+    /// Whether that has not been asked for yet.
+    is_news: bool,
 }
 
 impl Space {
@@ -24,7 +28,21 @@ impl Space {
             reserve,
             next: now,
             short: None,
+            free: None,
+            is_news: false,
         }
+    }
+
+    /// After a look, bytes that may be written before the disk counts as full, with some left
+    /// so that it does not at once afterwards.
+    pub(super) fn spare(&mut self) -> Option<u64> {
+        let free = self.free.filter(|_| std::mem::take(&mut self.is_news))?;
+        Some(free.saturating_sub(self.enough()))
+    }
+
+    /// With so much free a disk that was full is no longer.
+    fn enough(&self) -> u64 {
+        self.reserve.saturating_add(self.reserve / 4)
     }
 
     /// Looks if it is time to; tells whether the disk is full if that has changed.
@@ -45,11 +63,8 @@ impl Space {
     /// It is full below the reserve, and no more once a quarter more is free.
     fn judge(&mut self, free: u64) -> Option<bool> {
         let was = self.short.is_some();
-        let enough = if was {
-            self.reserve.saturating_add(self.reserve / 4)
-        } else {
-            self.reserve
-        };
+        let enough = if was { self.enough() } else { self.reserve };
+        (self.free, self.is_news) = (Some(free), true);
         let full = free < enough;
         self.short = full.then_some(free);
         if full == was {
@@ -89,8 +104,10 @@ mod tests {
         assert_eq!(space.judge(1000), None);
         assert_eq!(space.judge(999), Some(true));
         assert!(space.trouble().is_some());
-        assert_eq!(space.judge(1100), None);
+        assert_eq!((space.judge(1100), space.spare()), (None, Some(0)));
         assert_eq!(space.judge(1250), Some(false));
+        assert_eq!((space.judge(1300), space.spare()), (None, Some(50)));
+        assert_eq!(space.spare(), None, "it is told once");
         assert_eq!(space.trouble(), None);
         assert_eq!(space.judge(1100), None);
     }

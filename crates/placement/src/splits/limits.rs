@@ -41,8 +41,8 @@ impl Default for SplitLimits {
 pub enum LimitError {
     /// No such setting.
     #[error(
-        "there is no setting `{name}`; there are shard.split_size, shard.split_load and \
-         shard.max_shards"
+        "there is no setting `{name}`; there are shard.split_size, shard.split_load, \
+         shard.max_shards and shard.copy_rate"
     )]
     Unknown {
         /// What was named.
