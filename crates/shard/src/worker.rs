@@ -390,6 +390,9 @@ impl Worker {
                 break;
             }
         }
+        if self.outbox.writes_groups() || !self.parked.is_empty() {
+            self.leases.note_use(now.mono);
+        }
         self.outbox.add_unhurried(now.mono);
         std::mem::take(&mut self.outbox.output)
     }

@@ -157,6 +157,7 @@ impl Driver {
                 engine_thread,
                 clients: Clients::default(),
                 peers: BTreeMap::new(),
+                riders: BTreeMap::new(),
                 counts: Counts::default(),
                 own: Vec::new(),
             },

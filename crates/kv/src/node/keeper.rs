@@ -93,7 +93,7 @@ impl Keeper {
         let (orders, ordered) = watch::channel(None);
         let report = Arc::new(Mutex::new(Report::default()));
         let at_work = AtWork {
-            connections: Connections::new(config),
+            connections: splitter.share_connections(),
             look: config.keeper_look,
             report: report.clone(),
             last_transfers: Vec::new(),

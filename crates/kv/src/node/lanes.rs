@@ -37,6 +37,8 @@ pub(super) struct RealLanes {
     pub(super) engine_thread: EngineThread,
     pub(super) clients: Clients,
     pub(super) peers: BTreeMap<NodeId, SocketAddr>,
+    /// What is in no hurry, and goes with whatever is sent to its receiver next.
+    pub(super) riders: BTreeMap<NodeId, NodeMessage>,
     pub(super) counts: Counts,
     /// Answers to this node's own requests.
     pub(super) own: Vec<(Caller, ShardReply)>,
@@ -49,6 +51,18 @@ impl RealLanes {
             .own
             .extract_if(.., |(to, _)| to.connection == connection);
         taken.map(|(to, reply)| (to.request, reply)).collect()
+    }
+
+    /// Tells all peers, with the next frame that goes to each; where none has gone since the
+    /// last time, at once.
+    pub(super) fn tell_along(&mut self, message: &NodeMessage) {
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        self.riders.retain(|to, _| peers.contains(to));
+        for to in peers {
+            if self.riders.insert(to, message.clone()).is_some() {
+                self.send(to, Channel::Consensus, Vec::new());
+            }
+        }
     }
 
     fn count(&mut self, reply: &ShardReply) {
@@ -90,9 +104,12 @@ impl Lanes for RealLanes {
         self.engine_thread.submit(work);
     }
 
-    fn send(&mut self, to: NodeId, channel: Channel, messages: Vec<NodeMessage>) {
+    fn send(&mut self, to: NodeId, channel: Channel, mut messages: Vec<NodeMessage>) {
         let stream = match channel {
-            Channel::Consensus => Stream::Consensus,
+            Channel::Consensus => {
+                messages.extend(self.riders.remove(&to));
+                Stream::Consensus
+            }
             Channel::Bulk => Stream::Bulk,
         };
         if let Some(address) = self.peers.get(&to) {

@@ -3,6 +3,7 @@
 mod holder;
 mod node;
 mod supporter;
+mod turns;
 
 use super::*;
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
