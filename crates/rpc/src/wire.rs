@@ -16,8 +16,8 @@ pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::recover::{RecoverAnswer, RecoverRequest, Remains};
 pub use crate::split::{SplitAnswer, SplitRequest};
 pub use crate::status::{
-    ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
-    TransportCounters,
+    ClockStatus, Counters, FollowerLag, Health, Heard, HeardNode, HearsStatus, NodeStatus,
+    ReplicaRole, ShardStatus, TransportCounters,
 };
 pub use crate::versions::{ShardVersion, VersionsStatus};
 
@@ -130,6 +130,8 @@ pub enum NodeRequest {
         /// Only of a few of those beyond one of these, with where they can be cut.
         above: Option<SplitLimits>,
     },
+    /// How well this node hears the others.
+    Hears,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -187,6 +189,8 @@ pub enum NodeResponse {
     Versions(Box<VersionsStatus>),
     /// To [`NodeRequest::Loads`].
     Loads(Box<LoadStatus>),
+    /// To [`NodeRequest::Hears`].
+    Hears(HearsStatus),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

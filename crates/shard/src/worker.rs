@@ -17,7 +17,7 @@ use births::{Coming, is_of_split};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
+use synod_paxos::lease::{Hearing, LeaseEffect, LeaseMessage, LeaseRecord, NodeLease};
 use synod_paxos::{
     Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError,
     RecoverError, Slot,
@@ -69,6 +69,8 @@ pub struct Worker {
     map: ShardMap,
     roster: Roster,
     leases: NodeLease,
+    /// How long each other node has been silent, by its own measure.
+    hearing: Hearing,
     clock: ClockMonitor,
     disk_healthy: bool,
     disk_full: bool,
@@ -105,6 +107,7 @@ impl Worker {
         let roster = Roster::new(first.chain(setup.nodes));
         map.nodes = roster.nodes().cloned().collect();
         let peers = map.nodes.iter().map(|n| n.id).collect();
+        let hearing = Hearing::new(setup.lease.lease_nanos);
         let leases = NodeLease::new(
             setup.lease,
             setup.me,
@@ -139,6 +142,7 @@ impl Worker {
             map,
             roster,
             leases,
+            hearing,
             making,
             disk_healthy: true,
             disk_full: false,
@@ -193,6 +197,12 @@ impl Worker {
     #[must_use]
     pub fn leases(&self) -> &NodeLease {
         &self.leases
+    }
+
+    /// How suspect the silence of other nodes is.
+    #[must_use]
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
     }
 
     /// The clock's state, for status.
@@ -418,6 +428,10 @@ impl Worker {
                 });
             }
             NodeMessage::Lease(message) => {
+                let answers = matches!(message, LeaseMessage::Support { .. });
+                if answers && from != self.me && self.map.node(from).is_some() {
+                    self.hearing.heard(from, now.mono);
+                }
                 if let Some(verdict) = self.clock.compare(now, from, &message) {
                     self.clock_verdict(now, verdict);
                 }
@@ -457,6 +471,8 @@ impl Worker {
         self.map.nodes = self.roster.nodes().cloned().collect();
         self.map_changes += 1;
         let peers = self.map.nodes.iter().map(|n| n.id).collect();
+        let map = &self.map;
+        self.hearing.retain(|node| map.node(node).is_some());
         self.leases.set_peers(peers);
         self.lease_step(now);
     }
@@ -744,10 +760,14 @@ impl Worker {
             // those of one message may come in step with what else is asked.
             self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
             let members = &self.map.shard(owner)?.configuration.voters;
-            let others = members.iter().filter(|m| **m != self.me);
-            let count = others.clone().count().max(1) as u64;
+            let others = members.iter().copied().filter(|m| *m != self.me);
+            let mut others: Vec<NodeId> = others.collect();
+            if others.iter().any(|m| self.hearing.is_there(*m, now.mono)) {
+                others.retain(|m| self.hearing.is_there(*m, now.mono));
+            }
+            let count = others.len().max(1) as u64;
             let at = ((self.asked >> 32) % count) as usize;
-            others.copied().nth(at)
+            others.get(at).copied()
         });
         if let Some(to) = to.filter(|to| *to != self.me) {
             if hops > 0 {

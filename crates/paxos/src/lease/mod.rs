@@ -54,6 +54,7 @@ pub mod message;
 mod node;
 mod settings;
 mod supporter;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -62,3 +63,4 @@ pub use holder::{Held, PeerWall};
 pub use message::{LeaseMessage, LeaseRecord};
 pub use node::{LeaseEffect, LeaseIgnored, NodeLease};
 pub use settings::LeaseSettings;
+pub use suspicion::{Hearing, Suspicion};

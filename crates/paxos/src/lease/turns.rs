@@ -173,7 +173,7 @@ impl Turns {
             settings.idle_period(round_trip)
         };
         let patience = if turn.second {
-            settings.renew_period() / 4
+            settings.renew_period() / 2
         } else {
             0
         };

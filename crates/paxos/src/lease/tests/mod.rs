@@ -3,6 +3,7 @@
 mod holder;
 mod node;
 mod supporter;
+mod suspicion;
 mod turns;
 
 use super::*;
