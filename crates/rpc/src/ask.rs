@@ -5,7 +5,7 @@ use crate::load::LoadStatus;
 use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
 use crate::recover::Remains;
-use crate::status::{Counters, NodeStatus};
+use crate::status::{Counters, HearsStatus, NodeStatus};
 use crate::versions::VersionsStatus;
 use crate::{NodeRequest, NodeResponse, Pool, RequestBody, ServerBody};
 use std::net::SocketAddr;
@@ -191,5 +191,16 @@ pub async fn versions(
     match ask(pool, node, NodeRequest::Versions, limit).await? {
         NodeResponse::Versions(status) => Ok(*status),
         other => Err(format!("the node at {node} answered {other:?} to Versions")),
+    }
+}
+
+/// How well a node hears the others. Programs of before do not understand the question.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn hears(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<HearsStatus, String> {
+    match ask(pool, node, NodeRequest::Hears, limit).await? {
+        NodeResponse::Hears(status) => Ok(status),
+        other => Err(format!("the node at {node} answered {other:?} to Hears")),
     }
 }

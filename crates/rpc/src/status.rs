@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use synod_paxos::lease::Suspicion;
 use synod_paxos::{GroupId, Incarnation, NodeId, Slot, Timestamp};
 use synod_txn::Span;
 
@@ -115,6 +116,33 @@ pub struct FollowerLag {
     pub node: NodeId,
     /// It holds everything up to here, durably.
     pub matched: Slot,
+}
+
+/// How well a node hears the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HearsStatus {
+    /// Who hears.
+    pub node: NodeId,
+    /// All other nodes of the cluster; none while this one is not well and asks nobody (L6).
+    pub others: Vec<HeardNode>,
+}
+
+/// One that is to be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardNode {
+    /// Which.
+    pub node: NodeId,
+    /// None: not since the node started that tells this.
+    pub heard: Option<Heard>,
+}
+
+/// When a node was heard, and what its silence since then means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// How long ago; milliseconds.
+    pub silent_millis: u64,
+    /// How unlikely that is, by what its link usually does.
+    pub suspicion: Suspicion,
 }
 
 /// Totals since the node started.

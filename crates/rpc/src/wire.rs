@@ -18,8 +18,8 @@ pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
 pub use crate::recover::{RecoverAnswer, RecoverRequest, Remains};
 pub use crate::split::{SplitAnswer, SplitRequest};
 pub use crate::status::{
-    ClockStatus, Counters, FollowerLag, Health, NodeStatus, ReplicaRole, ShardStatus,
-    TransportCounters,
+    ClockStatus, Counters, FollowerLag, Health, Heard, HeardNode, HearsStatus, NodeStatus,
+    ReplicaRole, ShardStatus, TransportCounters,
 };
 pub use crate::versions::{ShardVersion, VersionsStatus};
 
@@ -140,6 +140,8 @@ pub enum NodeRequest {
         /// meta shard: it holds from now on. From anybody else it is not heard.
         rate: Option<u64>,
     },
+    /// How well this node hears the others.
+    Hears,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -201,6 +203,8 @@ pub enum NodeResponse {
     Merge(MergeAnswer),
     /// To [`NodeRequest::Copies`].
     Copies(Box<CopiesStatus>),
+    /// To [`NodeRequest::Hears`].
+    Hears(HearsStatus),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

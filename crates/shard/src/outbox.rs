@@ -318,6 +318,12 @@ impl Outbox {
         }
     }
 
+    /// Whether this step writes anything of a group: idle ones write nothing.
+    pub(crate) fn writes_groups(&self) -> bool {
+        let mut records = self.output.log.iter().flat_map(|batch| &batch.records);
+        records.any(|record| matches!(record, NodeRecord::Group { .. }))
+    }
+
     /// Everything that waited for tickets up to this one, in order.
     pub(crate) fn logged(&mut self, ticket: u64) -> Vec<Pending> {
         let ready = self.pending.partition_point(|p| p.ticket <= ticket);

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use merges::MergeView;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::lease::{LeaseEffect, LeaseRecord, NodeLease};
+use synod_paxos::lease::{Hearing, LeaseEffect, LeaseMessage, LeaseRecord, NodeLease};
 use synod_paxos::{
     Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError,
     RecoverError, Slot,
@@ -71,6 +71,8 @@ pub struct Worker {
     map: ShardMap,
     roster: Roster,
     leases: NodeLease,
+    /// How long each other node has been silent, by its own measure.
+    hearing: Hearing,
     clock: ClockMonitor,
     disk_healthy: bool,
     disk_full: bool,
@@ -108,6 +110,7 @@ impl Worker {
         let roster = Roster::new(first.chain(setup.nodes));
         map.nodes = roster.nodes().cloned().collect();
         let peers = map.nodes.iter().map(|n| n.id).collect();
+        let hearing = Hearing::new(setup.lease.lease_nanos);
         let leases = NodeLease::new(
             setup.lease,
             setup.me,
@@ -142,6 +145,7 @@ impl Worker {
             map,
             roster,
             leases,
+            hearing,
             making,
             disk_healthy: true,
             disk_full: false,
@@ -198,6 +202,12 @@ impl Worker {
     #[must_use]
     pub fn leases(&self) -> &NodeLease {
         &self.leases
+    }
+
+    /// How suspect the silence of other nodes is.
+    #[must_use]
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
     }
 
     /// The clock's state, for status.
@@ -406,6 +416,9 @@ impl Worker {
                 break;
             }
         }
+        if self.outbox.writes_groups() || !self.parked.is_empty() {
+            self.leases.note_use(now.mono);
+        }
         self.outbox.add_unhurried(now.mono);
         std::mem::take(&mut self.outbox.output)
     }
@@ -439,6 +452,10 @@ impl Worker {
                 }
             }
             NodeMessage::Lease(message) => {
+                let answers = matches!(message, LeaseMessage::Support { .. });
+                if answers && from != self.me && self.map.node(from).is_some() {
+                    self.hearing.heard(from, now.mono);
+                }
                 if let Some(verdict) = self.clock.compare(now, from, &message) {
                     self.clock_verdict(now, verdict);
                 }
@@ -487,6 +504,8 @@ impl Worker {
         self.map.nodes = self.roster.nodes().cloned().collect();
         self.map_changes += 1;
         let peers = self.map.nodes.iter().map(|n| n.id).collect();
+        let map = &self.map;
+        self.hearing.retain(|node| map.node(node).is_some());
         self.leases.set_peers(peers);
         self.lease_step(now);
     }
@@ -771,7 +790,7 @@ impl Worker {
             mark(Mark::HopsExhausted);
             return;
         }
-        if let Some(to) = self.whom_to_ask(owner) {
+        if let Some(to) = self.whom_to_ask(owner, now.mono) {
             if hops > 0 {
                 mark(Mark::MessagePassedOn);
             }
@@ -799,15 +818,19 @@ impl Worker {
     }
 
     /// Any member of a shard knows its leader, but this one or that may be gone for long:
-    /// repetitions go to different ones (T9). By a golden ratio, since those of one message may
-    /// come in step with what else is asked.
-    fn any_member(&mut self, shard: GroupId) -> Option<NodeId> {
+    /// repetitions go to different ones (T9), of those that seem to be there if there are any.
+    /// By a golden ratio, since those of one message may come in step with what else is asked.
+    fn any_member(&mut self, shard: GroupId, now: Mono) -> Option<NodeId> {
         self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
         let members = &self.map.shard(shard)?.configuration.voters;
-        let others = members.iter().filter(|m| **m != self.me);
-        let count = others.clone().count().max(1) as u64;
+        let others = members.iter().copied().filter(|m| *m != self.me);
+        let mut others: Vec<NodeId> = others.collect();
+        if others.iter().any(|m| self.hearing.is_there(*m, now)) {
+            others.retain(|m| self.hearing.is_there(*m, now));
+        }
+        let count = others.len().max(1) as u64;
         let at = ((self.asked >> 32) % count) as usize;
-        others.copied().nth(at)
+        others.get(at).copied()
     }
 
     fn owner(&self, anchor: &Key, hint: GroupId) -> Option<GroupId> {

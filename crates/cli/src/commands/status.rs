@@ -9,11 +9,13 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Duration;
 use synod_operate::Survey;
+use synod_paxos::lease::Suspicion;
 use synod_paxos::{NodeId, VersionRange};
-use synod_rpc::Pool;
-use synod_rpc::status::{Health, ShardStatus};
+use synod_rpc::status::{Health, HeardNode, ShardStatus};
+use synod_rpc::{Pool, ask};
 use synod_shard::Standing;
 use synod_shard::wire::show_key;
+use tokio::task::JoinSet;
 
 /// `synod status …`
 #[derive(Debug, clap::Args)]
@@ -22,8 +24,10 @@ use synod_shard::wire::show_key;
 
 A shard without a leader takes no writes; SPARE is how many more of its voters may fail before that
 happens (`synod placement show` tells which places may), LAG how many log entries its slowest
-follower lacks. IN DOUBT counts transactions whose outcome a participant is asking for. Exit status
-1 if a shard has no leader.")]
+follower lacks. SUSPICION is how unlikely a node's silence is, to the one of the others that hears
+it worst: below 1 all is well, 3 happens once in a thousand times, from 8 on it counts as gone.
+IN DOUBT counts transactions whose outcome a participant is asking for. Exit status 1 if a shard has
+no leader.")]
 pub struct Args {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -51,6 +55,18 @@ struct NodeRow {
     incarnation: u64,
     leads: usize,
     replicas: usize,
+    /// By whom it is heard, of those that say so.
+    heard: Vec<HeardBy>,
+}
+
+/// What one node hears of another.
+#[derive(Debug, Serialize)]
+struct HeardBy {
+    by: String,
+    /// Nothing: not since that node started.
+    silent_millis: Option<u64>,
+    /// How unlikely that silence is, as a power of ten; 8 counts as gone.
+    suspicion: Option<f64>,
 }
 
 /// What is shown of a shard, from all its replicas.
@@ -91,6 +107,7 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
     let survey = Survey::take(&pool, &connection.endpoints, limit).await?;
     let mut view = merge(&survey);
     view.take_versions(&pool, &survey, limit).await;
+    view.take_hearing(&pool, &survey, limit).await;
     if args.json {
         let text = serde_json::to_string_pretty(&view).map_err(Failure::failed)?;
         println!("{text}");
@@ -136,6 +153,7 @@ fn merge(survey: &Survey) -> View {
                     .filter(|s| s.configuration.is_member(node.id))
                     .count()
             },
+            heard: Vec::new(),
         }
     });
     let shards = map.shards.iter().map(|shard| {
@@ -195,6 +213,31 @@ impl View {
         }
     }
 
+    /// What the nodes that answered hear of each other.
+    async fn take_hearing(&mut self, pool: &Pool, survey: &Survey, limit: Duration) {
+        let mut asked = JoinSet::new();
+        let answering = self.nodes.iter();
+        for row in answering.filter(|row| survey.answers(NodeId(row.id))) {
+            let (pool, address) = (pool.clone(), row.address);
+            asked.spawn(async move { ask::hears(&pool, address, limit).await });
+        }
+        let mut answers: Vec<_> = asked.join_all().await.into_iter().flatten().collect();
+        answers.sort_by_key(|answer| answer.node);
+        for answer in answers {
+            let by = survey.name(answer.node);
+            for HeardNode { node, heard } in answer.others {
+                let row = self.nodes.iter_mut().find(|row| row.id == node.0);
+                if let Some(row) = row {
+                    row.heard.push(HeardBy {
+                        by: by.clone(),
+                        silent_millis: heard.map(|heard| heard.silent_millis),
+                        suspicion: heard.map(|heard| f64::from(heard.suspicion.0) / 1e3),
+                    });
+                }
+            }
+        }
+    }
+
     /// The cluster's version, for people, and whether all nodes know a newer one.
     fn versions(&self) -> Option<String> {
         let version = self.cluster_version?;
@@ -237,7 +280,14 @@ fn health(health: &Health) -> String {
 
 fn print(view: &View) {
     let mut nodes = table(&[
-        "NODE", "ID", "ADDRESS", "LOCALITY", "STATE", "LEADS", "REPLICAS",
+        "NODE",
+        "ID",
+        "ADDRESS",
+        "LOCALITY",
+        "STATE",
+        "LEADS",
+        "REPLICAS",
+        "SUSPICION",
     ]);
     for node in &view.nodes {
         nodes.add_row([
@@ -252,6 +302,7 @@ fn print(view: &View) {
             },
             node.leads.to_string(),
             node.replicas.to_string(),
+            suspicion(node),
         ]);
     }
     println!("{nodes}");
@@ -287,6 +338,17 @@ fn print(view: &View) {
         ]);
     }
     println!("{shards}");
+}
+
+/// The highest suspicion of those that hear a node, or that nobody does.
+fn suspicion(node: &NodeRow) -> String {
+    let known = node.heard.iter().filter_map(|heard| heard.suspicion);
+    match known.reduce(f64::max) {
+        Some(most) if most >= f64::from(Suspicion::GONE.0) / 1e3 => "gone".to_owned(),
+        Some(most) => format!("{most:.1}"),
+        None if node.heard.is_empty() => "unknown".to_owned(),
+        None => "never heard".to_owned(),
+    }
 }
 
 /// A state without its reason.

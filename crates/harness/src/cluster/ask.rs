@@ -1,6 +1,6 @@
 //! Questions to single nodes, and to all of them.
 
-pub use synod_rpc::ask::{ask, counters, map, members, placement, status, versions};
+pub use synod_rpc::ask::{ask, counters, hears, map, members, placement, status, versions};
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

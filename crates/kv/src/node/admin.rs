@@ -6,8 +6,8 @@ use super::time;
 use synod_paxos::replica::Role as PaxosRole;
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::wire::{
-    ClockStatus, Counters, FollowerLag, Health, NodeRequest, NodeResponse, NodeStatus,
-    RecordChange, ReplicaRole as Role, ShardStatus,
+    ClockStatus, Counters, FollowerLag, Health, Heard, HeardNode, HearsStatus, NodeRequest,
+    NodeResponse, NodeStatus, RecordChange, ReplicaRole as Role, ShardStatus,
 };
 use synod_shard::{Input, Shard, Worker};
 
@@ -59,6 +59,7 @@ impl Driver {
             NodeRequest::SplitShard(request) => self.split_shard(*request),
             NodeRequest::MergeShards(request) => self.merge_shards(request),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
+            NodeRequest::Hears => NodeResponse::Hears(self.hears()),
             NodeRequest::Loads { above } => {
                 let is_splitter = self.is_member(user);
                 NodeResponse::Loads(Box::new(self.loads(above, is_splitter)))
@@ -93,6 +94,7 @@ impl Driver {
             | NodeRequest::Members { .. }
             | NodeRequest::Placement
             | NodeRequest::Versions
+            | NodeRequest::Hears
             | NodeRequest::Remains
             | NodeRequest::Loads { .. }
             | NodeRequest::Copies { .. } => true,
@@ -179,6 +181,27 @@ impl Driver {
                 quarantined,
             },
             shards,
+        }
+    }
+
+    fn hears(&self) -> HearsStatus {
+        let now = time::now().mono;
+        let me = self.directory.identity().node;
+        // Who asks for no support, hears of nobody.
+        let worker = self.machine.worker().filter(|w| w.leases().healthy());
+        let others = worker.into_iter().flat_map(|worker| {
+            let nodes = worker.map().nodes.iter().filter(|n| n.id != me);
+            nodes.map(move |node| HeardNode {
+                node: node.id,
+                heard: worker.hearing().last(node.id).map(|last| Heard {
+                    silent_millis: now.since(last) / 1_000_000,
+                    suspicion: worker.hearing().suspicion(node.id, now).unwrap_or_default(),
+                }),
+            })
+        });
+        HearsStatus {
+            node: me,
+            others: others.collect(),
         }
     }
 

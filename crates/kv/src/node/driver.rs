@@ -164,6 +164,7 @@ impl Driver {
                 engine_thread,
                 clients: Clients::default(),
                 peers: BTreeMap::new(),
+                riders: BTreeMap::new(),
                 counts: Counts::default(),
                 pacer: Pacer::new(Instant::now()),
                 own: Vec::new(),

@@ -2,8 +2,8 @@
 //!
 //! A node's map begins with the cluster's first one. Its own replicas correct it, and
 //! what it hears from others: whoever leads a shard through a change tells everybody
-//! at once, and every second all compare a number that stands for the whole map, so
-//! that whoever missed something gets it. An older word never replaces a younger (generations);
+//! at once, and every second all compare a number that stands for the whole map (with
+//! what goes to the other node anyway), so that whoever missed something gets it. An older word never replaces a younger (generations);
 //! and nothing rests on the map but where requests and messages are sent first.
 
 use super::driver::Driver;
@@ -113,7 +113,8 @@ impl Driver {
             self.gossip.next = now + INTERVAL;
             self.forget_strangers(now);
             if !self.is_retired() {
-                tell.push(NodeMessage::MapDigest(self.gossip.digest));
+                let digest = NodeMessage::MapDigest(self.gossip.digest);
+                self.lanes.tell_along(&digest);
             }
         }
         if tell.is_empty() {

@@ -73,8 +73,7 @@ fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
 pub(super) struct Keeper {
     orders: watch::Sender<Option<Orders>>,
     report: Arc<Mutex<Report>>,
-    /// When each other node was last heard, as seen about once a second; at first, when
-    /// it came to be known.
+    /// When each other node was heard last; before that, when it came to be known.
     heard: BTreeMap<NodeId, Instant>,
     next: Instant,
 }
@@ -97,7 +96,7 @@ impl Keeper {
         let (orders, ordered) = watch::channel(None);
         let report = Arc::new(Mutex::new(Report::default()));
         let at_work = AtWork {
-            connections: Connections::new(config),
+            connections: splitter.share_connections(),
             look: config.keeper_look,
             report: report.clone(),
             memory: Memory::default(),
@@ -120,11 +119,18 @@ impl Keeper {
         })
     }
 
-    /// Those of `nodes` not heard for longer than `limit`.
-    fn down(&self, nodes: &[NodeId], limit: Duration, now: Instant) -> Vec<NodeId> {
+    /// Those of `nodes` not heard for longer than `limit`, and not `there` by what
+    /// their links usually do.
+    fn down(
+        &self,
+        nodes: &[NodeId],
+        there: &BTreeSet<NodeId>,
+        limit: Duration,
+        now: Instant,
+    ) -> Vec<NodeId> {
         let silent = |id: &&NodeId| {
             let heard = self.heard.get(id);
-            heard.is_some_and(|heard| now.duration_since(*heard) > limit)
+            heard.is_some_and(|heard| now.duration_since(*heard) > limit) && !there.contains(*id)
         };
         nodes.iter().filter(silent).copied().collect()
     }
@@ -155,20 +161,29 @@ impl Driver {
         let mono = super::time::now().mono;
         let others = worker.map().nodes.iter().filter(|n| n.id != me);
         let others: Vec<NodeId> = others.map(|n| n.id).collect();
-        // Who supports this node has answered it lately.
-        let supports = |id: &&NodeId| worker.leases().held_from(**id, mono).is_some();
-        let heard: BTreeSet<NodeId> = others.iter().filter(supports).copied().collect();
+        // By what each link usually does: one that jitters makes nobody look again and again.
+        let hearing = worker.hearing();
+        let is_there = |id: &&NodeId| hearing.is_there(**id, mono);
+        let heard: BTreeSet<NodeId> = others.iter().filter(is_there).copied().collect();
         let endpoints = worker.map().nodes.iter().map(|n| n.address).collect();
         let map_changes = worker.map_changes();
         self.keeper.heard.retain(|id, _| others.contains(id));
         for id in &others {
             self.keeper.heard.entry(*id).or_insert(now);
         }
-        self.keeper.heard.extend(heard.iter().map(|id| (*id, now)));
+        for id in &others {
+            let silent = hearing.last(*id).map(|last| mono.since(last));
+            let last = silent.and_then(|nanos| now.checked_sub(Duration::from_nanos(nanos)));
+            if let (Some(last), Some(heard)) = (last, self.keeper.heard.get_mut(id)) {
+                *heard = last.max(*heard);
+            }
+        }
         let records = self.reading.latest()?.clone();
         Some(Orders {
             records,
-            down: self.keeper.down(&others, self.config.keeper_down, now),
+            down: self
+                .keeper
+                .down(&others, &heard, self.config.keeper_down, now),
             signs: Signs {
                 heard,
                 map_changes,

@@ -38,6 +38,8 @@ pub(super) struct RealLanes {
     pub(super) engine_thread: EngineThread,
     pub(super) clients: Clients,
     pub(super) peers: BTreeMap<NodeId, SocketAddr>,
+    /// What is in no hurry, and goes with whatever is sent to its receiver next.
+    pub(super) riders: BTreeMap<NodeId, NodeMessage>,
     pub(super) counts: Counts,
     pub(super) pacer: Pacer,
     /// Answers to this node's own requests.
@@ -57,6 +59,18 @@ impl RealLanes {
     pub(super) fn read_for_copies(&mut self, now: Instant) {
         while let Some(task) = self.pacer.next(now) {
             self.engine_thread.submit(EngineWork::Snapshot(task));
+        }
+    }
+
+    /// Tells all peers, with the next frame that goes to each; where none has gone since the
+    /// last time, at once.
+    pub(super) fn tell_along(&mut self, message: &NodeMessage) {
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        self.riders.retain(|to, _| peers.contains(to));
+        for to in peers {
+            if self.riders.insert(to, message.clone()).is_some() {
+                self.send(to, Channel::Consensus, Vec::new());
+            }
         }
     }
 
@@ -105,9 +119,12 @@ impl Lanes for RealLanes {
         }
     }
 
-    fn send(&mut self, to: NodeId, channel: Channel, messages: Vec<NodeMessage>) {
+    fn send(&mut self, to: NodeId, channel: Channel, mut messages: Vec<NodeMessage>) {
         let stream = match channel {
-            Channel::Consensus => Stream::Consensus,
+            Channel::Consensus => {
+                messages.extend(self.riders.remove(&to));
+                Stream::Consensus
+            }
             Channel::Bulk => Stream::Bulk,
         };
         if let Some(address) = self.peers.get(&to) {

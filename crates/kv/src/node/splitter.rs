@@ -126,6 +126,11 @@ pub(super) struct SplitterAtWork {
 }
 
 impl SplitterAtWork {
+    /// A share of its connections, for whom it shares a thread with.
+    pub(super) fn share_connections(&self) -> Connections {
+        self.connections.share()
+    }
+
     /// Looks again and again, until the node ends.
     pub(super) async fn run(mut self) {
         let mut ordered = self.ordered.clone();

@@ -92,11 +92,15 @@ impl Holder {
 
     /// The lease to ask of `peer`: at least four round trips of the pair.
     pub(super) fn lease_for(&self, settings: &LeaseSettings, peer: NodeId) -> u64 {
-        let round_trip = self.round_trips.get(&peer).copied().unwrap_or(0);
         settings
             .lease_nanos
-            .max(round_trip.saturating_mul(4))
+            .max(self.round_trip(peer).saturating_mul(4))
             .min(settings.longest())
+    }
+
+    /// The shortest round trip seen with `peer`; nanoseconds, 0 if none was.
+    pub(super) fn round_trip(&self, peer: NodeId) -> u64 {
+        self.round_trips.get(&peer).copied().unwrap_or(0)
     }
 
     /// The supporter's incarnation as far as known; 0 if nothing was heard.

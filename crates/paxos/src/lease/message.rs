@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Between two nodes (a node supports itself through the same messages, locally).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseMessage {
-    /// Holder → supporter, every L/4: support me, and let me use timestamps up to `want`.
+    /// Holder → supporter, every L/4 to L/2: support me, and let me use timestamps up to `want`.
     Renew {
         /// The sender's incarnation.
         holder: Incarnation,

@@ -8,8 +8,8 @@
 //!
 //! # Who promises what
 //!
-//! A *holder* sends `Renew` to every peer, itself included, each L/4. A
-//! *supporter* answers `Support`. The supporter counts its promise from when
+//! A *holder* sends `Renew` to every peer, itself included, each L/4 (idle: nearly
+//! L/2, see `turns`). A *supporter* answers `Support`, and asks for itself in the same breath. The supporter counts its promise from when
 //! it **received** the Renew, lengthened by the rate error; the holder counts
 //! from when it **sent** it, shortened by the rate error. Receiving comes
 //! after sending, so at every instant at which the holder still counts on an
@@ -54,10 +54,13 @@ pub mod message;
 mod node;
 mod settings;
 mod supporter;
+mod suspicion;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use holder::{Held, PeerWall};
 pub use message::{LeaseMessage, LeaseRecord};
 pub use node::{LeaseEffect, LeaseIgnored, NodeLease};
 pub use settings::LeaseSettings;
+pub use suspicion::{Hearing, Suspicion};

@@ -6,9 +6,10 @@ use super::holder::{Held, Holder, PeerWall, Support};
 use super::message::{LeaseMessage, LeaseRecord};
 use super::settings::LeaseSettings;
 use super::supporter::{Moment, Renew, Supporter};
+use super::turns::Turns;
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use synod_probe::{Mutation, mutated};
 
 /// What a [`NodeLease`] wants done, in this order.
@@ -72,15 +73,14 @@ pub struct NodeLease {
     settings: LeaseSettings,
     me: NodeId,
     incarnation: Incarnation,
-    /// This node included.
-    peers: BTreeSet<NodeId>,
+    /// The peers, and when each is asked.
+    turns: Turns,
     holder: Holder,
     supporter: Supporter,
     /// When [`NodeLease::handle_timeout`] is due; asked far more often than it changes.
     next: Option<Mono>,
     /// Promises nobody anything before this, if set (L5).
     abstains_until: Option<Mono>,
-    next_renew: Mono,
     /// The youngest instant any input told. It is past, whatever an older `now` says.
     latest: Mono,
     healthy: bool,
@@ -117,12 +117,11 @@ impl NodeLease {
             settings,
             me,
             incarnation,
-            peers: peers.into_iter().chain([me]).collect(),
+            turns: Turns::new(me, peers),
             holder: Holder::new(now),
             supporter,
             next: None,
             abstains_until: abstains.then(|| now.plus(settings.stretched(longest))),
-            next_renew: now,
             latest: now,
             healthy: true,
             replicated: Timestamp(0),
@@ -138,15 +137,10 @@ impl NodeLease {
     /// Replaces the peers; this node is always one of its own. Support already
     /// given to a node that is no peer any more stands until it runs out.
     pub fn set_peers(&mut self, peers: Vec<NodeId>) {
-        let peers: BTreeSet<NodeId> = peers.into_iter().chain([self.me]).collect();
-        if peers == self.peers {
+        if !self.turns.set_peers(&peers) {
             return;
         }
-        if !peers.is_subset(&self.peers) {
-            self.next_renew = Mono(0);
-        }
-        self.peers = peers;
-        let lost = self.holder.retain(|node| self.peers.contains(&node));
+        let lost = self.holder.retain(|node| self.turns.contains(node));
         self.changed |= lost;
         self.plan_timeout();
     }
@@ -168,7 +162,7 @@ impl NodeLease {
         message: LeaseMessage,
     ) {
         let now = self.advance(now);
-        let outcome = if self.peers.contains(&from) {
+        let outcome = if self.turns.contains(from) {
             self.dispatch(now, wall, from, message)
         } else {
             Err(LeaseIgnored::UnknownPeer)
@@ -217,6 +211,8 @@ impl NodeLease {
                 let changed =
                     self.supporter
                         .take_renew(&self.settings, at, from, renew, effects)?;
+                let waits = self.supporter.writes_for(from);
+                self.turns.is_asked(&self.settings, from, now, waits);
                 self.holder
                     .overhear(&self.settings, now, from, (earliest, latest));
                 Ok(changed)
@@ -247,6 +243,7 @@ impl NodeLease {
                 let taken = self
                     .holder
                     .take_support(&self.settings, now, from, support)?;
+                self.turns.is_answered(from, sent);
                 self.raised |= taken.limit;
                 Ok(taken.view)
             }
@@ -256,27 +253,33 @@ impl NodeLease {
     /// The record of [`LeaseEffect::Persist`] `seq` is durable. Unknown numbers are ignored.
     pub fn handle_persisted(&mut self, now: Mono, seq: u64) {
         self.advance(now);
-        self.supporter.record_durable(seq, &mut self.effects);
+        if let Some(holder) = self.supporter.record_durable(seq, &mut self.effects) {
+            self.turns.answers(holder);
+        }
         self.plan_timeout();
     }
 
     /// Time has come to [`NodeLease::next_timeout`] (or to any other instant).
     pub fn handle_timeout(&mut self, now: Mono, wall: (Timestamp, Timestamp)) {
         let now = self.advance(now);
-        if self.healthy && now >= self.next_renew {
-            self.next_renew = now.plus(self.settings.renew_period());
+        if self.healthy {
             self.renew(now, wall);
         }
         self.plan_timeout();
     }
 
-    /// Asks everybody for support.
+    /// Asks those for support whose turn it is.
     fn renew(&mut self, now: Mono, wall: (Timestamp, Timestamp)) {
         let (earliest, latest) = wall;
         let want = latest
             .plus(self.settings.limit_ahead())
             .max(self.replicated.plus(self.settings.logical_increment_nanos));
-        for &to in &self.peers {
+        let holder = &self.holder;
+        let due = self
+            .turns
+            .due(&self.settings, |peer| holder.round_trip(peer), now);
+        for to in due {
+            self.turns.asks(to, now);
             let message = LeaseMessage::Renew {
                 holder: self.incarnation,
                 supporter: self.holder.incarnation_of(to),
@@ -298,9 +301,12 @@ impl NodeLease {
     }
 
     fn plan_timeout(&mut self) {
-        let renew = self.healthy.then_some(self.next_renew);
+        let holder = &self.holder;
+        let renew = self
+            .turns
+            .next(&self.settings, |peer| holder.round_trip(peer), self.latest);
         self.next = [
-            renew,
+            renew.filter(|_| self.healthy),
             self.abstains_until,
             self.holder.next_timeout(),
             self.supporter.next_timeout(),
@@ -331,16 +337,24 @@ impl NodeLease {
     /// An unhealthy node does not renew: what it holds runs out (L6). It goes on
     /// supporting others. A node that got well renews at once.
     pub fn set_healthy(&mut self, now: Mono, healthy: bool) {
-        let now = self.advance(now);
+        self.advance(now);
         if self.healthy == healthy {
             return;
         }
         self.healthy = healthy;
         self.changed = true;
         if healthy {
-            self.next_renew = now;
+            self.turns.begin_again();
         }
         self.plan_timeout();
+    }
+
+    /// Groups of this node assign timestamps, or wait for a limit to do so. Until a lease
+    /// later, limits are asked for more often; nothing else depends on it.
+    pub fn note_use(&mut self, now: Mono) {
+        if self.turns.note_use(&self.settings, now.max(self.latest)) {
+            self.plan_timeout();
+        }
     }
 
     /// The support that this node gives `node` (itself included) at `now`.
@@ -405,8 +419,8 @@ impl NodeLease {
         self.latest = self.latest.max(now);
         let now = self.latest;
         let lost = self.holder.expire(now);
-        let peers = &self.peers;
-        let lapsed = self.supporter.expire(now, |node| peers.contains(&node));
+        let turns = &self.turns;
+        let lapsed = self.supporter.expire(now, |node| turns.contains(node));
         let awake = self.abstains_until.take_if(|until| *until <= now).is_some();
         self.changed |= lost | lapsed | awake;
         now

@@ -62,10 +62,21 @@ impl LeaseSettings {
         self.longest_lease_nanos.max(self.lease_nanos)
     }
 
-    /// The time from one Renew to the next: L/4, but at least 1 ms; nanoseconds.
+    /// The time from one Renew to the next while timestamps are used: L/4, but at
+    /// least 1 ms; nanoseconds.
     #[must_use]
     pub fn renew_period(&self) -> u64 {
         (self.lease_nanos / 4).max(MILLISECOND)
+    }
+
+    /// The same while none are used, to a peer so far away: the answer comes before the
+    /// limit granted last has run out (L/2 less the round trip), and not after less than
+    /// [`LeaseSettings::renew_period`]; nanoseconds.
+    #[must_use]
+    pub fn idle_period(&self, round_trip: u64) -> u64 {
+        (self.lease_nanos / 2)
+            .saturating_sub(round_trip)
+            .max(self.renew_period())
     }
 
     /// How far ahead of the own wall clock to ask; nanoseconds, at most L/2.

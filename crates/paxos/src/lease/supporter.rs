@@ -242,8 +242,18 @@ impl Supporter {
         });
     }
 
-    /// The record of this number is durable: what waited for it may leave.
-    pub(super) fn record_durable(&mut self, seq: u64, effects: &mut Vec<LeaseEffect>) {
+    /// Whether what `holder` is to be answered waits for a record.
+    pub(super) fn writes_for(&self, holder: NodeId) -> bool {
+        let granted = self.granted.get(&holder);
+        granted.is_some_and(|granted| granted.pending.is_some())
+    }
+
+    /// The record of this number is durable: what waited for it may leave. Returns whose it is.
+    pub(super) fn record_durable(
+        &mut self,
+        seq: u64,
+        effects: &mut Vec<LeaseEffect>,
+    ) -> Option<NodeId> {
         for (holder, granted) in &mut self.granted {
             let Some(pending) = granted.pending.take_if(|p| p.seq == seq) else {
                 continue;
@@ -254,8 +264,9 @@ impl Supporter {
                 to: *holder,
                 message,
             }));
-            return;
+            return Some(*holder);
         }
+        None
     }
 
     pub(super) fn supports(&self, node: NodeId, now: Mono) -> Option<SupportEpoch> {

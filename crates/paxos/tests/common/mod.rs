@@ -555,7 +555,11 @@ impl Sim {
             .up(id)
             .is_some_and(|r| r.leases.next_timeout().is_some_and(|t| t <= now))
         {
-            self.with_leases(id, |l, now, wall| l.handle_timeout(now, wall));
+            self.with_leases(id, |l, now, wall| {
+                // Scripts are timed by renewals each L/4.
+                l.note_use(now);
+                l.handle_timeout(now, wall);
+            });
         }
         if self
             .up(id)

@@ -95,7 +95,7 @@ impl Worker {
         if hops >= MAX_HOPS {
             return;
         }
-        if let Some(to) = self.whom_to_ask(shard) {
+        if let Some(to) = self.whom_to_ask(shard, now.mono) {
             let message = NodeMessage::Merge {
                 shard,
                 hops: hops + 1,
@@ -348,9 +348,9 @@ impl Worker {
     }
 
     /// The leader of a shard, as far as known here; else one of its members, each in turn.
-    pub(super) fn whom_to_ask(&mut self, shard: GroupId) -> Option<NodeId> {
+    pub(super) fn whom_to_ask(&mut self, shard: GroupId, now: Mono) -> Option<NodeId> {
         let local = self.shards.get(&shard).and_then(|s| s.replica.leader());
-        let to = local.or_else(|| self.any_member(shard));
+        let to = local.or_else(|| self.any_member(shard, now));
         to.filter(|to| *to != self.me)
     }
 }

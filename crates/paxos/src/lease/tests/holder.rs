@@ -139,7 +139,7 @@ fn a_slow_pair_asks_for_four_round_trips_as_far_as_allowed() {
     assert_eq!(asked(&mut a, mono(250)), Some(1_000 * MS));
     deliver(&mut a, mono(320), B, support(mono(250), epoch(1, 1, 1), 0));
     assert_eq!(
-        asked(&mut a, mono(400)),
+        asked(&mut a, mono(480)),
         Some(LEASE),
         "the shortest one seen counts"
     );

@@ -3,6 +3,8 @@
 mod holder;
 mod node;
 mod supporter;
+mod suspicion;
+mod turns;
 
 use super::*;
 use crate::ids::{Incarnation, Mono, NodeId, SupportEpoch, Timestamp};
