@@ -64,7 +64,7 @@ impl ClusterVersion {
     /// The oldest one this program can serve in; every cluster had it first.
     pub const OLDEST: ClusterVersion = ClusterVersion(1);
     /// The newest one it knows: a new cluster begins with it.
-    pub const NEWEST: ClusterVersion = ClusterVersion(2);
+    pub const NEWEST: ClusterVersion = ClusterVersion(3);
 }
 
 /// The cluster versions that a program can serve in.

@@ -114,9 +114,7 @@ impl State {
             .as_ref()
             .is_some_and(|known| *known != span);
         let inside = at > span.start && span.contains(&at);
-        let open = !self.intents.is_empty() || !self.parts.is_empty();
-        let staged = self.records.values().any(|r| r.outcome.is_none());
-        let undecided = (open || staged) && !mutated(Mutation::SplitOverIntents);
+        let undecided = self.has_undecided() && !mutated(Mutation::SplitOverIntents);
         if other || !inside || undecided {
             mark(Mark::SplitVoid);
             return None;
@@ -148,6 +146,12 @@ impl State {
             child,
             state: state.encode(),
         })
+    }
+
+    /// Whether a transaction is open here, or one that is coordinated from here.
+    pub(crate) fn has_undecided(&self) -> bool {
+        let open = !self.intents.is_empty() || !self.parts.is_empty();
+        open || self.records.values().any(|r| r.outcome.is_none())
     }
 
     /// What belongs to the child leaves; what nobody can tell apart both keep.
@@ -191,6 +195,7 @@ impl State {
                 ancestors,
                 children: Vec::new(),
             },
+            tail: self.tail.clone(),
             ..State::default()
         }
     }

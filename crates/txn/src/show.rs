@@ -101,6 +101,10 @@ impl Display for Command {
             Command::Split(split) => {
                 write!(f, "Split at {} into {}", key(&split.at), split.child)
             }
+            Command::Hash(hash) => match &hash.hashing {
+                Some(h) => write!(f, "Hash {} over {} slots", key(&h.prefix), h.slots),
+                None => write!(f, "Hash no more"),
+            },
         }
     }
 }
@@ -156,6 +160,7 @@ impl Display for Refusal {
                 write!(f, "overloaded, come back after {retry_after_millis} ms")
             }
             Refusal::WrongShard => write!(f, "wrong shard"),
+            Refusal::OtherSharding { .. } => write!(f, "mapped in another way"),
             Refusal::Invalid(why) => write!(f, "invalid: {why}"),
             Refusal::Clock => write!(f, "no usable clock"),
             Refusal::AttemptTime {

@@ -5,6 +5,7 @@
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
 use crate::command::{Command, Intent};
+use crate::hashing::Hashing;
 use crate::lineage::{Birth, Lineage};
 use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
@@ -201,6 +202,17 @@ pub struct State {
     pub began: Option<Began>,
     /// What splits have made of the shard.
     pub lineage: Lineage,
+    /// What programs of cluster version 2 do not know: encoded behind all else, and only if
+    /// there is something of it.
+    #[serde(skip)]
+    pub tail: Tail,
+}
+
+/// See [`State::tail`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// How the shard's keys are stored; none is as they are.
+    pub hashing: Option<Hashing>,
 }
 
 /// One version that an entry made.
@@ -223,6 +235,8 @@ pub enum Applied {
     Acked,
     /// The end of the range became another shard's; none if the entry was void.
     Split(Option<Box<Birth>>),
+    /// Keys are stored in another way from here on; false if the entry was void.
+    Hashed(bool),
 }
 
 impl State {
@@ -283,6 +297,7 @@ impl State {
                 let born = self.apply_split(shard, *split).map(Box::new);
                 (Applied::Split(born), Vec::new())
             }
+            Command::Hash(hash) => (Applied::Hashed(self.apply_hash(*hash)), Vec::new()),
             other => {
                 self.apply_housekeeping(other);
                 (Applied::Quiet, Vec::new())
@@ -515,7 +530,10 @@ impl State {
     pub fn encode(&self) -> Bytes {
         // Encoding plain data into memory cannot fail; an empty checkpoint
         // would be refused by `decode` rather than believed.
-        let encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
+        let mut encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
+        if self.tail != Tail::default() {
+            encoded = postcard::to_extend(&self.tail, encoded).unwrap_or_default();
+        }
         Bytes::from(encoded)
     }
 
@@ -530,8 +548,11 @@ impl State {
                 let damaged = |source| RestoreError::Damaged { shard, source };
                 let (mut state, rest): (State, _) =
                     postcard::take_from_bytes(rest).map_err(damaged)?;
+                if !rest.is_empty() {
+                    state.tail = decode_tail(rest).map_err(damaged)?;
+                }
                 // Indices that name nobody would be found out only when they are used.
-                if !rest.is_empty() || !state.intents.values().all(|intent| intent.is_sound()) {
+                if !state.intents.values().all(|intent| intent.is_sound()) {
                     return Err(damaged(postcard::Error::DeserializeBadEncoding));
                 }
                 state.one_shard.rebuild();
@@ -540,6 +561,16 @@ impl State {
             Some((&found, _)) => Err(RestoreError::Format { shard, found }),
         }
     }
+}
+
+fn decode_tail(bytes: &[u8]) -> Result<Tail, postcard::Error> {
+    let (tail, rest): (Tail, _) = postcard::take_from_bytes(bytes)?;
+    let sound = tail.hashing.as_ref().is_none_or(Hashing::is_sound);
+    // One that says nothing would not have been written.
+    if !rest.is_empty() || !sound || tail == Tail::default() {
+        return Err(postcard::Error::DeserializeBadEncoding);
+    }
+    Ok(tail)
 }
 
 fn versions(attempt: AttemptId, timestamp: Timestamp, writes: Vec<Write>) -> Vec<NewVersion> {

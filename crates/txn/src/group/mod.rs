@@ -209,6 +209,8 @@ impl Group {
             Applied::Intent(attempt, fresh) => self.intent_applied(cx, attempt, fresh),
             Applied::Outcome(attempt, fresh) => self.outcome_applied(cx, attempt, fresh),
             Applied::Resolved(attempt) => self.resolve_applied(attempt),
+            // The driver ends the term.
+            Applied::Hashed(_) => {}
         }
         self.settle(cx);
     }
