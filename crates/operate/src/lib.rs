@@ -13,8 +13,10 @@
 //! | [`walk()`] | the steps of a plan, several shards at a time |
 //! | [`acting()`], [`change()`] | the cluster's records |
 //! | [`Splitter`] | one split of a shard |
+//! | [`hash()`], [`hashed()`] | how a directory's keys are stored |
 
 mod change;
+mod hash;
 mod records;
 mod recover;
 mod seen;
@@ -23,6 +25,7 @@ mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use hash::{hash, hashed};
 pub use records::{Acting, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen};

@@ -24,6 +24,8 @@ fn a_policy_reads_as_it_is_written() {
         "",
         "learners = {}, spread = [], leaders = []",
         "require = any, forbid = none",
+        "sharding = hash(64)",
+        "survive = rack, sharding = plain",
     ] {
         assert_eq!(policy(text).to_string(), text);
     }
@@ -51,6 +53,14 @@ fn errors_name_the_place_and_the_nearest_word() {
         (
             "zzzzzzzzzzzz = 3",
             "line 1, column 1: there is no setting `zzzzzzzzzzzz`; the settings are voters, witnesses",
+        ),
+        (
+            "sharding = hashed",
+            "line 1, column 12: expected `plain`, or `hash(64)`, found `hashed`",
+        ),
+        (
+            "sharding = hash(64",
+            "line 1, column 19: expected `)`, found the end",
         ),
         ("voters 3", "line 1, column 8: expected `=`, found `3`"),
         (

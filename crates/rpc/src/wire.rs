@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
-use synod_txn::{AttemptId, ClientId};
+use synod_txn::{AttemptId, ClientId, Hashing};
 
+pub use crate::hash::{HashAnswer, HashRequest, HashedShard};
 pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
@@ -53,6 +54,36 @@ pub enum ClientFrame {
         /// The number of the request.
         id: u64,
     },
+    /// [`ClientFrame::Request`] about keys of a hashed directory.
+    Hashed {
+        /// The asker's number; unique on its stream while unanswered.
+        id: u64,
+        /// The mapping that the request's keys went through.
+        hashing: Hashing,
+        /// The request.
+        request: ShardRequest,
+    },
+}
+
+impl ClientFrame {
+    /// The request to a shard that it carries, with its number, whichever way the keys are mapped.
+    ///
+    /// # Errors
+    /// The frame, if it carries none.
+    pub fn into_shard_request(self) -> Result<(u64, ShardRequest), ClientFrame> {
+        match self {
+            ClientFrame::Request { id, request } => Ok((id, request)),
+            ClientFrame::Hashed {
+                id,
+                hashing,
+                request,
+            } => {
+                let hashing = Some(hashing);
+                Ok((id, ShardRequest { hashing, ..request }))
+            }
+            other => Err(other),
+        }
+    }
 }
 
 /// Node → client, one per frame.
@@ -130,6 +161,10 @@ pub enum NodeRequest {
         /// Only of a few of those beyond one of these, with where they can be cut.
         above: Option<SplitLimits>,
     },
+    /// Store the keys of a shard that this node leads in another way.
+    HashShard(Box<HashRequest>),
+    /// Which of the shards that this node leads are of hashed directories.
+    Hashed,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -187,6 +222,10 @@ pub enum NodeResponse {
     Versions(Box<VersionsStatus>),
     /// To [`NodeRequest::Loads`].
     Loads(Box<LoadStatus>),
+    /// To [`NodeRequest::HashShard`].
+    Hash(HashAnswer),
+    /// To [`NodeRequest::Hashed`], ascending by shard.
+    Hashed(Vec<HashedShard>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.
@@ -203,7 +242,14 @@ impl RequestBody {
     #[must_use]
     pub fn numbered(self, id: u64) -> ClientFrame {
         match self {
-            RequestBody::Shard(request) => ClientFrame::Request { id, request },
+            RequestBody::Shard(mut request) => match request.hashing.take() {
+                Some(hashing) => ClientFrame::Hashed {
+                    id,
+                    hashing,
+                    request,
+                },
+                None => ClientFrame::Request { id, request },
+            },
             RequestBody::Node(request) => ClientFrame::Node { id, request },
         }
     }

@@ -5,12 +5,15 @@
 //! put into the worker's [`crate::Output`].
 
 mod backlog;
+mod hash;
 mod members;
 mod recover;
 pub(crate) mod split;
 mod straight;
 mod version;
 
+pub use hash::HashError;
+use hash::Rehash;
 pub use members::Members;
 use split::Cut;
 pub use split::{SplitError, Splitting};
@@ -18,7 +21,7 @@ pub use version::Halt;
 
 use crate::input::Versions;
 use crate::outbox::{Outbox, SnapshotTask};
-use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, ShardRequest, SnapshotState};
 use backlog::Backlog;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,8 +35,8 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Key,
-    Request, Response, RestoreError, Span,
+    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing, Interval,
+    Key, Request, Response, RestoreError, Span,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -68,7 +71,7 @@ fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
 #[derive(Clone, Serialize)]
 enum Waiting {
     /// A client's request.
-    Request(Caller, Request),
+    Request(Caller, Option<Hashing>, Request),
     /// A message of another shard's leader.
     Peer(synod_txn::PeerMessage),
 }
@@ -115,6 +118,10 @@ pub struct Shard {
     cut: Option<Cut>,
     /// Why the last one did not come about, until somebody asks.
     uncut: Option<(GroupId, SplitError)>,
+    /// A change of how keys are stored that was asked for and is not over.
+    rehash: Option<Rehash>,
+    /// Why the last one did not come about, until somebody asks.
+    unhashed: Option<(Option<Hashing>, HashError)>,
     /// How many splits there were in its line when its children were last looked for.
     reviewed: Option<u64>,
     /// Where the data of another replica on this node begins: one that was split off, while
@@ -206,6 +213,8 @@ impl Shard {
             members_news: false,
             cut: None,
             uncut: None,
+            rehash: None,
+            unhashed: None,
             reviewed: None,
             clip: None,
             parts_whole: false,
@@ -286,6 +295,7 @@ impl Shard {
         }
         .into_iter()
         .chain(self.cut_timeout())
+        .chain(self.hash_timeout())
         .min()
     }
 
@@ -385,9 +395,12 @@ impl Shard {
         now: Now,
         leases: &NodeLease,
         caller: Caller,
-        request: Request,
+        request: ShardRequest,
         out: &mut Outbox,
     ) {
+        let ShardRequest {
+            request, hashing, ..
+        } = request;
         if !self.owns(&request) {
             out.reply_wrong_node(caller, Shard::wrong_node(Some(&self.descriptor)));
             return;
@@ -397,11 +410,15 @@ impl Shard {
             return;
         }
         if self.office.is_some() && !self.pauses() {
+            if let Some(refusal) = self.check_mapping(hashing.as_ref(), &request) {
+                return out.reply(caller, Response::Refused(refusal));
+            }
             let cx = self.txn_cx(now, leases);
             self.group.handle_request(&cx, caller, request);
         } else if self.leads() && self.waiting.len() < MAX_WAITING_FOR_OFFICE {
             mark(Mark::WaitedForOffice);
-            self.waiting.push_back(Waiting::Request(caller, request));
+            let waiting = Waiting::Request(caller, hashing, request);
+            self.waiting.push_back(waiting);
         } else {
             out.reply(caller, self.not_leader());
         }
@@ -557,7 +574,7 @@ impl Shard {
                     self.propose(now, leases, &command, lazy);
                 }
             }
-            TxnEffect::Respond { to, response } => out.reply(to, response),
+            TxnEffect::Respond { to, response } => self.answer(now, leases, to, response, out),
             TxnEffect::Peer { shard, message } => out.peer(shard, message),
             TxnEffect::Read {
                 token,
@@ -650,6 +667,7 @@ impl Shard {
             self.replica
                 .handle_applied(&paxos_cx(now, leases), self.applied);
             self.end_cut(now, leases, out);
+            self.end_hash(now, leases);
             if let Some(why) = halt {
                 self.halt(now, leases, why);
             }
@@ -707,16 +725,20 @@ impl Shard {
         self.suspended = false;
         self.cut = None;
         self.uncut = None;
+        self.rehash = None;
+        self.unhashed = None;
         self.raising = ClusterVersion::default();
         self.unconfirmed.clear();
         self.rounds.clear();
         self.backlog = Backlog::default();
         let answer = self.not_leader();
         for caller in self.group.take_orphans() {
-            out.reply(caller, answer.clone());
+            if caller != hash::LOOKING {
+                out.reply(caller, answer.clone());
+            }
         }
         for waiting in std::mem::take(&mut self.waiting) {
-            if let Waiting::Request(caller, _) = waiting {
+            if let Waiting::Request(caller, ..) = waiting {
                 out.reply(caller, answer.clone());
             }
         }

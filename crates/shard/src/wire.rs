@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId};
-use synod_txn::{Key, Passed, PeerMessage, Request, Response, Span};
+use synod_txn::{Hashing, Key, Passed, PeerMessage, Request, Response, Span};
 
 /// First byte pair of the keys that belong to the cluster itself. User keys may
 /// not begin with it.
@@ -243,6 +243,10 @@ pub struct ShardRequest {
     pub generation: u64,
     /// The request.
     pub request: Request,
+    /// The hashed directory whose mapping the request's keys went through; none if they are
+    /// plain. Where it is encoded it goes beside the rest: older programs know only that.
+    #[serde(skip)]
+    pub hashing: Option<Hashing>,
 }
 
 /// The answer to a [`ShardRequest`].

@@ -360,6 +360,7 @@ impl Worker {
                     shard.apply_decided(now, &self.leases, &mut self.outbox);
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.go_on_splitting(now, &self.leases);
+                    shard.go_on_hashing(now, &self.leases);
                     shard.go_on_raising(now, &self.leases, self.making.versions.raised);
                     shard.flush(now, &self.leases, &mut self.outbox);
                     shard.review_descriptor();
@@ -587,7 +588,7 @@ impl Worker {
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
         if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
-            shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
+            shard.handle_request(now, &self.leases, caller, request, &mut self.outbox);
             // At once, so that the next request's admission sees what this one proposed.
             shard.pump(now, &self.leases, &mut self.outbox);
             self.dirty.insert(id);

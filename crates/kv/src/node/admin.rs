@@ -57,6 +57,8 @@ impl Driver {
                 NodeResponse::Change(self.change_members(*request))
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
+            NodeRequest::HashShard(request) => self.hash_shard(*request),
+            NodeRequest::Hashed => NodeResponse::Hashed(self.hashed()),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Loads { above } => {
                 let is_splitter = self.is_member(user);
@@ -80,6 +82,7 @@ impl Driver {
             NodeRequest::TransferLeader { .. }
             | NodeRequest::ChangeMembers(_)
             | NodeRequest::SplitShard(_) => is_admin(user) || self.is_member(user),
+            NodeRequest::HashShard(_) => is_admin(user),
             NodeRequest::Info
             | NodeRequest::Map
             | NodeRequest::Status
@@ -88,6 +91,7 @@ impl Driver {
             | NodeRequest::Placement
             | NodeRequest::Versions
             | NodeRequest::Remains
+            | NodeRequest::Hashed
             | NodeRequest::Loads { .. } => true,
         }
     }

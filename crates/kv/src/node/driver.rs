@@ -315,14 +315,19 @@ impl Driver {
     }
 
     fn client_frame(&mut self, connection: u64, user: &str, frame: ClientFrame) {
-        match frame {
-            ClientFrame::Request { id, request } => {
+        let frame = match frame.into_shard_request() {
+            Ok((request, body)) => {
                 let caller = Caller {
                     connection,
-                    request: id,
+                    request,
                 };
-                self.client_request(caller, user, request);
+                return self.client_request(caller, user, body);
             }
+            Err(frame) => frame,
+        };
+        match frame {
+            // Taken out above.
+            ClientFrame::Request { .. } | ClientFrame::Hashed { .. } => {}
             ClientFrame::KeepAlive { client, live } => {
                 self.lanes.clients.seen(connection, client);
                 self.input(Input::ClientSeen { client, live });

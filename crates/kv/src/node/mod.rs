@@ -10,6 +10,7 @@ mod engine_thread;
 mod farewell;
 mod gauge;
 mod gossip;
+mod hash;
 mod join;
 mod keeper;
 mod lanes;

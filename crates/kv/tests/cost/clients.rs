@@ -121,6 +121,7 @@ impl Clients {
                 shard: outgoing.shard,
                 generation: 1,
                 request: outgoing.request,
+                hashing: outgoing.hashing,
             };
             nodes.ask(caller, request);
         }

@@ -45,7 +45,10 @@ pub(super) fn check_key(key: &Key) -> Result<(), TransactionError> {
 }
 
 /// Refuse keys of a hashed directory that leave no room for the slot.
-pub(super) fn check_stored(stored: &Key) -> Result<(), TransactionError> {
+///
+/// # Errors
+/// `Invalid`, for a key that is stored under a name that is too long.
+pub fn check_stored(stored: &Key) -> Result<(), TransactionError> {
     if stored.len() > MAX_KEY_BYTES {
         return Err(TransactionError::Invalid(format!(
             "a key in a hashed directory has at most {} bytes, this one has {}",

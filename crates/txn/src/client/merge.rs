@@ -67,6 +67,12 @@ impl Merge {
         &self.hashing
     }
 
+    /// Whether it begins at the end of the keys.
+    #[must_use]
+    pub const fn is_reverse(&self) -> bool {
+        self.reverse
+    }
+
     /// What to ask for next; none if everything was asked for.
     ///
     /// # Errors

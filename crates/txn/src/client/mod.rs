@@ -28,6 +28,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use buffer::check_stored;
 pub use error::{TransactionError, describe};
 pub use merge::{Merge, Piece, SLOTS_AT_ONCE};
 pub use read::{MAX_GET_KEYS, Page};

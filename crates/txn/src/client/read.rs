@@ -266,7 +266,7 @@ impl Transaction {
                 Ok(Some(piece)) => piece,
                 Ok(None) if self.awaited.is_empty() => return self.merged(routes),
                 Ok(None) => return,
-                Err(key) => return self.fail(no_route(&key)),
+                Err(_) => return self.fail(no_route(&hashing.prefix)),
             };
             let range = ScanRange {
                 span: piece.span.clone(),

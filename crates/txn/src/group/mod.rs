@@ -438,7 +438,8 @@ impl Group {
         self.effects.push(Effect::Respond { to, response });
     }
 
-    fn refuse(&mut self, to: Caller, refusal: Refusal) {
+    /// Refuses a request that was not handed in, or waits.
+    pub fn refuse(&mut self, to: Caller, refusal: Refusal) {
         self.respond(to, Response::Refused(refusal));
     }
 
