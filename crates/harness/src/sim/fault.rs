@@ -113,6 +113,8 @@ pub enum Fault {
     Members { shard: usize, pick: u64 },
     /// An operator has a shard split, at a key that `pick` says.
     Split { shard: usize, pick: u64 },
+    /// An operator has a directory of a shard hashed, which one `pick` says.
+    Hash { shard: usize, pick: u64 },
     /// An operator raises the cluster version.
     Raise,
     /// A node goes down in the middle of a piece of engine work, after so many
@@ -177,6 +179,7 @@ kinds!(
     EngineDies,
     Members,
     Split,
+    Hash,
     Raise
 );
 
@@ -188,6 +191,7 @@ impl Kind {
             Kind::EngineDies,
             Kind::Members,
             Kind::Split,
+            Kind::Hash,
             Kind::Raise,
         ];
         let all = Kind::ALL.iter().copied();
@@ -268,6 +272,7 @@ impl Fault {
             Fault::ClockJumpAll { .. }
             | Fault::Members { .. }
             | Fault::Split { .. }
+            | Fault::Hash { .. }
             | Fault::Raise => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }

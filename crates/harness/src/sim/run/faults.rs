@@ -103,6 +103,7 @@ impl Sim {
             Fault::Transfer { shard, to } => self.transfer(*shard, *to),
             Fault::Members { shard, pick } => self.change_members(*shard, *pick),
             Fault::Split { shard, pick } => self.split(*shard, *pick),
+            Fault::Hash { shard, pick } => self.hash(*shard, *pick),
             Fault::Raise => self.raised = ClusterVersion::NEWEST,
             Fault::StepDown { node } => self.input(*node, Input::StepDown),
             Fault::Stop { node, down } => {
