@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use synod_placement::{Expr, Locality, MAX_POLICY_BYTES, Policies, Policy, Rules, RulesError};
+use synod_placement::{
+    Expr, Locality, MAX_POLICY_BYTES, Policies, Policy, Rules, RulesError, Sharding,
+};
 
 fn policy(text: &str) -> Policy {
     text.parse()
@@ -253,8 +255,17 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             all
         })
     });
-    (numbers, learners, tiers, exprs, leaders, of("[a-z]{1,6}")).prop_map(
-        |((voters, witnesses), learners, tiers, (require, forbid), leaders, survive)| Policy {
+    let slots = of(1..=u16::MAX).prop_map(|n| n.map_or(Sharding::Plain, Sharding::Hash));
+    let others = (of("[a-z]{1,6}"), of(slots));
+    (numbers, learners, tiers, exprs, leaders, others).prop_map(
+        |(
+            (voters, witnesses),
+            learners,
+            tiers,
+            (require, forbid),
+            leaders,
+            (survive, sharding),
+        )| Policy {
             voters,
             witnesses,
             learners: learners.map(|all| all.into_iter().collect()),
@@ -263,6 +274,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             forbid,
             leaders,
             survive,
+            sharding,
         },
     )
 }
