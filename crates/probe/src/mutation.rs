@@ -109,8 +109,8 @@ mutations! {
     // Splits.
     /// The shard that was split serves the keys on that went to the new one.
     SplitKeepsRange("S1"),
-    /// A shard of a hashed directory does not look at how a request was mapped.
-    ServeUnmapped("U1"),
+    /// A shard takes commits however their keys were mapped.
+    CommitUnmapped("U1"),
     /// The leader of a shard whose keys are stored in another way goes on in its term, locks and all.
     HashKeepsTerm("T4"),
     /// A directory is hashed although it has keys.

@@ -291,7 +291,8 @@ impl Shard {
         named: Option<&Hashing>,
         request: &Request,
     ) -> Option<Refusal> {
-        if mutated(Mutation::ServeUnmapped) {
+        let commits = matches!(request, Request::Commit(_) | Request::Locate);
+        if commits && mutated(Mutation::CommitUnmapped) {
             return None;
         }
         let keys: Box<dyn Iterator<Item = &Key>> = match request {

@@ -14,13 +14,18 @@ const POLL: u64 = 20_000_000;
 /// How long an operator goes on asking.
 const PATIENCE: u64 = 500 * POLL;
 
-/// The lists of a later generation next to the start of a shard: clients come to look
-/// at them, and write them, sooner or later.
+/// Keys at the start of a shard that clients come to write sooner or later: what one
+/// of them marks next, or the lists of a later generation.
 fn directory(span: &Span, pick: u64) -> Option<Hashing> {
     let stem = span.start.iter().position(|b| *b == b'!');
     let mut prefix = span.start[..stem.unwrap_or(span.start.len())].to_vec();
-    let generation = 99_998 - pick / 8 % 4;
-    prefix.extend(format!("!a{generation:05}").bytes());
+    let which = pick / 512;
+    let keys = match pick / 8 % 4 {
+        0 => format!("!a{:05}", 99_998 - which % 4),
+        1 => format!("!n{:04}{:07}", which % 4, 1 + which / 4 % 6),
+        _ => format!("!m{:04}{:07}", which % 4, 1 + which / 4 % 6),
+    };
+    prefix.extend(keys.bytes());
     let slots = 2 << (pick / 32 % 5);
     let hashing = Hashing::new(prefix.into(), slots).ok()?;
     span.contains(&hashing.prefix).then_some(hashing)

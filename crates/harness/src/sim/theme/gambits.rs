@@ -94,8 +94,8 @@ pub(super) fn splits(
     let shard = shard + r.range(0, 4) as usize;
     let pick = r.range(0, 1 << 30);
     add(t, Fault::Split { shard, pick });
-    // In some, a directory is hashed as well; no number is drawn for it.
-    if pick % 3 == 0 {
+    // Before some a directory is hashed; no number is drawn for it.
+    if !pick.is_multiple_of(3) {
         add(t, Fault::Hash { shard, pick });
     }
     if r.chance(300) {
