@@ -400,7 +400,7 @@ fn body(table: &Table, shard: GroupId, hashing: Option<&Hashing>, request: Reque
         shard,
         generation,
         request,
-        hashing: hashing.cloned(),
+        hashing: hashing.cloned().map(Box::new),
     })
 }
 

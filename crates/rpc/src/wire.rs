@@ -65,27 +65,6 @@ pub enum ClientFrame {
     },
 }
 
-impl ClientFrame {
-    /// The request to a shard that it carries, with its number, whichever way the keys are mapped.
-    ///
-    /// # Errors
-    /// The frame, if it carries none.
-    pub fn into_shard_request(self) -> Result<(u64, ShardRequest), ClientFrame> {
-        match self {
-            ClientFrame::Request { id, request } => Ok((id, request)),
-            ClientFrame::Hashed {
-                id,
-                hashing,
-                request,
-            } => {
-                let hashing = Some(hashing);
-                Ok((id, ShardRequest { hashing, ..request }))
-            }
-            other => Err(other),
-        }
-    }
-}
-
 /// Node → client, one per frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerFrame {
@@ -229,6 +208,8 @@ pub enum NodeResponse {
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.
+// Nearly all are to shards: a box would cost each of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestBody {
     /// To a shard.
@@ -245,7 +226,7 @@ impl RequestBody {
             RequestBody::Shard(mut request) => match request.hashing.take() {
                 Some(hashing) => ClientFrame::Hashed {
                     id,
-                    hashing,
+                    hashing: *hashing,
                     request,
                 },
                 None => ClientFrame::Request { id, request },

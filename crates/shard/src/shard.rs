@@ -71,7 +71,7 @@ fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
 #[derive(Clone, Serialize)]
 enum Waiting {
     /// A client's request.
-    Request(Caller, Option<Hashing>, Request),
+    Request(Caller, Option<Box<Hashing>>, Request),
     /// A message of another shard's leader.
     Peer(synod_txn::PeerMessage),
 }
@@ -410,7 +410,7 @@ impl Shard {
             return;
         }
         if self.office.is_some() && !self.pauses() {
-            if let Some(refusal) = self.check_mapping(hashing.as_ref(), &request) {
+            if let Some(refusal) = self.check_mapping(hashing.as_deref(), &request) {
                 return out.reply(caller, Response::Refused(refusal));
             }
             let cx = self.txn_cx(now, leases);

@@ -246,7 +246,7 @@ pub struct ShardRequest {
     /// The hashed directory whose mapping the request's keys went through; none if they are
     /// plain. Where it is encoded it goes beside the rest: older programs know only that.
     #[serde(skip)]
-    pub hashing: Option<Hashing>,
+    pub hashing: Option<Box<Hashing>>,
 }
 
 /// The answer to a [`ShardRequest`].

@@ -52,7 +52,7 @@ fn ask(node: &mut Node, hashing: Option<Hashing>, request: Request) -> Option<Re
         shard: SHARD,
         generation: 1,
         request,
-        hashing,
+        hashing: hashing.map(Box::new),
     };
     node.replies.clear();
     let input = Input::Client { caller, request };

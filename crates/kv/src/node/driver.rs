@@ -315,19 +315,20 @@ impl Driver {
     }
 
     fn client_frame(&mut self, connection: u64, user: &str, frame: ClientFrame) {
-        let frame = match frame.into_shard_request() {
-            Ok((request, body)) => {
-                let caller = Caller {
-                    connection,
-                    request,
-                };
-                return self.client_request(caller, user, body);
-            }
-            Err(frame) => frame,
+        let caller = |request| Caller {
+            connection,
+            request,
         };
         match frame {
-            // Taken out above.
-            ClientFrame::Request { .. } | ClientFrame::Hashed { .. } => {}
+            ClientFrame::Request { id, request } => self.client_request(caller(id), user, request),
+            ClientFrame::Hashed {
+                id,
+                hashing,
+                mut request,
+            } => {
+                request.hashing = Some(Box::new(hashing));
+                self.client_request(caller(id), user, request);
+            }
             ClientFrame::KeepAlive { client, live } => {
                 self.lanes.clients.seen(connection, client);
                 self.input(Input::ClientSeen { client, live });
@@ -339,10 +340,7 @@ impl Driver {
                     .reply(connection, &ServerFrame::Node { id, response });
             }
             ClientFrame::Cancel { id } => {
-                let caller = Caller {
-                    connection,
-                    request: id,
-                };
+                let caller = caller(id);
                 if self.lanes.clients.answered(caller) {
                     self.input(Input::Cancel { caller });
                 }

@@ -133,7 +133,7 @@ impl Shard {
             let cx = self.txn_cx(now, leases);
             match waiting {
                 Waiting::Request(caller, hashing, request) if self.owns(&request) => {
-                    match self.check_mapping(hashing.as_ref(), &request) {
+                    match self.check_mapping(hashing.as_deref(), &request) {
                         Some(refusal) => self.group.refuse(caller, refusal),
                         None => self.group.handle_request(&cx, caller, request),
                     }

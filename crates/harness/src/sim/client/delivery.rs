@@ -341,7 +341,7 @@ impl Delivery {
                 shard: shard.id,
                 generation: shard.generation,
                 request: flight.request.clone(),
-                hashing: flight.hashing.clone(),
+                hashing: flight.hashing.clone().map(Box::new),
             },
             after: pause,
         });
@@ -467,7 +467,8 @@ impl Delivery {
         if let Response::Refused(Refusal::OtherSharding { hashing }) = &response {
             let shard = self.table.shards[flight.shard].id;
             self.table.routes.learn_hashing(shard, hashing.clone());
-            if flight.owner != Owner::Probe && !(flight.commits() && !flight.maybe) {
+            let may_have_come = flight.maybe || !flight.commits();
+            if flight.owner != Owner::Probe && may_have_come {
                 return self.tell(flight.owner, Reply::Moved);
             }
         }
