@@ -268,7 +268,8 @@ async fn another_cluster_version_is_refused() {
     };
     // What it has heard of since counts for more than what it began with.
     let _ = std::fs::remove_file(node.data_dir.join("version"));
-    for version in [0, ClusterVersion::NEWEST.0 + 1] {
+    let newest = ClusterVersion::NEWEST.0;
+    for version in [0, newest + 1] {
         bootstrap.version = ClusterVersion(version);
         synod_kv::identity::Directory::open(&node.data_dir, "n1", tls.cluster())
             .expect("nobody has it")
@@ -278,7 +279,10 @@ async fn another_cluster_version_is_refused() {
         refuses(
             &node.config,
             4,
-            &[&version, "this program knows 1 to 2: start"],
+            &[
+                &version,
+                &format!("this program knows 1 to {newest}: start"),
+            ],
         );
         // Nor is it taken from `init`.
         let request = NodeRequest::Init(Box::new(bootstrap.clone()));

@@ -210,6 +210,7 @@ async fn rows(pool: &Pool, cluster: &Cluster) -> BTreeMap<u64, ShardDescriptor> 
     let request = ShardRequest {
         shard: GroupId(META),
         generation: 0,
+        hashing: None,
         request: Request::Latest {
             keys: starts.map(key).into(),
             scan: None,

@@ -116,6 +116,7 @@ async fn hammer(
             snapshot: None,
         }));
         let body = RequestBody::Shard(ShardRequest {
+            hashing: None,
             shard: shard.id,
             generation: 1,
             request,
@@ -177,6 +178,7 @@ async fn target(cluster: &Cluster, pool: &Pool) -> Target {
                 continue;
             }
             let body = RequestBody::Shard(ShardRequest {
+                hashing: None,
                 shard: shard.id,
                 generation: 1,
                 request: Request::Locate,

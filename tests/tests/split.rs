@@ -197,6 +197,7 @@ fn knows(map: &ShardMap, id: u64, start: &str) -> bool {
 async fn rows(pool: &Pool, cluster: &Cluster, starts: &[&str]) -> Vec<ShardDescriptor> {
     let key = |start: &&str| [b"\xff\xff/shards/", start.as_bytes()].concat().into();
     let request = ShardRequest {
+        hashing: None,
         shard: META_SHARD,
         generation: 0,
         request: Request::Latest {

@@ -13,7 +13,7 @@ use synod_paxos::{GroupId, NodeId, Term, Timestamp};
 use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
 use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::Outgoing;
-use synod_txn::{AttemptId, ClientId, Request};
+use synod_txn::{AttemptId, ClientId, Hashing, Request};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Requests that free locks and wait for their answers, at most; over it they
@@ -247,7 +247,13 @@ impl Core {
         }
         self.runtime.spawn(async move {
             let deadline = Instant::now() + CHORE_TIMEOUT;
-            core.deliver(outgoing.shard, &outgoing.request, deadline)
+            let Outgoing {
+                shard,
+                hashing,
+                request,
+                ..
+            } = outgoing;
+            core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
                 .await;
             core.chores.fetch_sub(1, Ordering::Relaxed);
         });
@@ -359,6 +365,14 @@ impl Core {
         let news = both.differs(&table);
         *table = Arc::new(both);
         if news { Taken::News } else { Taken::Same }
+    }
+
+    /// A shard's leader told how its keys are stored.
+    pub(crate) fn learn_hashing(&self, shard: GroupId, hashing: Option<Hashing>) {
+        let mut table = lock(&self.table);
+        Arc::make_mut(&mut table)
+            .routes
+            .learn_hashing(shard, hashing);
     }
 
     /// A node told who holds a shard. Returns whether that is news that could be taken

@@ -8,9 +8,11 @@ use crate::transaction::user_key;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use synod_paxos::GroupId;
-use synod_txn::client::{MAX_GET_KEYS, Reply, TransactionError};
+use synod_txn::client::{
+    MAX_GET_KEYS, Merge, Reply, SLOTS_AT_ONCE, TransactionError, check_stored,
+};
 use synod_txn::request::{Refusal, ScanRange};
-use synod_txn::{Key, Request, Response, Span, Value};
+use synod_txn::{Hashing, Key, Request, Response, Row, Span, Value};
 
 impl Client {
     /// The newest value of a key, as of some moment during the call.
@@ -22,14 +24,12 @@ impl Client {
         let deadline = self.deadline();
         loop {
             let table = self.core.table();
-            let shard = table
-                .routes
-                .of_key(&key)
-                .ok_or_else(|| no_route(&key))?
-                .shard;
-            let keys = vec![key.clone()];
+            let place = table.routes.place(&key).ok_or_else(|| no_route(&key))?;
+            check_length(&place.stored)?;
+            let (shard, hashing) = (place.route.shard, place.hashing);
+            let keys = vec![place.stored];
             let request = Request::Latest { keys, scan: None };
-            if let Some(read) = self.latest(shard, &request, deadline).await? {
+            if let Some(read) = self.latest(shard, hashing, &request, deadline).await? {
                 return Ok(read.versions.into_iter().next().flatten());
             }
         }
@@ -57,12 +57,16 @@ impl Client {
     async fn get_some(&self, keys: &[Key], deadline: Instant) -> Result<Vec<Option<Value>>, Error> {
         loop {
             let table = self.core.table();
-            let mut asked: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+            let mut asked: BTreeMap<GroupId, Asked> = BTreeMap::new();
             for (index, key) in keys.iter().enumerate() {
-                let route = table.routes.of_key(key).ok_or_else(|| no_route(key))?;
-                asked.entry(route.shard).or_default().push(index);
+                let place = table.routes.place(key).ok_or_else(|| no_route(key))?;
+                check_length(&place.stored)?;
+                let asked = asked.entry(place.route.shard).or_default();
+                asked.indexes.push(index);
+                asked.keys.push(place.stored);
+                asked.hashing = place.hashing.cloned().or(asked.hashing.take());
             }
-            if let Some(values) = self.get_from(keys, &asked, deadline).await? {
+            if let Some(values) = self.get_from(keys.len(), &asked, deadline).await? {
                 return Ok(values);
             }
         }
@@ -71,25 +75,28 @@ impl Client {
     /// Ask all shards at once; none if a range has changed.
     async fn get_from(
         &self,
-        keys: &[Key],
-        asked: &BTreeMap<GroupId, Vec<usize>>,
+        count: usize,
+        asked: &BTreeMap<GroupId, Asked>,
         deadline: Instant,
     ) -> Result<Option<Vec<Option<Value>>>, Error> {
         let mut flight = Flight::default();
-        for (&shard, indexes) in asked {
-            let keys = indexes.iter().map(|&index| keys[index].clone()).collect();
+        for (&shard, asked) in asked {
+            let keys = asked.keys.clone();
             let request = Request::Latest { keys, scan: None };
+            let hashing = asked.hashing.as_ref();
             flight.push(shard.0, async move {
-                self.core.deliver(shard, &request, deadline).await
+                let core = &self.core;
+                core.deliver_mapped(shard, hashing, &request, deadline)
+                    .await
             });
         }
-        let mut values = vec![None; keys.len()];
+        let mut values = vec![None; count];
         while let Some((shard, reply)) = flight.next().await {
             let shard = GroupId(shard);
             let Some(read) = read_answer(shard, reply, deadline)? else {
                 return Ok(None);
             };
-            let indexes = &asked[&shard];
+            let indexes = &asked[&shard].indexes;
             if read.versions.len() != indexes.len() {
                 return Err(Error::Protocol(format!(
                     "shard {} answered other keys than asked",
@@ -112,13 +119,22 @@ impl Client {
         let deadline = self.deadline();
         while !range.is_done() {
             let table = self.core.table();
+            let (hashing, part) = table.routes.part(&range.span, range.reverse);
+            if let Some(hashing) = hashing {
+                let rows = range.next_rows() as usize;
+                let merge = Merge::new(hashing.clone(), part, rows, range.reverse);
+                let Some((known, rows)) = self.merge(merge, deadline).await? else {
+                    continue;
+                };
+                return Ok(page(&range, &known, rows, false));
+            }
             let route = if range.reverse {
-                table.routes.below(&range.span.end)
+                table.routes.below(&part.end)
             } else {
-                table.routes.of_key(&range.span.start)
+                table.routes.of_key(&part.start)
             };
-            let route = route.ok_or_else(|| no_route(&range.span.start))?;
-            let asked = route.clip(&range.span);
+            let route = route.ok_or_else(|| no_route(&part.start))?;
+            let asked = route.clip(&part);
             let scan = ScanRange {
                 span: asked.clone(),
                 limit: range.next_rows(),
@@ -128,7 +144,7 @@ impl Client {
                 keys: Vec::new(),
                 scan: Some(scan),
             };
-            let Some(read) = self.latest(route.shard, &request, deadline).await? else {
+            let Some(read) = self.latest(route.shard, None, &request, deadline).await? else {
                 continue;
             };
             if read.more && read.rows.is_empty() {
@@ -138,32 +154,90 @@ impl Client {
                     shard.0
                 )));
             }
-            let rest = rest_of(&range, &asked, &read);
-            let rest = range.after(read.rows.len(), rest);
-            return Ok(Page {
-                rows: read.rows,
-                rest,
-            });
+            return Ok(page(&range, &asked, read.rows, read.more));
         }
         Ok(Page::default())
+    }
+
+    /// The least rows of all slots of a hashed directory, and of which keys they are all; none
+    /// if something has changed.
+    async fn merge(
+        &self,
+        mut merge: Merge,
+        deadline: Instant,
+    ) -> Result<Option<(Span, Vec<Row>)>, Error> {
+        let table = self.core.table();
+        let hashing = merge.hashing().clone();
+        let mut flight = Flight::default();
+        let mut under_way = 0;
+        loop {
+            while under_way < SLOTS_AT_ONCE {
+                let piece = merge.next_piece(&table.routes);
+                let Some(piece) = piece.map_err(|_| no_route(&hashing.prefix))? else {
+                    break;
+                };
+                let scan = ScanRange {
+                    span: piece.span,
+                    limit: piece.limit,
+                    reverse: merge.is_reverse(),
+                };
+                let request = Request::Latest {
+                    keys: Vec::new(),
+                    scan: Some(scan),
+                };
+                let (shard, hashing) = (piece.shard, Some(hashing.clone()));
+                under_way += 1;
+                flight.push(shard.0, async move {
+                    let core = &self.core;
+                    core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
+                        .await
+                });
+            }
+            let Some((shard, reply)) = flight.next().await else {
+                return Ok(Some(merge.finish()));
+            };
+            under_way -= 1;
+            let shard = GroupId(shard);
+            let Some(read) = read_answer(shard, reply, deadline)? else {
+                return Ok(None);
+            };
+            let stuck = read.more && read.rows.is_empty();
+            if stuck || !merge.add(read.rows, read.more) {
+                return Err(Error::Protocol(format!(
+                    "shard {} answered a scan with rows of elsewhere, or without progress",
+                    shard.0
+                )));
+            }
+        }
     }
 
     /// None if the range has changed, as far as the table knows by now: plan anew.
     async fn latest(
         &self,
         shard: GroupId,
+        hashing: Option<&Hashing>,
         request: &Request,
         deadline: Instant,
     ) -> Result<Option<Read>, Error> {
-        let reply = self.core.deliver(shard, request, deadline).await;
+        let core = &self.core;
+        let reply = core.deliver_mapped(shard, hashing, request, deadline).await;
         read_answer(shard, reply, deadline)
     }
+}
+
+/// Keys asked of one shard: their places among all that were asked for, how they are stored,
+/// and the directory they are mapped by.
+#[derive(Default)]
+struct Asked {
+    indexes: Vec<usize>,
+    keys: Vec<Key>,
+    hashing: Option<Hashing>,
 }
 
 /// An answered lock-free read.
 struct Read {
     versions: Vec<Option<Value>>,
-    rows: Vec<(Key, Value)>,
+    rows: Vec<Row>,
     more: bool,
 }
 
@@ -180,7 +254,7 @@ fn read_answer(shard: GroupId, reply: Reply, deadline: Instant) -> Result<Option
                 .into_iter()
                 .map(|v| v.and_then(|v| v.value))
                 .collect(),
-            rows: rows.into_iter().map(|row| (row.key, row.value)).collect(),
+            rows,
             more,
         })),
         Reply::Moved if Instant::now() < deadline => Ok(None),
@@ -193,17 +267,28 @@ fn read_answer(shard: GroupId, reply: Reply, deadline: Instant) -> Result<Option
     }
 }
 
-/// What is left of a range after `asked`, its near end, was answered.
-fn rest_of(range: &Range, asked: &Span, read: &Read) -> Option<Span> {
-    let last = read.rows.last().filter(|_| read.more);
+/// The rows of `asked`, a range's near end, and what is left of the range; `more` if the rows
+/// stop before its end.
+fn page(range: &Range, asked: &Span, rows: Vec<Row>, more: bool) -> Page {
+    let last = rows.last().filter(|_| more).map(|row| &row.key);
     let mut rest = range.span.clone();
-    if range.reverse {
-        rest.end = last.map_or_else(|| asked.start.clone(), |(key, _)| key.clone());
+    let edge = if range.reverse {
+        rest.end = last.map_or_else(|| asked.start.clone(), Key::clone);
         // The first key of all was visited: an empty end would mean the opposite.
-        return (!rest.end.is_empty() && !rest.is_empty()).then_some(rest);
+        &rest.end
+    } else {
+        rest.start = last.map_or_else(|| asked.end.clone(), |key| Span::of_key(key).end);
+        &rest.start
+    };
+    let rest = (!edge.is_empty() && !rest.is_empty()).then_some(rest);
+    Page {
+        rest: range.after(rows.len(), rest),
+        rows: rows.into_iter().map(|row| (row.key, row.value)).collect(),
     }
-    rest.start = last.map_or_else(|| asked.end.clone(), |(key, _)| Span::of_key(key).end);
-    (!rest.start.is_empty() && !rest.is_empty()).then_some(rest)
+}
+
+fn check_length(stored: &Key) -> Result<(), Error> {
+    check_stored(stored).map_err(|error| Error::of_transaction(error, 1, None))
 }
 
 pub(crate) fn no_route(key: &Key) -> Error {

@@ -6,6 +6,7 @@
 //! | `NotLeader`, or another term than expected | the hinted node, else the next replica; a pause after each round, see below |
 //! | `Overloaded`, `Clock` | the same node, after a pause |
 //! | `WrongNode`, `WrongShard` | the members and range it tells are taken over, or the map is fetched; if what is asked for is not all the shard's any more, the caller must know |
+//! | `OtherSharding` | how the shard's keys are stored is taken over, and the caller must map its keys anew |
 //! | no connection | the next replica |
 //! | a lost connection, or silence | as no connection; but a Commit that may have arrived is the machine's business |
 //!
@@ -26,7 +27,7 @@ use synod_rpc::{CallError, RequestBody, ServerBody};
 use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::client::Reply;
 use synod_txn::request::Refusal;
-use synod_txn::{Outcome, Request, Response};
+use synod_txn::{Hashing, Outcome, Request, Response};
 
 /// The longest pause between two rounds over all replicas.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -46,10 +47,22 @@ enum Called {
 }
 
 impl Core {
-    /// Deliver a request, until the deadline.
+    /// Deliver a request about no keys, or plain ones, until the deadline.
     pub(crate) async fn deliver(
         &self,
         shard: GroupId,
+        request: &Request,
+        deadline: Instant,
+    ) -> Reply {
+        self.deliver_mapped(shard, None, request, deadline).await
+    }
+
+    /// Deliver a request whose keys went through the mapping of a hashed directory, until the
+    /// deadline.
+    pub(crate) async fn deliver_mapped(
+        &self,
+        shard: GroupId,
+        hashing: Option<&Hashing>,
         request: &Request,
         deadline: Instant,
     ) -> Reply {
@@ -82,11 +95,22 @@ impl Core {
                     Looked::Late => return given_up(maybe),
                 }
             }
-            match self.call(&table, shard, target, request, deadline).await {
+            let body = body(&table, shard, hashing, request.clone());
+            match self.call(&table, shard, target, body, deadline).await {
                 // It waited there while its keys became another shard's, and was not handled.
                 Called::Answer(ShardReply::Response(Response::Refused(Refusal::WrongShard))) => {
                     let from = table.nodes.get(&target).copied();
                     self.refresh(from).await;
+                }
+                Called::Answer(ShardReply::Response(Response::Refused(
+                    Refusal::OtherSharding { hashing },
+                ))) => {
+                    self.learn_hashing(shard, hashing.clone());
+                    if commits && !maybe {
+                        let refusal = Refusal::OtherSharding { hashing };
+                        return Reply::Answer(Response::Refused(refusal));
+                    }
+                    return Reply::Moved;
                 }
                 Called::Answer(ShardReply::Response(response)) => {
                     match self.judge(&table, shard, target, &response) {
@@ -220,13 +244,12 @@ impl Core {
         table: &Arc<Table>,
         shard: GroupId,
         target: NodeId,
-        request: &Request,
+        body: RequestBody,
         deadline: Instant,
     ) -> Called {
         let Some(&address) = table.nodes.get(&target) else {
             return Called::Answer(ShardReply::WrongNode(None));
         };
-        let body = body(table, shard, request.clone());
         let until = deadline.min(Instant::now() + self.config.attempt_timeout);
         let mut call = pin!(self.transport.call(address, body, until));
         let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
@@ -276,13 +299,21 @@ impl Core {
         let Some(&address) = table.nodes.get(&node) else {
             return false;
         };
-        let body = body(table, shard, Request::Locate);
+        let hashing = table.hashing(shard);
+        let body = body(table, shard, hashing, Request::Locate);
         let until = Instant::now() + PROBE_TIMEOUT;
         let answer = self.transport.call(address, body, until).await;
         match called(answer) {
             Called::Answer(ShardReply::Response(response @ Response::Located { term, .. })) => {
                 self.judge(table, shard, node, &response);
                 !self.table().is_over(shard, term)
+            }
+            // Only who leads says how keys are stored.
+            Called::Answer(ShardReply::Response(
+                response @ Response::Refused(Refusal::OtherSharding { .. }),
+            )) => {
+                self.judge(table, shard, node, &response);
+                true
             }
             // It was a member once, and knows who is one now.
             Called::Answer(ShardReply::WrongNode(Some(descriptor))) => {
@@ -313,7 +344,10 @@ impl Core {
                     learn(None);
                     self.learn_clock(*now);
                 }
-                Refusal::Aborted(_) | Refusal::WrongShard | Refusal::Invalid(_) => learn(None),
+                Refusal::Aborted(_)
+                | Refusal::WrongShard
+                | Refusal::OtherSharding { .. }
+                | Refusal::Invalid(_) => learn(None),
             },
             Response::Outcome {
                 outcome: Outcome::Committed(timestamp),
@@ -360,12 +394,13 @@ enum Verdict {
     Later(Duration),
 }
 
-fn body(table: &Table, shard: GroupId, request: Request) -> RequestBody {
+fn body(table: &Table, shard: GroupId, hashing: Option<&Hashing>, request: Request) -> RequestBody {
     let generation = table.shards.get(&shard).map_or(0, |s| s.generation);
     RequestBody::Shard(ShardRequest {
         shard,
         generation,
         request,
+        hashing: hashing.cloned().map(Box::new),
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
 use synod_txn::client::{Route, Routes};
-use synod_txn::{Key, Request};
+use synod_txn::{Hashing, Key, Request};
 
 /// A shard, as far as known.
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl Table {
             nearest.sort_by_key(|id| std::cmp::Reverse(near(shards[id].leader)));
         }
         Table {
-            routes: Routes::new(map.shards.iter().zip(next).map(route).collect()),
+            routes: Routes::new(map.shards.iter().zip(next).map(route).collect())
+                .hashed_as(&known.routes),
             shards,
             nodes: map.nodes.iter().map(|n| (n.id, n.address)).collect(),
             map: Arc::new(map.clone()),
@@ -114,6 +115,12 @@ impl Table {
     pub(crate) fn owns(&self, shard: GroupId, request: &Request) -> bool {
         let route = self.routes.of_shard(shard);
         route.is_some_and(|route| request.is_within(&route.span))
+    }
+
+    /// How a shard's keys are stored, as far as known.
+    pub(crate) fn hashing(&self, shard: GroupId) -> Option<&Hashing> {
+        let route = self.routes.of_shard(shard)?;
+        self.routes.hashing_of(&route.span.start)
     }
 
     /// The generation of a shard's descriptor; 0 if the shard is not known.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_shard::RESERVED_PREFIX;
 use synod_txn::client::{
-    Begin, Committed, Done, IdWindow, MAX_GET_KEYS, Reply, Transaction as Machine, TransactionError,
+    Begin, Committed, Done, IdWindow, MAX_GET_KEYS, Outgoing, Reply, Transaction as Machine,
+    TransactionError,
 };
 use synod_txn::request::LockMode;
 use synod_txn::{AttemptId, Key, MAX_KEY_BYTES, Priority, Value};
@@ -370,7 +371,13 @@ impl Transaction {
                         let at = Instant::now() + Duration::from_nanos(outgoing.after_nanos);
                         tokio::time::sleep_until(at.min(deadline).into()).await;
                     }
-                    core.deliver(outgoing.shard, &outgoing.request, deadline)
+                    let Outgoing {
+                        shard,
+                        hashing,
+                        request,
+                        ..
+                    } = outgoing;
+                    core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
                         .await
                 });
             }

@@ -160,7 +160,9 @@ impl EngineLane {
                 to,
                 id,
                 state,
+                ancestors,
             } => {
+                let state = (state, ancestors);
                 self.outgoing.open(engine, group, to, id, state)?;
                 self.read_chunk(group, to, id, 0)
             }

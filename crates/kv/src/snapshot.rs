@@ -29,6 +29,7 @@ const MAX_OUTGOING: usize = 16;
 struct Reading {
     id: SnapshotId,
     state: SnapshotState,
+    ancestors: BTreeSet<GroupId>,
     snapshot: Box<dyn EngineSnapshot>,
     /// Where each run of versions starts; none = at the span's beginning.
     starts: Vec<Option<Cursor>>,
@@ -47,7 +48,7 @@ impl Outgoing {
         group: GroupId,
         to: NodeId,
         id: SnapshotId,
-        state: SnapshotState,
+        (state, ancestors): (SnapshotState, BTreeSet<GroupId>),
     ) -> Result<(), EngineError> {
         self.readings.remove(&(group, to));
         if self.readings.len() >= MAX_OUTGOING {
@@ -56,6 +57,7 @@ impl Outgoing {
         let reading = Reading {
             id,
             state,
+            ancestors,
             snapshot: engine.snapshot()?,
             starts: vec![None],
         };
@@ -88,19 +90,22 @@ impl Outgoing {
         let Some(index) = chunk.checked_sub(states) else {
             let from = chunk * CHUNK_BYTES;
             let to = (from + CHUNK_BYTES).min(state.len());
-            let part = match chunk {
-                0 => SnapshotState {
-                    state: state.slice(from..to),
-                    ..reading.state.clone()
-                },
-                _ => SnapshotState {
-                    span: span.clone(),
-                    passed: Vec::new(),
-                    ancestors: BTreeSet::new(),
-                    state: state.slice(from..to),
-                },
+            let first = chunk == 0;
+            let passed = reading.state.passed.iter().filter(|_| first);
+            let part = SnapshotState {
+                span: span.clone(),
+                passed: passed.copied().collect(),
+                state: state.slice(from..to),
             };
-            return Ok(encode(&SnapshotPiece::State(part)).map(|b| (b, false)));
+            let piece = if first && !reading.ancestors.is_empty() {
+                SnapshotPiece::Merged {
+                    state: part,
+                    ancestors: reading.ancestors.clone(),
+                }
+            } else {
+                SnapshotPiece::State(part)
+            };
+            return Ok(encode(&piece).map(|b| (b, false)));
         };
         let Some(start) = reading.starts.get(index).cloned() else {
             return Ok(None);
@@ -248,7 +253,7 @@ impl Incoming {
         if chunk == 0 {
             let staged = Staged {
                 id,
-                of: snapshot_head(&data).map(|head| head.span),
+                of: snapshot_head(&data).map(|(state, _)| state.span),
                 next: 0,
                 chunks: Chunks::begin(&self.staging, group)?,
             };
@@ -303,7 +308,9 @@ fn install(
     let mut state = Vec::new();
     staged.chunks.drain(staged.next, |data| {
         match postcard::from_bytes::<SnapshotPiece>(data) {
-            Ok(SnapshotPiece::State(part)) => state.extend_from_slice(&part.state),
+            Ok(SnapshotPiece::State(part) | SnapshotPiece::Merged { state: part, .. }) => {
+                state.extend_from_slice(&part.state);
+            }
             Ok(SnapshotPiece::Versions(mut versions)) => {
                 // One opened before a split brings what is another replica's data by now.
                 versions.retain(|(key, ..)| theirs.contains(key));
@@ -363,6 +370,7 @@ mod tests {
         let place = Place {
             group: GroupId(7),
             span: Span::of_prefix(b"k"),
+            absorbed: Vec::new(),
             clip: None,
         };
         let id = SnapshotId {

@@ -15,8 +15,10 @@
 //! | [`acting()`], [`change()`] | the cluster's records |
 //! | [`Splitter`] | one split of a shard |
 //! | [`Merger`] | one merge of two |
+//! | [`hash()`], [`hashed()`] | how a directory's keys are stored |
 
 mod change;
+mod hash;
 mod memory;
 mod merge;
 mod press;
@@ -28,6 +30,7 @@ mod survey;
 mod walk;
 
 pub use change::{Changer, Roles, Stopped, roles, with_role};
+pub use hash::{hash, hashed};
 pub use memory::Memory;
 pub use merge::Merger;
 pub use records::{Acting, acting, change, find};

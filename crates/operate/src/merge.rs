@@ -77,8 +77,9 @@ fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
         | MergeError::Busy { .. }
         | MergeError::Silent => Asked::Later(why),
         MergeError::NotNeighbours => Asked::Look(why),
-        MergeError::Meta | MergeError::OtherMembers | MergeError::Version { .. } => {
-            Asked::Never(Trouble::Input(why))
-        }
+        MergeError::Meta
+        | MergeError::OtherMembers
+        | MergeError::OtherSharding
+        | MergeError::Version { .. } => Asked::Never(Trouble::Input(why)),
     })
 }

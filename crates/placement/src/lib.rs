@@ -72,7 +72,7 @@ pub use nearest::nearest;
 pub use plan::{DEFAULT_REPLICAS, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, plan};
 pub use policy::{
     Expr, MAX_ITEMS, MAX_LEARNERS, MAX_POLICY_BYTES, MAX_VOTERS, Policies, Policy, PolicyError,
-    PolicyErrorKind, Rules, RulesError,
+    PolicyErrorKind, Rules, RulesError, Sharding,
 };
 pub use problem::{Claim, Problem};
 pub use replan::{Replan, replan};

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use synod_placement::{Expr, Locality, MAX_POLICY_BYTES, Policies, Policy, Rules, RulesError};
+use synod_placement::{
+    Expr, Locality, MAX_POLICY_BYTES, Policies, Policy, Rules, RulesError, Sharding,
+};
 
 fn policy(text: &str) -> Policy {
     text.parse()
@@ -24,6 +26,8 @@ fn a_policy_reads_as_it_is_written() {
         "",
         "learners = {}, spread = [], leaders = []",
         "require = any, forbid = none",
+        "sharding = hash(64)",
+        "survive = rack, sharding = plain",
     ] {
         assert_eq!(policy(text).to_string(), text);
     }
@@ -51,6 +55,14 @@ fn errors_name_the_place_and_the_nearest_word() {
         (
             "zzzzzzzzzzzz = 3",
             "line 1, column 1: there is no setting `zzzzzzzzzzzz`; the settings are voters, witnesses",
+        ),
+        (
+            "sharding = hashed",
+            "line 1, column 12: expected `plain`, or `hash(64)`, found `hashed`",
+        ),
+        (
+            "sharding = hash(64",
+            "line 1, column 19: expected `)`, found the end",
         ),
         ("voters 3", "line 1, column 8: expected `=`, found `3`"),
         (
@@ -243,8 +255,17 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             all
         })
     });
-    (numbers, learners, tiers, exprs, leaders, of("[a-z]{1,6}")).prop_map(
-        |((voters, witnesses), learners, tiers, (require, forbid), leaders, survive)| Policy {
+    let slots = of(1..=u16::MAX).prop_map(|n| n.map_or(Sharding::Plain, Sharding::Hash));
+    let others = (of("[a-z]{1,6}"), of(slots));
+    (numbers, learners, tiers, exprs, leaders, others).prop_map(
+        |(
+            (voters, witnesses),
+            learners,
+            tiers,
+            (require, forbid),
+            leaders,
+            (survive, sharding),
+        )| Policy {
             voters,
             witnesses,
             learners: learners.map(|all| all.into_iter().collect()),
@@ -253,6 +274,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             forbid,
             leaders,
             survive,
+            sharding,
         },
     )
 }

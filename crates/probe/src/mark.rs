@@ -308,6 +308,14 @@ marks! {
     SplitVoid,
     /// A split was given up because something stayed undecided.
     SplitBusy,
+    /// A leader proposed that keys are stored in another way.
+    HashProposed,
+    /// Keys are stored in another way.
+    HashApplied,
+    /// An entry about that met another range, or something undecided.
+    HashVoid,
+    /// A request was turned away that was mapped in another way.
+    OtherSharding,
     /// A replica whose log holds a split goes through it before a snapshot replaces that.
     SplitBeforeSnapshot,
     /// A shard that was split off began on a node with its data.

@@ -109,6 +109,12 @@ mutations! {
     // Splits.
     /// The shard that was split serves the keys on that went to the new one.
     SplitKeepsRange("S1"),
+    /// A shard takes commits however their keys were mapped.
+    CommitUnmapped("U1"),
+    /// The leader of a shard whose keys are stored in another way goes on in its term, locks and all.
+    HashKeepsTerm("T4"),
+    /// A directory is hashed although it has keys.
+    HashOverKeys("U1"),
     /// The new shard begins without the records and outcomes that it should have.
     SplitForgetsRecords("T4"),
     /// A split does not wait for open intents, and takes effect although there are some.

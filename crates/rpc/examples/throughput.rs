@@ -88,6 +88,7 @@ fn request() -> RequestBody {
             keys: vec![vec![b'k'; 200].into()],
             scan: None,
         },
+        hashing: None,
     })
 }
 

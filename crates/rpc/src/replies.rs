@@ -56,7 +56,9 @@ impl ReplyQueue {
             ClientFrame::Cancel { id } => {
                 return Ok(state.owed.remove(id).then_some(frame));
             }
-            ClientFrame::Request { id, .. } => (*id, overloaded_shard(*id)),
+            ClientFrame::Request { id, .. } | ClientFrame::Hashed { id, .. } => {
+                (*id, overloaded_shard(*id))
+            }
             ClientFrame::Node { id, .. } => (*id, overloaded_node(*id)),
         };
         let room = state.owed.len() < shared.options.max_outstanding;

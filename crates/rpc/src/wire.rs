@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
-use synod_txn::{AttemptId, ClientId};
+use synod_txn::{AttemptId, ClientId, Hashing};
 
 pub use crate::copies::{CopiesStatus, RefusedCopy};
+pub use crate::hash::{HashAnswer, HashRequest, HashedShard};
 pub use crate::load::{LoadStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::merge::{MergeAnswer, MergeRequest};
@@ -54,6 +55,15 @@ pub enum ClientFrame {
     Cancel {
         /// The number of the request.
         id: u64,
+    },
+    /// [`ClientFrame::Request`] about keys of a hashed directory.
+    Hashed {
+        /// The asker's number; unique on its stream while unanswered.
+        id: u64,
+        /// The mapping that the request's keys went through.
+        hashing: Hashing,
+        /// The request.
+        request: ShardRequest,
     },
 }
 
@@ -142,6 +152,10 @@ pub enum NodeRequest {
     },
     /// How well this node hears the others.
     Hears,
+    /// Store the keys of a shard that this node leads in another way.
+    HashShard(Box<HashRequest>),
+    /// Which of the shards that this node leads are of hashed directories.
+    Hashed,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -205,9 +219,15 @@ pub enum NodeResponse {
     Copies(Box<CopiesStatus>),
     /// To [`NodeRequest::Hears`].
     Hears(HearsStatus),
+    /// To [`NodeRequest::HashShard`].
+    Hash(HashAnswer),
+    /// To [`NodeRequest::Hashed`], ascending by shard.
+    Hashed(Vec<HashedShard>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.
+// Nearly all are to shards: a box would cost each of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestBody {
     /// To a shard.
@@ -221,7 +241,14 @@ impl RequestBody {
     #[must_use]
     pub fn numbered(self, id: u64) -> ClientFrame {
         match self {
-            RequestBody::Shard(request) => ClientFrame::Request { id, request },
+            RequestBody::Shard(mut request) => match request.hashing.take() {
+                Some(hashing) => ClientFrame::Hashed {
+                    id,
+                    hashing: *hashing,
+                    request,
+                },
+                None => ClientFrame::Request { id, request },
+            },
             RequestBody::Node(request) => ClientFrame::Node { id, request },
         }
     }

@@ -15,7 +15,9 @@ pub use input::{Input, Setup, Versions};
 pub use outbox::{EngineRead, LogBatch, NodeRecord, Output, SnapshotTask};
 pub use records::{Claim, ClaimError, NodeRow, Records, Roster, Standing};
 pub use shard::split::{first_descriptor, first_durable};
-pub use shard::{Halt, Members, MergeError, Merging, Now, Recovered, Shard, SplitError, Splitting};
+pub use shard::{
+    Halt, HashError, Members, MergeError, Merging, Now, Recovered, Shard, SplitError, Splitting,
+};
 pub use wire::{
     Bootstrap, META_SHARD, MergeMessage, NodeDescriptor, NodeMessage, RESERVED_PREFIX,
     ShardDescriptor, ShardMap, ShardReply, ShardRequest,

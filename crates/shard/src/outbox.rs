@@ -4,7 +4,7 @@
 use crate::wire::{MergeMessage, NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::lease::LeaseRecord;
 use synod_paxos::{
     Durable, GroupId, Message, Mono, NodeId, PersistSeq, Record, Slot, SnapshotId, Timestamp,
@@ -67,6 +67,8 @@ pub enum SnapshotTask {
         id: SnapshotId,
         /// The replicated state at `id.slot`.
         state: SnapshotState,
+        /// Shards that it descends from or has absorbed, if anybody needs to know.
+        ancestors: BTreeSet<GroupId>,
     },
     /// Read a chunk of an open one.
     Read {
@@ -379,12 +381,14 @@ impl Outbox {
         to: NodeId,
         id: SnapshotId,
         state: SnapshotState,
+        ancestors: BTreeSet<GroupId>,
     ) {
         self.output.snapshots.push(SnapshotTask::Open {
             group,
             to,
             id,
             state,
+            ancestors,
         });
     }
 

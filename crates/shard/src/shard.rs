@@ -5,6 +5,7 @@
 //! put into the worker's [`crate::Output`].
 
 mod backlog;
+mod hash;
 mod members;
 mod merge;
 mod recover;
@@ -12,6 +13,8 @@ pub(crate) mod split;
 mod straight;
 mod version;
 
+pub use hash::HashError;
+use hash::Rehash;
 pub use members::Members;
 use merge::Merges;
 pub use merge::{MergeError, Merging};
@@ -21,7 +24,7 @@ pub use version::Halt;
 
 use crate::input::Versions;
 use crate::outbox::{Outbox, SnapshotTask};
-use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, SnapshotState};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, ShardRequest, SnapshotState};
 use backlog::Backlog;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,8 +38,8 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Interval, Key,
-    Request, Response, RestoreError, Span,
+    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing, Interval,
+    Key, Request, Response, RestoreError, Span,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -71,7 +74,7 @@ fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
 #[derive(Clone, Serialize)]
 enum Waiting {
     /// A client's request.
-    Request(Caller, Request),
+    Request(Caller, Option<Box<Hashing>>, Request),
     /// A message of another shard's leader.
     Peer(synod_txn::PeerMessage),
 }
@@ -118,6 +121,10 @@ pub struct Shard {
     cut: Option<Cut>,
     /// Why the last one did not come about, until somebody asks.
     uncut: Option<(GroupId, SplitError)>,
+    /// A change of how keys are stored that was asked for and is not over.
+    rehash: Option<Rehash>,
+    /// Why the last one did not come about, until somebody asks.
+    unhashed: Option<(Option<Hashing>, HashError)>,
     /// How many splits there were in its line when its children were last looked for.
     reviewed: Option<u64>,
     /// Where the data of another replica on this node begins: one that was split off, while
@@ -211,6 +218,8 @@ impl Shard {
             members_news: false,
             cut: None,
             uncut: None,
+            rehash: None,
+            unhashed: None,
             reviewed: None,
             clip: None,
             parts_whole: false,
@@ -298,6 +307,7 @@ impl Shard {
         .into_iter()
         .chain(self.cut_timeout())
         .chain(self.merge_timeout())
+        .chain(self.hash_timeout())
         .min()
     }
 
@@ -397,9 +407,12 @@ impl Shard {
         now: Now,
         leases: &NodeLease,
         caller: Caller,
-        request: Request,
+        request: ShardRequest,
         out: &mut Outbox,
     ) {
+        let ShardRequest {
+            request, hashing, ..
+        } = request;
         if !self.owns(&request) {
             out.reply_wrong_node(caller, Shard::wrong_node(Some(&self.descriptor)));
             return;
@@ -409,11 +422,15 @@ impl Shard {
             return;
         }
         if self.office.is_some() && !self.pauses() {
+            if let Some(refusal) = self.check_mapping(hashing.as_deref(), &request) {
+                return out.reply(caller, Response::Refused(refusal));
+            }
             let cx = self.txn_cx(now, leases);
             self.group.handle_request(&cx, caller, request);
         } else if self.leads() && self.waiting.len() < MAX_WAITING_FOR_OFFICE {
             mark(Mark::WaitedForOffice);
-            self.waiting.push_back(Waiting::Request(caller, request));
+            let waiting = Waiting::Request(caller, hashing, request);
+            self.waiting.push_back(waiting);
         } else {
             out.reply(caller, self.not_leader());
         }
@@ -532,14 +549,16 @@ impl Shard {
                     let state = self.group.checkpoint();
                     let span = self.descriptor.span.clone();
                     let passed = self.passed();
-                    let ancestors = self.group.state().lineage.ancestors.clone();
                     let state = SnapshotState {
                         span,
                         passed,
-                        ancestors,
                         state,
                     };
-                    out.open_snapshot(group, to, id, state);
+                    // Older programs cannot read these, and without merges nobody needs them.
+                    let merges = self.version() >= Command::MERGE_SINCE;
+                    let ancestors = self.group.state().lineage.ancestors.iter().copied();
+                    let ancestors = ancestors.filter(|_| merges).collect();
+                    out.open_snapshot(group, to, id, state, ancestors);
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
@@ -574,7 +593,7 @@ impl Shard {
                     self.propose(now, leases, &command, lazy);
                 }
             }
-            TxnEffect::Respond { to, response } => out.reply(to, response),
+            TxnEffect::Respond { to, response } => self.answer(now, leases, to, response, out),
             TxnEffect::Peer { shard, message } => out.peer(shard, message),
             TxnEffect::Read {
                 token,
@@ -683,6 +702,7 @@ impl Shard {
                 .handle_applied(&paxos_cx(now, leases), self.applied);
             self.end_cut(now, leases, out);
             self.review_merge(now, leases, out);
+            self.end_hash(now, leases);
             if let Some(why) = halt {
                 self.halt(now, leases, why);
             }
@@ -741,16 +761,20 @@ impl Shard {
         self.cut = None;
         self.uncut = None;
         self.leave_merges();
+        self.rehash = None;
+        self.unhashed = None;
         self.raising = ClusterVersion::default();
         self.unconfirmed.clear();
         self.rounds.clear();
         self.backlog = Backlog::default();
         let answer = self.not_leader();
         for caller in self.group.take_orphans() {
-            out.reply(caller, answer.clone());
+            if caller != hash::LOOKING {
+                out.reply(caller, answer.clone());
+            }
         }
         for waiting in std::mem::take(&mut self.waiting) {
-            if let Waiting::Request(caller, _) = waiting {
+            if let Waiting::Request(caller, ..) = waiting {
                 out.reply(caller, answer.clone());
             }
         }

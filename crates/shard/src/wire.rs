@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::LeaseMessage;
 use synod_paxos::{ClusterVersion, Configuration, GroupId, Message, NodeId, Slot};
-use synod_txn::{Call, Ended, Key, Passed, PeerMessage, Request, Response, Span};
+use synod_txn::{Call, Ended, Hashing, Key, Passed, PeerMessage, Request, Response, Span};
 
 /// First byte pair of the keys that belong to the cluster itself. User keys may
 /// not begin with it.
@@ -266,6 +266,8 @@ pub enum MergeMessage {
         border: Key,
         /// The left shard's members.
         configuration: Configuration,
+        /// How its keys are stored.
+        hashing: Option<Hashing>,
     },
     /// Right to left: I go on.
     Declined {
@@ -306,6 +308,10 @@ pub struct ShardRequest {
     pub generation: u64,
     /// The request.
     pub request: Request,
+    /// The hashed directory whose mapping the request's keys went through; none if they are
+    /// plain. Where it is encoded it goes beside the rest: older programs know only that.
+    #[serde(skip)]
+    pub hashing: Option<Box<Hashing>>,
 }
 
 /// The answer to a [`ShardRequest`].
@@ -340,17 +346,17 @@ pub struct SnapshotState {
     pub span: Span,
     /// The last splits that it has behind it. In the first part only.
     pub passed: Vec<Passed>,
-    /// Shards that it descends from or has absorbed. In the first part only.
-    pub ancestors: BTreeSet<GroupId>,
     /// Its encoding.
     pub state: Bytes,
 }
 
-/// The first part of the state in a snapshot's first chunk; none if that is not one.
+/// The first part of the state in a snapshot's first chunk, and the shards that it descends from or
+/// has absorbed; none if that is not one.
 #[must_use]
-pub fn snapshot_head(chunk: &[u8]) -> Option<SnapshotState> {
+pub fn snapshot_head(chunk: &[u8]) -> Option<(SnapshotState, BTreeSet<GroupId>)> {
     match postcard::from_bytes(chunk) {
-        Ok(SnapshotPiece::State(state)) => Some(state),
+        Ok(SnapshotPiece::State(state)) => Some((state, BTreeSet::new())),
+        Ok(SnapshotPiece::Merged { state, ancestors }) => Some((state, ancestors)),
         _ => None,
     }
 }
@@ -369,6 +375,13 @@ pub enum SnapshotPiece {
             Option<Bytes>,
         )>,
     ),
+    /// As `State`, the first piece of a shard that can be merged.
+    Merged {
+        /// The state.
+        state: SnapshotState,
+        /// Shards that it descends from or has absorbed.
+        ancestors: BTreeSet<GroupId>,
+    },
 }
 
 #[cfg(test)]

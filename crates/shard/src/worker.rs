@@ -380,6 +380,7 @@ impl Worker {
                     shard.pump(now, &self.leases, &mut self.outbox);
                     shard.go_on_splitting(now, &self.leases);
                     shard.go_on_merging(now, &self.leases, &mut self.outbox);
+                    shard.go_on_hashing(now, &self.leases);
                     shard.go_on_raising(now, &self.leases, self.making.versions.raised);
                     shard.flush(now, &self.leases, &mut self.outbox);
                     shard.review_descriptor();
@@ -447,8 +448,8 @@ impl Worker {
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
                 });
-                if let Some((id, head)) = head {
-                    self.expect_merged(group, id, &head);
+                if let Some((id, span, ancestors)) = head {
+                    self.expect_merged(group, id, &span, &ancestors);
                 }
             }
             NodeMessage::Lease(message) => {
@@ -642,7 +643,7 @@ impl Worker {
         if let Some(reply) = gone.then(|| self.reply_of_absorbed(id)).flatten() {
             self.outbox.reply_wrong_node(caller, reply);
         } else if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
-            shard.handle_request(now, &self.leases, caller, request.request, &mut self.outbox);
+            shard.handle_request(now, &self.leases, caller, request, &mut self.outbox);
             // At once, so that the next request's admission sees what this one proposed.
             shard.pump(now, &self.leases, &mut self.outbox);
             self.dirty.insert(id);

@@ -125,7 +125,6 @@ fn snapshot(worker: &mut Worker, passed: Passed) -> Output {
             ..span()
         },
         passed: vec![passed],
-        ancestors: Default::default(),
         state: Bytes::from_static(b"the state's encoding"),
     });
     let data = Bytes::from(postcard::to_stdvec(&piece).expect("a piece can be encoded"));

@@ -1,5 +1,6 @@
 //! What a shard's log says to its transaction state. Effects count at apply (P7).
 
+use crate::hashing::Hashing;
 use crate::merge::{Absorb, End};
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,17 @@ pub enum Command {
         /// The shard.
         right: GroupId,
     },
+    /// The shard's keys are stored in another way (decision 22).
+    Hash(Box<Hash>),
+}
+
+/// How the keys of a shard are stored from here on. None of them exists when this is proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hash {
+    /// The shard's range: exactly the directory.
+    pub span: Span,
+    /// How they are stored; none is as they are.
+    pub hashing: Option<Hashing>,
 }
 
 /// A cut of a shard's range in two. What lies before the cut stays, what lies
@@ -135,6 +147,8 @@ impl Command {
     pub const SPLIT_SINCE: ClusterVersion = ClusterVersion(2);
     /// The cluster version from which on shards may be merged.
     pub const MERGE_SINCE: ClusterVersion = ClusterVersion(3);
+    /// The cluster version from which on directories may be hashed.
+    pub const HASH_SINCE: ClusterVersion = ClusterVersion(3);
 
     /// The cluster version from which on this kind may be proposed (P8).
     #[must_use]
@@ -146,6 +160,7 @@ impl Command {
             | Command::Absorb(_)
             | Command::Reopen { .. }
             | Command::Retire { .. } => Command::MERGE_SINCE,
+            Command::Hash(_) => Command::HASH_SINCE,
             _ => ClusterVersion::OLDEST,
         }
     }

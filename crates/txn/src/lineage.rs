@@ -7,7 +7,6 @@
 //! Floors, horizon and `last` are the same in both halves.
 
 use crate::command::Split;
-use crate::merge::Absorbed;
 use crate::state::State;
 use crate::types::{Key, Span};
 use bytes::Bytes;
@@ -85,8 +84,6 @@ pub struct Lineage {
     pub ancestors: BTreeSet<GroupId>,
     /// The shards that were split off it last, oldest first.
     pub children: Vec<Child>,
-    /// The shard that it absorbed last, until no replica of that is needed any more.
-    pub absorbed: Option<Absorbed>,
 }
 
 impl Lineage {
@@ -118,10 +115,8 @@ impl State {
             .as_ref()
             .is_some_and(|known| *known != span);
         let inside = at > span.start && span.contains(&at);
-        let open = !self.intents.is_empty() || !self.parts.is_empty();
-        let staged = self.records.values().any(|r| r.outcome.is_none());
-        let undecided = (open || staged) && !mutated(Mutation::SplitOverIntents);
-        if other || !inside || undecided || self.lineage.absorbed.is_some() {
+        let undecided = self.has_undecided() && !mutated(Mutation::SplitOverIntents);
+        if other || !inside || undecided || self.tail.absorbed.is_some() {
             mark(Mark::SplitVoid);
             return None;
         }
@@ -152,6 +147,12 @@ impl State {
             child,
             state: state.encode(),
         })
+    }
+
+    /// Whether a transaction is open here, or one that is coordinated from here.
+    pub(crate) fn has_undecided(&self) -> bool {
+        let open = !self.intents.is_empty() || !self.parts.is_empty();
+        open || self.records.values().any(|r| r.outcome.is_none())
     }
 
     /// What belongs to the child leaves; what nobody can tell apart both keep.
@@ -188,15 +189,14 @@ impl State {
             forget_floor: self.forget_floor,
             horizon: self.horizon,
             version: self.version,
-            reopened: self.reopened.clone(),
             began: Some(child.began()),
             lineage: Lineage {
                 span: Some(child.span.clone()),
                 splits: child.splits,
                 ancestors,
                 children: Vec::new(),
-                absorbed: None,
             },
+            tail: self.tail.clone(),
             ..State::default()
         }
     }

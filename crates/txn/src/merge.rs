@@ -6,6 +6,7 @@
 //! counts. Whoever absorbed a shard has it among its ancestors for ever, and hands that on to
 //! whatever is split off it, so nobody can give the range back a second time.
 
+use crate::hashing::Hashing;
 use crate::lineage::CHILDREN;
 use crate::state::State;
 use crate::types::{Key, Span};
@@ -40,6 +41,8 @@ pub struct End {
     pub generation: u64,
     /// Nothing above was assigned or served before it (K3).
     pub last: Timestamp,
+    /// How its keys are stored: as the left one's, when it absorbs.
+    pub hashing: Option<Hashing>,
     /// Who asked for it.
     pub call: Call,
     /// The ballot it was proposed under. With its slot it names one log up to here.
@@ -70,6 +73,8 @@ pub struct Absorb {
     pub under: Ballot,
     /// Nothing above was assigned or served there (K3).
     pub last: Timestamp,
+    /// How the keys of both are stored.
+    pub hashing: Option<Hashing>,
     /// What [`crate::Lineage::splits`] is afterwards: the descriptor's generation lies above those of
     /// both shards.
     pub splits: u64,
@@ -96,14 +101,8 @@ impl State {
     /// Whether the end in that slot, or a later one, of a shard was refused.
     #[must_use]
     pub fn has_reopened(&self, right: GroupId, slot: Slot) -> bool {
-        let reopened = self.reopened.iter();
+        let reopened = self.tail.reopened.iter();
         reopened.filter(|(id, _)| *id == right).any(|r| r.1 >= slot)
-    }
-
-    /// Whether anything is undecided: an entry that needs all decided is void then.
-    fn is_undecided(&self) -> bool {
-        let staged = self.records.values().any(|r| r.outcome.is_none());
-        staged || !self.intents.is_empty() || !self.parts.is_empty()
     }
 
     fn is_of_range(&self, span: &Span) -> bool {
@@ -114,7 +113,7 @@ impl State {
     #[must_use]
     pub fn absorbs(&self, absorb: &Absorb) -> bool {
         let adjacent = !absorb.span.end.is_empty() && absorb.span.end == absorb.gained.start;
-        let undecided = self.is_undecided() && !mutated(Mutation::MergeOverIntents);
+        let undecided = self.has_undecided() && !mutated(Mutation::MergeOverIntents);
         let refused =
             self.has_reopened(absorb.right, absorb.slot) && !mutated(Mutation::AbsorbAfterReopen);
         adjacent
@@ -122,26 +121,32 @@ impl State {
             && !undecided
             && !refused
             && !self.has_absorbed(absorb.right)
-            && self.lineage.absorbed.is_none()
-            && self.ended.is_none()
+            && self.tail.hashing == absorb.hashing
+            && self.tail.absorbed.is_none()
+            && self.tail.ended.is_none()
     }
 
     /// The shard ends here, unless something undecided stands in the way.
     pub(crate) fn apply_end(&mut self, end: End) {
         self.last = self.last.max(end.last);
-        let undecided = self.is_undecided() && !mutated(Mutation::MergeOverIntents);
-        if undecided || self.ended.is_some() || !self.is_of_range(&end.span) {
+        let undecided = self.has_undecided() && !mutated(Mutation::MergeOverIntents);
+        if undecided || self.tail.ended.is_some() || !self.is_of_range(&end.span) {
             mark(Mark::EndVoid);
             return;
         }
         mark(Mark::EndApplied);
         let slot = self.applied;
-        self.ended = Some(Ended { slot, end });
+        self.tail.ended = Some(Ended { slot, end });
     }
 
     /// The end in that slot was refused: the shard goes on.
     pub(crate) fn apply_resume(&mut self, slot: Slot) {
-        if self.ended.take_if(|ended| ended.slot == slot).is_some() {
+        if self
+            .tail
+            .ended
+            .take_if(|ended| ended.slot == slot)
+            .is_some()
+        {
             mark(Mark::ResumeApplied);
         }
     }
@@ -152,20 +157,20 @@ impl State {
             return;
         }
         mark(Mark::ReopenApplied);
-        self.reopened.retain(|(id, at)| *id != right || *at > slot);
+        self.tail
+            .reopened
+            .retain(|(id, at)| *id != right || *at > slot);
         if !self.has_reopened(right, slot) {
-            self.reopened.push((right, slot));
+            self.tail.reopened.push((right, slot));
         }
-        if self.reopened.len() > REOPENED {
-            self.reopened.remove(0);
+        if self.tail.reopened.len() > REOPENED {
+            self.tail.reopened.remove(0);
         }
     }
 
     /// All members have what was absorbed: no replica of that shard is needed any more.
     pub(crate) fn apply_retire(&mut self, right: GroupId) {
-        self.lineage
-            .absorbed
-            .take_if(|absorbed| absorbed.id == right);
+        self.tail.absorbed.take_if(|absorbed| absorbed.id == right);
     }
 
     /// Takes the state of the shard to the right in, as of its end. [`State::absorbs`] was asked.
@@ -185,7 +190,7 @@ impl State {
         self.forget_floor = self.forget_floor.max(right.forget_floor);
         self.horizon = self.horizon.max(right.horizon);
         self.version = self.version.max(right.version);
-        self.reopened.retain(|(reopened, _)| *reopened != id);
+        self.tail.reopened.retain(|(reopened, _)| *reopened != id);
         self.take_records(right, &span, &gained);
         if !mutated(Mutation::AbsorbForgetsRecords) {
             self.one_shard.absorb(&right.one_shard);
@@ -206,7 +211,7 @@ impl State {
             start: span.start,
             end: gained.end,
         });
-        lineage.absorbed = Some(Absorbed {
+        self.tail.absorbed = Some(Absorbed {
             id,
             at: self.applied,
         });

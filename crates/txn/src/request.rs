@@ -266,4 +266,10 @@ pub enum Refusal {
         /// The highest.
         most_millis: u64,
     },
+    /// The request was mapped in another way than the shard's keys are stored (decision 22).
+    /// Nothing was done for this copy of it.
+    OtherSharding {
+        /// How they are stored; none is as they are.
+        hashing: Option<crate::Hashing>,
+    },
 }

@@ -106,6 +106,10 @@ impl Display for Command {
             Command::Absorb(absorb) => write!(f, "Absorb {} at {}", absorb.right, absorb.slot),
             Command::Reopen { right, slot } => write!(f, "Reopen {right} at {slot}"),
             Command::Retire { right } => write!(f, "Retire {right}"),
+            Command::Hash(hash) => match &hash.hashing {
+                Some(h) => write!(f, "Hash {} over {} slots", key(&h.prefix), h.slots),
+                None => write!(f, "Hash no more"),
+            },
         }
     }
 }
@@ -161,6 +165,7 @@ impl Display for Refusal {
                 write!(f, "overloaded, come back after {retry_after_millis} ms")
             }
             Refusal::WrongShard => write!(f, "wrong shard"),
+            Refusal::OtherSharding { .. } => write!(f, "mapped in another way"),
             Refusal::Invalid(why) => write!(f, "invalid: {why}"),
             Refusal::Clock => write!(f, "no usable clock"),
             Refusal::AttemptTime {

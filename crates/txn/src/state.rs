@@ -5,8 +5,9 @@
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
 use crate::command::{Command, Intent};
+use crate::hashing::Hashing;
 use crate::lineage::{Birth, Lineage};
-use crate::merge::Ended;
+use crate::merge::{Absorbed, Ended};
 use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStar
 use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 6;
+const FORMAT: u8 = 5;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -218,11 +219,24 @@ pub struct State {
     pub began: Option<Began>,
     /// What splits and merges have made of the shard.
     pub lineage: Lineage,
+    /// What programs of cluster version 2 do not know: encoded behind all else, and only if
+    /// there is something of it.
+    #[serde(skip)]
+    pub tail: Tail,
+}
+
+/// See [`State::tail`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// How the shard's keys are stored; none is as they are.
+    pub hashing: Option<Hashing>,
     /// The shard's end, if it is to become part of its left neighbour: nothing is applied any
     /// more unless that is refused.
     pub ended: Option<Ended>,
     /// Ends of right neighbours that were refused last: which shard, which slot of its log.
     pub reopened: Vec<(GroupId, Slot)>,
+    /// The shard that it absorbed last, until no replica of that is needed any more.
+    pub absorbed: Option<Absorbed>,
 }
 
 /// One version that an entry made.
@@ -248,6 +262,8 @@ pub enum Applied {
     /// The shard ended, goes on after all, or is another one's part: no leader in office now has
     /// the right to go on.
     Merge,
+    /// Keys are stored in another way from here on; false if the entry was void.
+    Hashed(bool),
 }
 
 impl State {
@@ -264,7 +280,7 @@ impl State {
             "P7: entries are applied once, in order"
         );
         self.applied = slot;
-        if self.ended.is_some() && !matches!(command, Command::Resume { .. }) {
+        if self.tail.ended.is_some() && !matches!(command, Command::Resume { .. }) {
             return (Applied::Quiet, Vec::new());
         }
         match command {
@@ -319,6 +335,7 @@ impl State {
                 self.apply_resume(slot);
                 (Applied::Merge, Vec::new())
             }
+            Command::Hash(hash) => (Applied::Hashed(self.apply_hash(*hash)), Vec::new()),
             other => {
                 self.apply_housekeeping(other);
                 (Applied::Quiet, Vec::new())
@@ -555,7 +572,10 @@ impl State {
     pub fn encode(&self) -> Bytes {
         // Encoding plain data into memory cannot fail; an empty checkpoint
         // would be refused by `decode` rather than believed.
-        let encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
+        let mut encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
+        if self.tail != Tail::default() {
+            encoded = postcard::to_extend(&self.tail, encoded).unwrap_or_default();
+        }
         Bytes::from(encoded)
     }
 
@@ -570,8 +590,11 @@ impl State {
                 let damaged = |source| RestoreError::Damaged { shard, source };
                 let (mut state, rest): (State, _) =
                     postcard::take_from_bytes(rest).map_err(damaged)?;
+                if !rest.is_empty() {
+                    state.tail = decode_tail(rest).map_err(damaged)?;
+                }
                 // Indices that name nobody would be found out only when they are used.
-                if !rest.is_empty() || !state.intents.values().all(|intent| intent.is_sound()) {
+                if !state.intents.values().all(|intent| intent.is_sound()) {
                     return Err(damaged(postcard::Error::DeserializeBadEncoding));
                 }
                 state.one_shard.rebuild();
@@ -580,6 +603,16 @@ impl State {
             Some((&found, _)) => Err(RestoreError::Format { shard, found }),
         }
     }
+}
+
+fn decode_tail(bytes: &[u8]) -> Result<Tail, postcard::Error> {
+    let (tail, rest): (Tail, _) = postcard::take_from_bytes(bytes)?;
+    let sound = tail.hashing.as_ref().is_none_or(Hashing::is_sound);
+    // One that says nothing would not have been written.
+    if !rest.is_empty() || !sound || tail == Tail::default() {
+        return Err(postcard::Error::DeserializeBadEncoding);
+    }
+    Ok(tail)
 }
 
 fn versions(attempt: AttemptId, timestamp: Timestamp, writes: Vec<Write>) -> Vec<NewVersion> {

@@ -143,6 +143,20 @@ impl Span {
         }
     }
 
+    /// The keys that lie in both.
+    #[must_use]
+    pub fn within(&self, other: &Span) -> Span {
+        let end = match (self.end.is_empty(), other.end.is_empty()) {
+            (true, _) => &other.end,
+            (_, true) => &self.end,
+            _ => (&self.end).min(&other.end),
+        };
+        Span {
+            start: (&self.start).max(&other.start).clone(),
+            end: end.clone(),
+        }
+    }
+
     /// Whether `key` lies in it.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {

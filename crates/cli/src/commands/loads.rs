@@ -14,6 +14,7 @@ use synod_rpc::load::SplitsStatus;
 use synod_rpc::placement::RecordChange;
 use synod_rpc::{Pool, ask};
 use synod_shard::wire::{ShardMap, show_key};
+use synod_txn::Hashing;
 
 /// How long a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -90,6 +91,8 @@ struct ShardRow {
     /// None: not known yet, or nobody tells.
     bytes: Option<u64>,
     requests_per_second: Option<u64>,
+    /// The hashed directory that it is of.
+    hashed: Option<String>,
 }
 
 /// What is shown of splits.
@@ -125,6 +128,11 @@ pub(super) fn show_bytes(bytes: u64) -> String {
     )
 }
 
+/// A hashed directory, for people.
+pub(super) fn show_hashing(hashing: &Hashing) -> String {
+    format!("{}…, hash({})", show_key(&hashing.prefix), hashing.slots)
+}
+
 /// Asks all nodes for the shards that they lead.
 async fn look(pool: &Pool, map: &ShardMap) -> Shown {
     let mut asked = tokio::task::JoinSet::new();
@@ -139,6 +147,7 @@ async fn look(pool: &Pool, map: &ShardMap) -> Shown {
         known.extend(of.map(|load| (load.shard, (answer.node, load))));
         splits = splits.or(answer.splits);
     }
+    let hashed = synod_operate::hashed(pool, map).await;
     let name = |id: NodeId| {
         let node = map.node(id);
         node.map_or_else(|| id.to_string(), |node| node.name.clone())
@@ -152,6 +161,7 @@ async fn look(pool: &Pool, map: &ShardMap) -> Shown {
             leader: known.map(|(node, _)| name(*node)),
             bytes: known.and_then(|(_, load)| load.bytes),
             requests_per_second: known.map(|(_, load)| load.requests),
+            hashed: hashed.get(&shard.id).map(show_hashing),
         }
     });
     Shown {
@@ -178,7 +188,16 @@ pub async fn list(args: ListArgs) -> Result<Status, Failure> {
         println!("{text}");
         return Ok(Status::Done);
     }
-    let mut shards = table(&["SHARD", "FROM", "TO", "LEADER", "SIZE", "REQUESTS/S"]);
+    let titles = [
+        "SHARD",
+        "FROM",
+        "TO",
+        "LEADER",
+        "SIZE",
+        "REQUESTS/S",
+        "HASHED",
+    ];
+    let mut shards = table(&titles);
     for shard in &shown.shards {
         let requests = shard.requests_per_second;
         shards.add_row([
@@ -188,6 +207,7 @@ pub async fn list(args: ListArgs) -> Result<Status, Failure> {
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             shard.bytes.map_or_else(|| "?".to_owned(), show_bytes),
             requests.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+            shard.hashed.clone().unwrap_or_else(|| "no".to_owned()),
         ]);
     }
     println!("{shards}\n");

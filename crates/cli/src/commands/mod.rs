@@ -4,6 +4,7 @@ pub mod cert;
 pub mod cluster;
 pub mod config;
 pub mod data;
+pub mod hash;
 mod holdings;
 pub mod init;
 pub mod loads;

@@ -1,6 +1,7 @@
 //! `synod placement`: where replicas are, why, and what a failure or another
 //! policy would do. Nothing here changes anything; what does is in `rearrange`.
 
+use super::loads::show_hashing;
 use super::records;
 use super::status::{first_key, table};
 use super::{holdings, rearrange};
@@ -13,6 +14,7 @@ use synod_operate::{Seen, Survey};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{Domain, Expr, Policy, explain, explain_all, replan, what_if};
 use synod_shard::wire::show_key;
+use synod_txn::Hashing;
 
 /// `synod placement …`
 #[derive(Debug, clap::Args)]
@@ -27,7 +29,7 @@ use synod_shard::wire::show_key;
   synod placement auto off --endpoint 127.0.0.1:7001 --certs certs
 
 A kind of nodes is written as `dc=eu-1 & !rack=r2 | region=us`. A policy is a list of settings:
-voters, witnesses, learners, spread, require, forbid, leaders, survive; each has a default.
+voters, witnesses, learners, spread, require, forbid, leaders, survive, sharding; each has a default.
 
 The cluster keeps its policies and moves replicas by itself: where they want them, off nodes that
 are drained (`synod node`), and off nodes silent for longer than placement.down_seconds.")]
@@ -133,7 +135,12 @@ pub(super) fn parse(whose: &str, text: &str) -> Result<Policy, Failure> {
 /// Looks, and prints.
 pub async fn run(args: Args) -> Result<Status, Failure> {
     match args.command {
-        Command::Show { common, json } => show(&common.look().await?, json),
+        Command::Show { common, json } => {
+            let seen = common.look().await?;
+            let pool = common.connection.resolve()?.pool()?;
+            let hashed = synod_operate::hashed(&pool, &seen.survey.map).await;
+            show(&seen, &hashed, json)
+        }
         Command::Explain { shard, common } => tell_why(&common.look().await?, GroupId(shard)),
         Command::WhatIf { lose, common } => {
             let lose: Expr = lose
@@ -166,6 +173,8 @@ struct PlaceRow {
 struct ShardRow {
     id: u64,
     start: String,
+    /// The hashed directory that it is of.
+    hashed: Option<String>,
     leader: Option<String>,
     voters: Vec<String>,
     witnesses: Vec<String>,
@@ -225,11 +234,11 @@ fn keeper(seen: &Seen) -> Option<KeeperRow> {
     })
 }
 
-fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
+fn show(seen: &Seen, hashed: &BTreeMap<GroupId, Hashing>, json: bool) -> Result<Status, Failure> {
     let shown = Shown {
         places: places(seen)?,
         nodes: holdings::rows(seen),
-        shards: shards(seen)?,
+        shards: shards(seen, hashed)?,
         keeper: keeper(seen),
     };
     if json {
@@ -281,7 +290,10 @@ fn show(seen: &Seen, json: bool) -> Result<Status, Failure> {
         ];
         shards.add_row([
             shard.id.to_string(),
-            first_key(&shard.start),
+            match &shard.hashed {
+                Some(hashed) => format!("{} (of {hashed})", first_key(&shard.start)),
+                None => first_key(&shard.start),
+            },
             shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
             replicas.concat().join(" "),
             format!("{}, {} must", shard.answering, shard.majority),
@@ -357,7 +369,7 @@ fn places(seen: &Seen) -> Result<Vec<PlaceRow>, Failure> {
     Ok(rows)
 }
 
-fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
+fn shards(seen: &Seen, hashed: &BTreeMap<GroupId, Hashing>) -> Result<Vec<ShardRow>, Failure> {
     let names = |ids: &[NodeId]| ids.iter().map(|id| seen.survey.name(*id)).collect();
     let explanations = explain_all(&seen.view).map_err(Failure::input)?;
     let explanations: BTreeMap<_, _> = explanations.iter().map(|e| (e.shard, e)).collect();
@@ -377,6 +389,7 @@ fn shards(seen: &Seen) -> Result<Vec<ShardRow>, Failure> {
         rows.push(ShardRow {
             id: shard.id.0,
             start: show_key(&descriptor.span.start),
+            hashed: hashed.get(&shard.id).map(show_hashing),
             leader: shard.leader.map(|id| seen.survey.name(id)),
             voters: names(&configuration.voters),
             witnesses: names(&configuration.witnesses),

@@ -1,6 +1,7 @@
 //! Changes of the cluster's records: `synod placement policy|auto`, and what
 //! `synod node` and `synod init` have in common with them.
 
+use super::hash;
 use super::placement::parse;
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
@@ -22,11 +23,17 @@ pub(super) const ANSWER: Duration = Duration::from_secs(2);
   synod placement policy --endpoint 127.0.0.1:7001 --certs certs
   synod placement policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs
   synod placement policy 'leaders = [dc=eu-2]' --of accounts/ --endpoint 127.0.0.1:7001 --certs certs
+  synod placement policy 'sharding = hash(64)' --of events/ --endpoint 127.0.0.1:7001 --certs certs
   synod placement policy --remove --of accounts/ --endpoint 127.0.0.1:7001 --certs certs
 
 Without TEXT the policies are shown. One that cannot be kept by the nodes that are there (claims to
 survive what it would not, wants more voters than there are nodes, names an unknown tier) is refused,
-unless --anyway says that they will come.")]
+unless --anyway says that they will come.
+
+`sharding = hash(64)` spreads the keys that begin with PREFIX over 64 slots by a hash, for keys that
+grow at one end; there is nothing to change in programs that use them. It is set, and taken away by
+`sharding = plain`, only while there is no such key, and taken away only while they are one shard. A
+policy that says nothing of it, or is removed, leaves it as it is.")]
 pub struct PolicyArgs {
     /// The policy, such as 'voters = 5, survive = dc'
     #[arg(value_name = "TEXT", conflicts_with = "remove")]
@@ -108,6 +115,7 @@ pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
                  store it with --anyway if that is meant. Nothing was changed",
             ));
         }
+        let sharding = policy.sharding;
         let survey = Survey::take(&pool, &connection.endpoints, ANSWER).await?;
         // One that cannot be read is about to be replaced.
         let mut intent = survey.intent().unwrap_or_default();
@@ -132,6 +140,10 @@ pub async fn policy(args: PolicyArgs) -> Result<Status, Failure> {
             )));
         }
         problems.iter().for_each(|p| println!("problem: {p}"));
+        if let Some(sharding) = sharding {
+            // Before the text: what the shards say is what is true.
+            hash::apply(&pool, &connection, &prefix, sharding, &known.policies).await?;
+        }
     }
     let wanted = args.text.clone();
     let of = prefix.clone();

@@ -142,41 +142,60 @@ pub(super) fn range(span: &Span) -> String {
     format!("{} to {}", first_key(&start), end_key(&end))
 }
 
+/// What became of a key as the first one of a shard.
+pub(super) enum Border {
+    /// It was that already.
+    Was(ShardDescriptor),
+    /// It is that now; who leads the new shard.
+    Made(Box<Survey>, GroupId, NodeId),
+}
+
 async fn split(args: SplitArgs) -> Result<Status, Failure> {
     let begun = Instant::now();
-    let deadline = begun + args.timeout;
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
     let at = Key::from(args.at.0);
-    let mut splitter = Splitter::new(&pool, &connection.endpoints, at.clone(), deadline);
+    let shard = args.shard.map(GroupId);
+    match split_at(&pool, &connection, shard, &at, begun + args.timeout).await? {
+        Border::Was(shard) => println!(
+            "shard {} begins there already: {}",
+            shard.id.0,
+            range(&shard.span)
+        ),
+        Border::Made(survey, id, leader) => tell(&survey, &at, id, leader, begun.elapsed()),
+    }
+    Ok(Status::Done)
+}
+
+/// Cuts the shard with this key there, unless one begins there, and waits until both have leaders.
+pub(super) async fn split_at(
+    pool: &Pool,
+    connection: &Connection,
+    shard: Option<GroupId>,
+    at: &Key,
+    deadline: Instant,
+) -> Result<Border, Failure> {
+    let mut splitter = Splitter::new(pool, &connection.endpoints, at.clone(), deadline);
     let mut claimed = None;
     loop {
-        let map = whole_map(&pool, &connection, deadline).await?;
-        let parent = match find(&map, args.shard.map(GroupId), &at)? {
+        let map = whole_map(pool, connection, deadline).await?;
+        let parent = match find(&map, shard, at)? {
             Found::Begins(child) if claimed == Some(child.id) => child,
-            Found::Begins(shard) => {
-                println!(
-                    "shard {} begins there already: {}",
-                    shard.id.0,
-                    range(&shard.span)
-                );
-                return Ok(Status::Done);
-            }
+            Found::Begins(shard) => return Ok(Border::Was(shard)),
             Found::Inside(parent) => parent,
         };
         let id = match claimed {
             Some(id) => id,
             None => {
-                check_version(&pool, &connection).await?;
+                check_version(pool, connection).await?;
                 let nonce = uuid::Uuid::new_v4().as_u128();
                 *claimed.insert(splitter.claim(&map, nonce).await?)
             }
         };
         let done = parent.id == id || splitter.press(&map, &parent, id, LOOK).await?;
         if done {
-            let (survey, leader) = led(&pool, &connection, id, deadline).await?;
-            tell(&survey, &at, id, leader, begun.elapsed());
-            return Ok(Status::Done);
+            let (survey, leader) = led(pool, connection, id, deadline).await?;
+            return Ok(Border::Made(Box::new(survey), id, leader));
         }
         if Instant::now() >= deadline {
             return Err(Failure::failed(format!(

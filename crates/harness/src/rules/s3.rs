@@ -47,8 +47,8 @@ impl Rule for S3 {
                 continue;
             };
             let state = shard.group().state();
-            self.reopened.extend(state.reopened.iter().copied());
-            if let Some(absorbed) = state.lineage.absorbed {
+            self.reopened.extend(state.tail.reopened.iter().copied());
+            if let Some(absorbed) = state.tail.absorbed {
                 let by = (change.group, absorbed.at);
                 let first = *self.absorbed.entry(absorbed.id).or_insert(by);
                 if first != by {
@@ -58,7 +58,7 @@ impl Rule for S3 {
                     ));
                 }
             }
-            if let Some(ended) = &state.ended
+            if let Some(ended) = &state.tail.ended
                 && shard.in_office()
             {
                 return Err(format!(
@@ -67,7 +67,7 @@ impl Rule for S3 {
                 ));
             }
             let open = state.intents.len() + state.parts.len();
-            if state.ended.is_some() && open > 0 {
+            if state.tail.ended.is_some() && open > 0 {
                 return Err(format!(
                     "{} has ended with {open} open intents",
                     change.group

@@ -20,7 +20,7 @@ impl Rule for S4 {
             let Some(shard) = cx.look.worker.shard(change.group) else {
                 continue;
             };
-            if let Some(absorbed) = shard.group().state().lineage.absorbed {
+            if let Some(absorbed) = shard.group().state().tail.absorbed {
                 self.absorbed
                     .insert(absorbed.id, (change.group, absorbed.at));
             }

@@ -115,6 +115,8 @@ pub enum Fault {
     Split { shard: usize, pick: u64 },
     /// An operator has a shard merged into its left neighbour.
     Merge { shard: usize },
+    /// An operator has a directory of a shard hashed, which one `pick` says.
+    Hash { shard: usize, pick: u64 },
     /// An operator raises the cluster version.
     Raise,
     /// A node goes down in the middle of a piece of engine work, after so many
@@ -180,6 +182,7 @@ kinds!(
     Members,
     Split,
     Merge,
+    Hash,
     Raise
 );
 
@@ -192,6 +195,7 @@ impl Kind {
             Kind::Members,
             Kind::Split,
             Kind::Merge,
+            Kind::Hash,
             Kind::Raise,
         ];
         let all = Kind::ALL.iter().copied();
@@ -273,6 +277,7 @@ impl Fault {
             | Fault::Members { .. }
             | Fault::Split { .. }
             | Fault::Merge { .. }
+            | Fault::Hash { .. }
             | Fault::Raise => Names::default(),
             Fault::Transfer { to, .. } => named(&[*to], &[]),
             Fault::Vanish { client, back: time }

@@ -22,11 +22,11 @@ use synod_paxos::{
     ClusterVersion, Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot,
 };
 use synod_shard::{
-    EngineRead, Input, Members, MergeError, Merging, NodeMessage, NodeRecord, NodeRow, Now, Output,
-    ShardReply, SplitError, Splitting, Worker,
+    EngineRead, HashError, Input, Members, MergeError, Merging, NodeMessage, NodeRecord, NodeRow,
+    Now, Output, ShardReply, SplitError, Splitting, Worker,
 };
 use synod_txn::effect::EngineRows;
-use synod_txn::{Caller, Key};
+use synod_txn::{Caller, Hashing, Key};
 use upkeep::Upkeep;
 
 /// A shard, a slot, and the replicated state after it.
@@ -212,6 +212,22 @@ impl Machine {
         match &mut self.worker {
             Some(worker) => worker.merge(lanes.now(), left, right),
             None => Err(MergeError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Asks for another way to store a shard's keys; see [`Worker::hash`].
+    ///
+    /// # Errors
+    /// Why not; nothing was proposed then.
+    pub fn hash(
+        &mut self,
+        lanes: &mut impl Lanes,
+        group: GroupId,
+        hashing: Option<&Hashing>,
+    ) -> Result<Splitting, HashError> {
+        match &mut self.worker {
+            Some(worker) => worker.hash(lanes.now(), group, hashing),
+            None => Err(HashError::NotLeader { leader: None }),
         }
     }
 

@@ -58,6 +58,8 @@ impl Driver {
             }
             NodeRequest::SplitShard(request) => self.split_shard(*request),
             NodeRequest::MergeShards(request) => self.merge_shards(request),
+            NodeRequest::HashShard(request) => self.hash_shard(*request),
+            NodeRequest::Hashed => NodeResponse::Hashed(self.hashed()),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Hears => NodeResponse::Hears(self.hears()),
             NodeRequest::Loads { above } => {
@@ -87,6 +89,7 @@ impl Driver {
             | NodeRequest::ChangeMembers(_)
             | NodeRequest::SplitShard(_)
             | NodeRequest::MergeShards(_) => is_admin(user) || self.is_member(user),
+            NodeRequest::HashShard(_) => is_admin(user),
             NodeRequest::Info
             | NodeRequest::Map
             | NodeRequest::Status
@@ -96,6 +99,7 @@ impl Driver {
             | NodeRequest::Versions
             | NodeRequest::Hears
             | NodeRequest::Remains
+            | NodeRequest::Hashed
             | NodeRequest::Loads { .. }
             | NodeRequest::Copies { .. } => true,
         }

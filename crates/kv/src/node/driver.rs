@@ -334,13 +334,19 @@ impl Driver {
     }
 
     fn client_frame(&mut self, connection: u64, user: &str, frame: ClientFrame) {
+        let caller = |request| Caller {
+            connection,
+            request,
+        };
         match frame {
-            ClientFrame::Request { id, request } => {
-                let caller = Caller {
-                    connection,
-                    request: id,
-                };
-                self.client_request(caller, user, request);
+            ClientFrame::Request { id, request } => self.client_request(caller(id), user, request),
+            ClientFrame::Hashed {
+                id,
+                hashing,
+                mut request,
+            } => {
+                request.hashing = Some(Box::new(hashing));
+                self.client_request(caller(id), user, request);
             }
             ClientFrame::KeepAlive { client, live } => {
                 self.lanes.clients.seen(connection, client);
@@ -353,10 +359,7 @@ impl Driver {
                     .reply(connection, &ServerFrame::Node { id, response });
             }
             ClientFrame::Cancel { id } => {
-                let caller = Caller {
-                    connection,
-                    request: id,
-                };
+                let caller = caller(id);
                 if self.lanes.clients.answered(caller) {
                     self.input(Input::Cancel { caller });
                 }

@@ -11,6 +11,7 @@ mod engine_thread;
 mod farewell;
 mod gauge;
 mod gossip;
+mod hash;
 mod intake;
 mod join;
 mod keeper;

@@ -51,6 +51,7 @@ impl Driver {
             shard: META_SHARD,
             generation: 0,
             request,
+            hashing: None,
         };
         self.input(Input::Client { caller, request });
     }

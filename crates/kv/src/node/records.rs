@@ -12,13 +12,14 @@ use super::own;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use synod_paxos::{ClusterVersion, GroupId, NodeId, Term, Timestamp};
-use synod_placement::{Locality, Policy, Tiers, check_setting};
+use synod_placement::{Locality, Policy, Sharding, Tiers, check_setting};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::records::{self, NodeRow};
+use synod_shard::wire::show_key;
 use synod_shard::{Claim, META_SHARD, NodeDescriptor, Records, Shard, ShardReply, Standing};
 use synod_txn::request::ScanRange;
-use synod_txn::{ClientId, Key, Request, Response, Row, Write};
+use synod_txn::{ClientId, Command, Hashing, Key, Request, Response, Row, Write};
 
 /// Between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -118,7 +119,8 @@ fn write_of(
         }
         RecordChange::Policy { prefix, text } => {
             if let Some(text) = text {
-                text.parse::<Policy>().map_err(|error| error.to_string())?;
+                let policy = text.parse::<Policy>().map_err(|error| error.to_string())?;
+                check_sharding(prefix, &policy, records)?;
             }
             let same = records.policies.get(prefix) == text.as_ref();
             Ok((!same).then(|| Write {
@@ -160,6 +162,41 @@ fn write_of(
             }))
         }
     }
+}
+
+/// What a policy says of how keys are stored must be possible, and readable to all nodes; and
+/// neither may a hashed directory have others within, whose prefixes stored keys could have by chance.
+fn check_sharding(prefix: &[u8], policy: &Policy, records: &Records) -> Result<(), String> {
+    let hashes = |policy: &Policy| matches!(policy.sharding, Some(Sharding::Hash(_)));
+    let others = records
+        .policies
+        .iter()
+        .filter(|(other, _)| !other.is_empty());
+    for (other, text) in others.filter(|(other, _)| *other != prefix) {
+        let other_hashes = text.parse::<Policy>().is_ok_and(|other| hashes(&other));
+        let within = prefix.starts_with(other) && other_hashes;
+        if within || (other.starts_with(prefix) && hashes(policy)) {
+            return Err(format!(
+                "a hashed directory has no other directories within, and there is the policy of {}",
+                show_key(&other.clone().into())
+            ));
+        }
+    }
+    let Some(sharding) = policy.sharding else {
+        return Ok(());
+    };
+    let (version, since) = (records.version.unwrap_or_default(), Command::HASH_SINCE);
+    if version < since {
+        return Err(format!(
+            "`sharding` is known from cluster version {} on: run `synod cluster upgrade`",
+            since.0
+        ));
+    }
+    if let Sharding::Hash(slots) = sharding {
+        let hashing = Hashing::new(prefix.to_vec().into(), slots.into());
+        hashing.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Nobody else may have a node's name or address.

@@ -121,6 +121,7 @@ impl Clients {
                 shard: outgoing.shard,
                 generation: 1,
                 request: outgoing.request,
+                hashing: outgoing.hashing.map(Box::new),
             };
             nodes.ask(caller, request);
         }

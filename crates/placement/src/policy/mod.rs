@@ -20,6 +20,7 @@
 //! | `forbid` | no node for which this holds | no node |
 //! | `leaders` | on which nodes leaders are preferred, best first | anywhere |
 //! | `survive` | the tier of which no single place may take the quorum with it | no claim |
+//! | `sharding` | how this directory's keys are stored: `plain`, or `hash(64)` over so many slots | as they are stored now |
 //!
 //! What a policy leaves out it takes from the directory around it, then from
 //! the cluster's default, then from the last column. `[]`, `{}`, `any` and
@@ -50,7 +51,7 @@ pub const MAX_ITEMS: usize = 16;
 pub const MAX_POLICY_BYTES: usize = 4_096;
 
 /// The settings by name.
-pub(crate) const SETTINGS: [&str; 8] = [
+pub(crate) const SETTINGS: [&str; 9] = [
     "voters",
     "witnesses",
     "learners",
@@ -59,6 +60,7 @@ pub(crate) const SETTINGS: [&str; 8] = [
     "forbid",
     "leaders",
     "survive",
+    "sharding",
 ];
 
 /// What one directory, or the cluster's default, sets. Made by parsing.
@@ -80,6 +82,26 @@ pub struct Policy {
     pub leaders: Option<Vec<Expr>>,
     /// The tier of which the loss of any one place leaves a quorum; `none` claims nothing.
     pub survive: Option<String>,
+    /// How keys are stored. It says nothing about replicas, and is not handed on to directories within.
+    pub sharding: Option<Sharding>,
+}
+
+/// How the keys of a directory are stored (decision 22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharding {
+    /// As they are, in their order.
+    Plain,
+    /// Spread over so many slots by a hash.
+    Hash(u16),
+}
+
+impl fmt::Display for Sharding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sharding::Plain => f.write_str("plain"),
+            Sharding::Hash(slots) => write!(f, "hash({slots})"),
+        }
+    }
 }
 
 impl fmt::Display for Policy {
@@ -105,6 +127,8 @@ impl fmt::Display for Policy {
             self.survive
                 .as_ref()
                 .map(|tier| format!("survive = {tier}")),
+            self.sharding
+                .map(|sharding| format!("sharding = {sharding}")),
         ];
         let given: Vec<String> = settings.into_iter().flatten().collect();
         f.write_str(&given.join(", "))

@@ -2,7 +2,9 @@
 
 use super::error::{PolicyError, PolicyErrorKind};
 use super::lexer::{At, Token, tokens};
-use super::{Expr, MAX_ITEMS, MAX_LEARNERS, MAX_POLICY_BYTES, MAX_VOTERS, Policy, SETTINGS};
+use super::{
+    Expr, MAX_ITEMS, MAX_LEARNERS, MAX_POLICY_BYTES, MAX_VOTERS, Policy, SETTINGS, Sharding,
+};
 use crate::nearest::nearest;
 use std::str::FromStr;
 
@@ -139,11 +141,36 @@ impl<'a> Parser<'a> {
                 let leaders = self.list("[", "]", |parser| parser.expr(0))?;
                 policy.leaders.replace(leaders).is_some()
             }
+            "sharding" => {
+                let sharding = self.sharding()?;
+                policy.sharding.replace(sharding).is_some()
+            }
             _ => {
                 let tier = self.word("a tier, such as `dc`, or `none`")?;
                 policy.survive.replace(tier.to_owned()).is_some()
             }
         })
+    }
+
+    fn sharding(&mut self) -> Result<Sharding, PolicyError> {
+        const WHAT: &str = "`plain`, or `hash(64)`";
+        match self.peek() {
+            Token::Word("plain") => {
+                self.advance();
+                return Ok(Sharding::Plain);
+            }
+            Token::Word("hash") => self.advance(),
+            _ => return Err(self.expected(WHAT)),
+        }
+        if !self.take("(") {
+            return Err(self.expected(WHAT));
+        }
+        // Which numbers do is known where keys are stored.
+        let slots = self.number(1, usize::from(u16::MAX))?;
+        if !self.take(")") {
+            return Err(self.expected("`)`"));
+        }
+        Ok(Sharding::Hash(u16::try_from(slots).unwrap_or_default()))
     }
 
     fn number(&mut self, least: usize, most: usize) -> Result<usize, PolicyError> {

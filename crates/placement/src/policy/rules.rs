@@ -45,6 +45,7 @@ impl Policies {
                 forbid: policy.forbid.or(all.forbid),
                 leaders: policy.leaders.or(all.leaders),
                 survive: policy.survive.or(all.survive),
+                sharding: None,
             };
         }
         Rules::of(all)

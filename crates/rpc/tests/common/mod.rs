@@ -66,6 +66,7 @@ pub fn ask(key: impl Into<Bytes>) -> RequestBody {
             keys: vec![key.into()],
             scan: None,
         },
+        hashing: None,
     })
 }
 

@@ -11,6 +11,7 @@ use synod_paxos::lease::NodeLease;
 use synod_paxos::{NodeId, ReconfigureError, Seal, Slot};
 use synod_probe::{Mark, mark};
 use synod_txn::Group;
+use synod_txn::request::Refusal;
 use synod_txn::settings::TERM_INCREMENT;
 
 /// The members somebody wants a shard to have.
@@ -53,7 +54,8 @@ impl Shard {
         members: Members,
     ) -> Result<Slot, ReconfigureError> {
         let elected = self.office.is_none() && self.replica.term_ballot().is_some();
-        if elected || self.cut.is_some() || self.merges_now() {
+        let busy = self.cut.is_some() || self.rehash.is_some() || self.merges_now();
+        if elected || busy {
             return Err(ReconfigureError::NotInOffice);
         }
         let current = self.replica.configuration();
@@ -131,10 +133,13 @@ impl Shard {
         while let Some(waiting) = self.waiting.pop_front() {
             let cx = self.txn_cx(now, leases);
             match waiting {
-                Waiting::Request(caller, request) if self.owns(&request) => {
-                    self.group.handle_request(&cx, caller, request);
+                Waiting::Request(caller, hashing, request) if self.owns(&request) => {
+                    match self.check_mapping(hashing.as_deref(), &request) {
+                        Some(refusal) => self.group.refuse(caller, refusal),
+                        None => self.group.handle_request(&cx, caller, request),
+                    }
                 }
-                Waiting::Request(caller, _) => self.group.turn_away(caller),
+                Waiting::Request(caller, ..) => self.group.refuse(caller, Refusal::WrongShard),
                 Waiting::Peer(message) if self.is_anchor_here(&message) => {
                     self.group.handle_peer(&cx, message);
                 }

@@ -15,7 +15,7 @@ use synod_paxos::replica::Urgency;
 use synod_paxos::{ClusterVersion, Configuration, Entry, GroupId, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::state::State;
-use synod_txn::{Absorb, Call, Command, End, Ended, Span};
+use synod_txn::{Absorb, Call, Command, End, Ended, Hashing, Span};
 
 /// How long a shard waits for what is undecided before it gives the merge up, and the left one then
 /// for the right one; nanoseconds. Meanwhile commits wait.
@@ -64,6 +64,9 @@ pub enum MergeError {
         "the two shards are not on the same nodes in the same roles; move the replicas of one of them"
     )]
     OtherMembers,
+    /// One shard's keys are stored in another way than the other's (decision 22).
+    #[error("the keys of the two shards are stored in different ways, so they stay two")]
+    OtherSharding,
     /// A member has not taken in what was absorbed before.
     #[error(
         "not all members have followed the last merge, with shard {right}; ask again once they are \
@@ -239,12 +242,13 @@ impl Shard {
         if at < since {
             return Err(MergeError::Version { at, since });
         }
-        if let Some(absorbed) = &self.group.state().lineage.absorbed {
+        if let Some(absorbed) = &self.group.state().tail.absorbed {
             let right = absorbed.id;
             return Err(MergeError::NotFollowed { right });
         }
         let busy = self.suspended || self.changes_members() || self.handing_over;
-        if self.office.is_none() || busy || self.cut.is_some() || self.merges_now() {
+        let changes = self.cut.is_some() || self.rehash.is_some() || self.merges_now();
+        if self.office.is_none() || busy || changes {
             return Err(MergeError::NotReady { shard });
         }
         Ok(())
@@ -264,7 +268,7 @@ impl Shard {
     /// Whether the shard has ended, as far as applied, and was not told to go on.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.group.state().ended.is_some() && !mutated(Mutation::ServeAfterEnd)
+        self.group.state().tail.ended.is_some() && !mutated(Mutation::ServeAfterEnd)
     }
 
     /// When a merge wants a tick.
@@ -288,7 +292,7 @@ impl Shard {
         self.save_merge(out);
         self.go_on_absorbing(now, leases, out);
         self.go_on_ending(now, leases, out);
-        if let Some(ended) = &self.group.state().ended
+        if let Some(ended) = &self.group.state().tail.ended
             && self.replica.term_ballot().is_some()
             && self.merges.ask <= now.mono
         {
@@ -350,6 +354,7 @@ impl Shard {
             call,
             border: self.descriptor.span.end.clone(),
             configuration: self.replica.configuration().clone(),
+            hashing: self.group.state().tail.hashing.clone(),
         };
         out.merge(MergeTo::Shard(right), message);
     }
@@ -376,7 +381,11 @@ impl Shard {
                 call,
                 border,
                 configuration,
-            } => self.handle_call(now, call, &border, &configuration, out),
+                hashing,
+            } => {
+                let fits = self.fits(&border, &configuration, hashing.as_ref());
+                self.handle_call(now, call, fits, out);
+            }
             MergeMessage::Declined { call, why } => {
                 if let Some(Absorbing::Calling {
                     right, call: mine, ..
@@ -432,7 +441,8 @@ impl Shard {
             && *called == right
             && *call == ended.end.call
         {
-            let fits = same_members(self.replica.configuration(), &ended.end.configuration);
+            let fits = same_members(self.replica.configuration(), &ended.end.configuration)
+                && state.tail.hashing == ended.end.hashing;
             if fits && (self.group.undecided() == 0 || mutated(Mutation::MergeOverIntents)) {
                 return self.propose_absorb(now, leases, right, ended);
             }
@@ -453,6 +463,7 @@ impl Shard {
             slot: *end,
             under: of.under,
             last: of.last,
+            hashing: of.hashing.clone(),
             splits: (generation + 1).saturating_sub(epoch).max(splits + 1),
         };
         let command = Command::Absorb(Box::new(absorb));
@@ -497,7 +508,7 @@ impl Shard {
             return;
         }
         let state = self.group.state();
-        let absorbed = state.lineage.absorbed.map(|absorbed| absorbed.id);
+        let absorbed = state.tail.absorbed.map(|absorbed| absorbed.id);
         if absorbed != Some(right) {
             if state.has_absorbed(right) {
                 out.retired(node, right);
@@ -523,15 +534,33 @@ impl Shard {
 
 /// The right shard.
 impl Shard {
+    /// Whether a left shard like this can absorb it.
+    fn fits(
+        &self,
+        border: &[u8],
+        configuration: &Configuration,
+        hashing: Option<&Hashing>,
+    ) -> Result<(), MergeError> {
+        if *border != self.descriptor.span.start[..] {
+            return Err(MergeError::NotNeighbours);
+        }
+        if !same_members(self.replica.configuration(), configuration) {
+            return Err(MergeError::OtherMembers);
+        }
+        if self.group.state().hashing() != hashing {
+            return Err(MergeError::OtherSharding);
+        }
+        Ok(())
+    }
+
     fn handle_call(
         &mut self,
         now: Now,
         call: Call,
-        border: &[u8],
-        configuration: &Configuration,
+        fits: Result<(), MergeError>,
         out: &mut Outbox,
     ) {
-        let known = match (&self.merges.ending, &self.group.state().ended) {
+        let known = match (&self.merges.ending, &self.group.state().tail.ended) {
             (Some(Ending::Draining { call, .. } | Ending::Proposed { call, .. }), _) => Some(*call),
             (None, ended) => ended.as_ref().map(|ended| ended.end.call),
         };
@@ -540,15 +569,7 @@ impl Shard {
             self.merges.ask = now.mono;
             return;
         }
-        let fits = *border == self.descriptor.span.start[..];
-        let same = same_members(self.replica.configuration(), configuration);
-        let declined = match self.may_merge() {
-            Err(why) => Some(why),
-            Ok(()) if !fits => Some(MergeError::NotNeighbours),
-            Ok(()) if !same => Some(MergeError::OtherMembers),
-            Ok(()) => None,
-        };
-        if let Some(why) = declined {
+        if let Err(why) = self.may_merge().and(fits) {
             let message = MergeMessage::Declined { call, why };
             return out.merge(MergeTo::Shard(call.left), message);
         }
@@ -586,6 +607,7 @@ impl Shard {
             configuration: self.replica.configuration().clone(),
             generation: self.descriptor.generation,
             last: self.group.last(),
+            hashing: self.group.state().tail.hashing.clone(),
             call,
             under: self.replica.ballot(),
         };
@@ -602,7 +624,7 @@ impl Shard {
 
     /// What became of the shard's end.
     fn handle_answer(&mut self, now: Now, leases: &NodeLease, slot: Slot, absorbed: bool) {
-        let ended = &self.group.state().ended;
+        let ended = &self.group.state().tail.ended;
         if ended.as_ref().is_none_or(|ended| ended.slot != slot) {
             return;
         }
@@ -627,7 +649,7 @@ impl Shard {
         self.merges.gone = true;
         let waiting = std::mem::take(&mut self.waiting);
         for waiting in waiting {
-            if let Waiting::Request(caller, _) = waiting {
+            if let Waiting::Request(caller, ..) = waiting {
                 let nothing = ShardReply::WrongNode(None);
                 out.reply_wrong_node(caller, to.cloned().unwrap_or(nothing));
             }
@@ -683,7 +705,7 @@ impl Shard {
     /// Whether its state is that of the end in that slot, with all that was written before in
     /// the engine.
     pub(crate) fn is_at_end(&self, slot: Slot) -> bool {
-        let ended = &self.group.state().ended;
+        let ended = &self.group.state().tail.ended;
         let at_end = ended.as_ref().is_some_and(|ended| ended.slot == slot);
         let at_end = at_end || mutated(Mutation::AbsorbEarly);
         at_end && self.is_whole() && self.group.is_written() && !self.merges.superseded
@@ -825,7 +847,7 @@ impl Shard {
 
     /// The shard that it absorbed last and whose replicas are still there.
     pub(crate) fn absorbed(&self) -> Option<GroupId> {
-        let absorbed = self.group.state().lineage.absorbed;
+        let absorbed = self.group.state().tail.absorbed;
         absorbed.filter(|_| self.is_whole()).map(|a| a.id)
     }
 

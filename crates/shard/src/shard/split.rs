@@ -19,7 +19,7 @@ use synod_txn::{
 
 /// How long a leader waits for what is undecided before it gives the split up;
 /// nanoseconds. Meanwhile commits wait.
-const PATIENCE_NANOS: u64 = 500_000_000;
+pub(super) const PATIENCE_NANOS: u64 = 500_000_000;
 
 /// How far a split that was asked for has come. Asking again is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,9 +148,9 @@ impl Shard {
             let leader = self.replica.leader().filter(|n| *n != self.replica.me());
             return Err(SplitError::NotLeader { leader });
         }
-        let busy = self.suspended || self.changes_members() || self.handing_over;
-        let merges = self.merges_now() || self.group.state().lineage.absorbed.is_some();
-        if self.office.is_none() || busy || merges {
+        let busy = self.suspended || self.handing_over || self.rehash.is_some();
+        let merges = self.merges_now() || self.group.state().tail.absorbed.is_some();
+        if self.office.is_none() || self.changes_members() || busy || merges {
             return Err(SplitError::NotReady);
         }
         if self.descriptor.id == META_SHARD {
@@ -235,7 +235,10 @@ impl Shard {
 
     /// Whether the transaction machine is handed nothing, and has nothing proposed.
     pub(super) fn pauses(&self) -> bool {
-        self.changes_members() || self.is_being_cut() || self.merge_pauses()
+        self.changes_members()
+            || self.is_being_cut()
+            || self.merge_pauses()
+            || self.is_being_hashed()
     }
 
     /// The split is applied, if there was one under way: the term goes on with what is left.

@@ -43,7 +43,7 @@ impl Shard {
         let cx = self.txn_cx(now, leases);
         self.group.cancel(&cx, caller);
         self.waiting
-            .retain(|w| !matches!(w, Waiting::Request(waits, _) if *waits == caller));
+            .retain(|w| !matches!(w, Waiting::Request(waits, ..) if *waits == caller));
     }
 
     pub(crate) fn client_gone(

@@ -120,8 +120,8 @@ impl Shard {
     /// and only to one that this program knows.
     pub(crate) fn go_on_raising(&mut self, now: Now, leases: &NodeLease, cluster: ClusterVersion) {
         let is_new = cluster > self.version().max(self.raising);
-        let busy = self.pauses() || self.suspended || self.handing_over || self.cut.is_some();
-        let busy = busy || self.merges_now();
+        let changes = self.cut.is_some() || self.rehash.is_some() || self.merges_now();
+        let busy = self.pauses() || self.suspended || self.handing_over || changes;
         if !is_new || busy || self.office.is_none() || cluster > self.supports.newest {
             return;
         }

@@ -9,7 +9,7 @@
 use super::Worker;
 use crate::outbox::SnapshotTask;
 use crate::shard::split::{first_descriptor, first_durable};
-use crate::shard::{Now, Recovered, Shard, SplitError, Splitting};
+use crate::shard::{HashError, Now, Recovered, Shard, SplitError, Splitting};
 use crate::wire::{self, ShardDescriptor};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use synod_paxos::replica::Cx;
 use synod_paxos::{GroupId, Message, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::lineage::BIRTH;
-use synod_txn::{Birth, Child, Key};
+use synod_txn::{Birth, Child, Hashing, Key};
 
 /// A leader's messages wait so long for a birth before its snapshot is taken.
 const AWAITED_NANOS: u64 = 5_000_000_000;
@@ -64,6 +64,25 @@ impl Worker {
         let splitting = shard.split(now, at, child)?;
         self.dirty.insert(group);
         Ok(splitting)
+    }
+
+    /// Asks the shard's leader, if it is here, to store its keys in another way; none is as
+    /// they are. May be repeated until it says that this is done.
+    ///
+    /// # Errors
+    /// See [`HashError`]; nothing was proposed then.
+    pub fn hash(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        hashing: Option<&Hashing>,
+    ) -> Result<Splitting, HashError> {
+        let Some(shard) = self.shards.get_mut(&group) else {
+            return Err(HashError::NotLeader { leader: None });
+        };
+        let hashed = shard.hash(now, hashing)?;
+        self.dirty.insert(group);
+        Ok(hashed)
     }
 
     /// What has been split off a shard of this node is taken in.
@@ -195,7 +214,7 @@ impl Worker {
         };
         let whole = *chunk == 0 && crc32fast::hash(data) == *checksum;
         let head = whole.then(|| wire::snapshot_head(data)).flatten();
-        let passed = head.map_or_else(Vec::new, |head| head.passed);
+        let passed = head.map_or_else(Vec::new, |(state, _)| state.passed);
         if shard.pass_splits(now, &self.leases, Some(*ballot), &passed) {
             self.dirty.insert(group);
             return true;

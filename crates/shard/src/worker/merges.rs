@@ -5,12 +5,12 @@
 use super::{MAX_HOPS, Worker};
 use crate::outbox::MergeTo;
 use crate::shard::{MergeError, Merging, Now, Shard};
-use crate::wire::{self, MergeMessage, NodeMessage, ShardReply, SnapshotState};
+use crate::wire::{self, MergeMessage, NodeMessage, ShardReply};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, Message, Mono, NodeId, SnapshotId};
 use synod_probe::{Mark, mark};
-use synod_txn::Key;
+use synod_txn::{Key, Span};
 
 /// Between two looks at what was absorbed and is still there; nanoseconds.
 const LOOK_NANOS: u64 = 200_000_000;
@@ -147,7 +147,7 @@ impl Worker {
         }
         if let Some(left) = self.merges.awaiting.get(&group)
             && let Some(shard) = self.shards.get(&group)
-            && shard.group.state().ended.is_some()
+            && shard.group.state().tail.ended.is_some()
         {
             self.dirty.insert(*left);
         }
@@ -316,7 +316,7 @@ impl Worker {
     }
 
     /// What the first chunk of a snapshot says of replicas here that its shard has absorbed.
-    pub(super) fn absorbed_by(message: &Message) -> Option<(SnapshotId, SnapshotState)> {
+    pub(super) fn absorbed_by(message: &Message) -> Option<(SnapshotId, Span, BTreeSet<GroupId>)> {
         let Message::SnapshotChunk {
             id,
             chunk: 0,
@@ -329,14 +329,20 @@ impl Worker {
         };
         let sound = crc32fast::hash(data) == *checksum;
         let head = sound.then(|| wire::snapshot_head(data)).flatten();
-        head.map(|head| (*id, head))
+        head.map(|(state, ancestors)| (*id, state.span, ancestors))
     }
 
     /// A replica has taken that chunk, or not: if so, these replicas' data is about to be its.
-    pub(super) fn expect_merged(&mut self, group: GroupId, id: SnapshotId, head: &SnapshotState) {
-        let here = head.ancestors.iter().filter(|id| {
+    pub(super) fn expect_merged(
+        &mut self,
+        group: GroupId,
+        id: SnapshotId,
+        span: &Span,
+        ancestors: &BTreeSet<GroupId>,
+    ) {
+        let here = ancestors.iter().filter(|id| {
             let shard = self.shards.get(id);
-            shard.is_some_and(|shard| head.span.contains(&shard.descriptor.span.start))
+            shard.is_some_and(|shard| span.contains(&shard.descriptor.span.start))
         });
         let here: BTreeSet<GroupId> = here.copied().collect();
         let shard = self.shards.get_mut(&group);

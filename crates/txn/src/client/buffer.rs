@@ -2,6 +2,7 @@
 //! what the shards answer.
 
 use crate::client::TransactionError;
+use crate::hashing::SLOT_BYTES;
 use crate::types::{Key, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Row, Span, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,21 @@ pub(super) fn check_key(key: &Key) -> Result<(), TransactionError> {
         return Err(TransactionError::Invalid(format!(
             "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}",
             key.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuse keys of a hashed directory that leave no room for the slot.
+///
+/// # Errors
+/// `Invalid`, for a key that is stored under a name that is too long.
+pub fn check_stored(stored: &Key) -> Result<(), TransactionError> {
+    if stored.len() > MAX_KEY_BYTES {
+        return Err(TransactionError::Invalid(format!(
+            "a key in a hashed directory has at most {} bytes, this one has {}",
+            MAX_KEY_BYTES - SLOT_BYTES,
+            stored.len() - SLOT_BYTES
         )));
     }
     Ok(())

@@ -14,8 +14,10 @@
 //! of the range. Then the coordinator shard is asked by its anchor, until it
 //! answers; only if that fails until the deadline the outcome is unknown.
 
+use crate::client::buffer::check_stored;
 use crate::client::transaction::{Awaited, Phase};
 use crate::client::{Committed, Done, Reply, Routes, Transaction, TransactionError};
+use crate::hashing::Hashing;
 use crate::request::{CommitRequest, Refusal, Request, Response};
 use crate::settings::MAX_PARTICIPANTS_BYTES;
 use crate::types::{AbortReason, Key, MAX_PARTICIPANTS, Outcome, Participant, Span, Write};
@@ -43,6 +45,8 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     term: Option<Term>,
+    /// The hashed directory that its keys lie in.
+    hashing: Option<Hashing>,
     writes: Vec<Write>,
     reads: Vec<Span>,
 }
@@ -51,6 +55,8 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommitStep {
     parts: Vec<CommitRequest>,
+    /// What the keys of each part were mapped by.
+    hashings: Vec<Option<Hashing>>,
     /// All who take part, in the order of `parts`.
     participants: Vec<Participant>,
     coordinator: usize,
@@ -81,23 +87,31 @@ impl Transaction {
             self.validate();
             return Ok(());
         }
-        let mut plan = match self.plan(routes, prefer, timeout_millis) {
-            Ok(plan) => plan,
-            Err(error) => {
-                self.fail(error.clone());
-                return Err(error);
-            }
-        };
+        let begun = self.begin_commit(routes, prefer, timeout_millis);
+        if let Err(error) = &begun {
+            self.fail(error.clone());
+        }
+        begun
+    }
+
+    fn begin_commit(
+        &mut self,
+        routes: &Routes,
+        prefer: &[GroupId],
+        timeout_millis: u32,
+    ) -> Result<(), TransactionError> {
+        let mut plan = self.plan(routes, prefer, timeout_millis)?;
         let unknown = plan.parts.iter().filter(|(_, part)| part.term.is_none());
-        let unknown: Vec<_> = unknown.map(|(&shard, _)| shard).collect();
+        let unknown = unknown.map(|(&shard, part)| (shard, part.hashing.clone()));
+        let unknown: Vec<_> = unknown.collect();
         if unknown.is_empty() {
             self.send_commits(&mut plan);
             return Ok(());
         }
         self.phase = Phase::Locate(plan);
-        for shard in unknown {
+        for (shard, hashing) in unknown {
             let awaited = Awaited::Locate { shard };
-            self.send(shard, 0, Request::Locate, Some(awaited));
+            self.send_mapped(shard, 0, hashing, Request::Locate, Some(awaited));
         }
         Ok(())
     }
@@ -113,18 +127,23 @@ impl Transaction {
         let mut parts: BTreeMap<GroupId, Part> = BTreeMap::new();
         let mut first_written = None;
         for (key, value) in self.buffer.writes() {
-            let route = routes
-                .of_key(key)
+            let place = routes
+                .place(key)
                 .ok_or_else(|| TransactionError::NoRoute { key: key.clone() })?;
-            let part = parts.entry(route.shard).or_insert_with(|| Part {
-                term: route.term,
+            check_stored(&place.stored)?;
+            let part = parts.entry(place.route.shard).or_insert_with(|| Part {
+                term: place.route.term,
                 ..Part::default()
             });
-            first_written.get_or_insert(route.shard);
+            first_written.get_or_insert(place.route.shard);
+            part.hashing = place.hashing.cloned().or(part.hashing.take());
             part.writes.push(Write {
-                key: key.clone(),
+                key: place.stored,
                 value: value.clone(),
             });
+        }
+        for part in parts.values_mut().filter(|part| part.hashing.is_some()) {
+            part.writes.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let preferred = prefer.iter().copied().find(|id| parts.contains_key(id));
         let Some(coordinator) = preferred.or(first_written) else {
@@ -144,6 +163,9 @@ impl Transaction {
             }
             let part = parts.entry(shard).or_default();
             part.term = Some(term);
+            let first = held.reads.first();
+            let hashing = first.and_then(|span| routes.hashing_of(&span.start));
+            part.hashing = hashing.cloned().or(part.hashing.take());
             part.reads = held
                 .reads
                 .iter()
@@ -179,7 +201,17 @@ impl Transaction {
         })
     }
 
-    pub(super) fn handle_locate(&mut self, shard: GroupId, reply: Reply) {
+    pub(super) fn handle_locate(&mut self, routes: &Routes, shard: GroupId, reply: Reply) {
+        if self.may_ask_elsewhere(shard, &reply)
+            && let Phase::Locate(plan) = &self.phase
+        {
+            let (coordinator, timeout_millis) = (plan.coordinator, plan.timeout_millis);
+            self.awaited.clear();
+            if let Err(error) = self.begin_commit(routes, &[coordinator], timeout_millis) {
+                self.fail(error);
+            }
+            return;
+        }
         let term = match self.answer(shard, reply) {
             Ok(Response::Located { term, .. }) => term,
             Ok(_) => return self.fail(Self::protocol(shard, "no location")),
@@ -217,6 +249,8 @@ impl Transaction {
             .unwrap_or(0);
         self.coordinator = participants.get(coordinator).cloned();
         let held = &self.held;
+        let hashings = parts.iter().map(|(_, _, part)| part.hashing.clone());
+        let hashings = hashings.collect();
         let requests: Vec<CommitRequest> = parts
             .into_iter()
             .enumerate()
@@ -242,6 +276,7 @@ impl Transaction {
         let count = requests.len();
         self.phase = Phase::Commit(CommitStep {
             parts: requests,
+            hashings,
             participants,
             coordinator,
             staged: false,
@@ -262,7 +297,8 @@ impl Transaction {
         let shard = step.participants[part].shard;
         let request = Request::Commit(Box::new(step.parts[part].clone()));
         let awaited = Awaited::Commit { part: part as u32 };
-        self.send(shard, after_nanos, request, Some(awaited));
+        let hashing = step.hashings[part].clone();
+        self.send_mapped(shard, after_nanos, hashing, request, Some(awaited));
     }
 
     pub(super) fn handle_commit(&mut self, routes: &Routes, part: usize, reply: Reply) {
@@ -276,6 +312,12 @@ impl Transaction {
             Reply::Answer(Response::Voting | Response::Pending) => {
                 step.staged |= coordinates;
                 self.ask(routes);
+            }
+            // Only the first copy tells: an earlier one may have come before the change.
+            Reply::Answer(Response::Refused(Refusal::OtherSharding { .. }))
+                if step.repeats[part] == 0 =>
+            {
+                self.fail_commit(self.aborted(AbortReason::Moved));
             }
             Reply::Answer(Response::Refused(refusal)) => match final_no(&refusal) {
                 Some(Ok(reason)) => self.fail_commit(self.aborted(reason)),
@@ -364,6 +406,7 @@ impl Transaction {
                     Some(
                         Awaited::Get { shard, .. }
                         | Awaited::Scan { shard, .. }
+                        | Awaited::Slot { shard, .. }
                         | Awaited::Validate { shard }
                         | Awaited::Locate { shard },
                     ) => *shard,
@@ -436,6 +479,7 @@ fn final_no(refusal: &Refusal) -> Option<Result<AbortReason, String>> {
         | Refusal::NotLeader { .. }
         | Refusal::Overloaded { .. }
         | Refusal::WrongShard
+        | Refusal::OtherSharding { .. }
         | Refusal::Clock => None,
     }
 }

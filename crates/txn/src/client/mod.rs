@@ -18,6 +18,7 @@
 mod buffer;
 mod commit;
 mod error;
+mod merge;
 mod read;
 mod retry;
 mod routes;
@@ -27,8 +28,10 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use buffer::check_stored;
 pub use error::{TransactionError, describe};
+pub use merge::{Merge, Piece, SLOTS_AT_ONCE};
 pub use read::{MAX_GET_KEYS, Page};
 pub use retry::{IdWindow, Retry, RetrySettings, attempt_id, is_retryable};
-pub use routes::{Route, Routes};
+pub use routes::{Place, Route, Routes};
 pub use transaction::{Begin, Committed, Done, Outgoing, Reply, Transaction};

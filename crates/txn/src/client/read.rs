@@ -1,8 +1,9 @@
 //! Locked reads: point reads of many keys at once, and paged scans.
 
-use crate::client::buffer::check_key;
+use crate::client::buffer::{check_key, check_stored};
 use crate::client::transaction::{Awaited, Held, Phase};
-use crate::client::{Done, Reply, Routes, Transaction, TransactionError};
+use crate::client::{Done, Merge, Reply, Routes, SLOTS_AT_ONCE, Transaction, TransactionError};
+use crate::hashing::Hashing;
 use crate::request::{LockMode, Request, Response, ScanRange};
 use crate::types::{
     AbortReason, Key, MAX_SCAN_BYTES, MAX_SCAN_ROWS, MAX_TRANSACTION_BYTES, Row, SessionId, Span,
@@ -28,7 +29,10 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GetStep {
     keys: Vec<Key>,
+    /// What was asked for in their place.
+    stored: Vec<Key>,
     values: Vec<Option<Value>>,
+    mode: LockMode,
 }
 
 /// A `scan` under way.
@@ -41,7 +45,12 @@ pub(super) struct ScanStep {
     mode: LockMode,
     rows: Vec<(Key, Value)>,
     bytes: usize,
+    /// The next rows, where they come from a hashed directory.
+    merge: Option<Merge>,
 }
+
+/// Points asked of one shard: their indexes, and the directory they are mapped by.
+type Asked = BTreeMap<GroupId, (Vec<u32>, Option<Hashing>)>;
 
 impl Transaction {
     /// Read keys, locking them. A key written in this transaction is answered
@@ -64,25 +73,38 @@ impl Transaction {
             )));
         }
         let mut values = vec![None; keys.len()];
-        let mut asked: BTreeMap<GroupId, Vec<u32>> = BTreeMap::new();
+        let mut indexes = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             check_key(key)?;
-            if let Some(own) = self.buffer.get(key) {
-                values[index].clone_from(own);
-                continue;
+            match self.buffer.get(key) {
+                Some(own) => values[index].clone_from(own),
+                None => indexes.push(index as u32),
             }
-            let route = routes.of_key(key).ok_or_else(|| no_route(key))?;
-            asked.entry(route.shard).or_default().push(index as u32);
         }
-        for (shard, indexes) in asked {
-            let wanted = indexes.iter().map(|&i| keys[i as usize].clone()).collect();
-            let request = self.locked_read(shard, wanted, None, mode);
-            let awaited = Awaited::Get { shard, indexes };
-            self.send(shard, 0, request, Some(awaited));
-        }
-        self.phase = Phase::Get(GetStep { keys, values });
+        let mut step = GetStep {
+            stored: keys.clone(),
+            keys,
+            values,
+            mode,
+        };
+        let asked = place_all(routes, &mut step, indexes)?;
+        self.phase = Phase::Get(step);
+        self.ask_points(asked);
         self.finish_get();
         Ok(())
+    }
+
+    fn ask_points(&mut self, asked: Asked) {
+        for (shard, (indexes, hashing)) in asked {
+            let Phase::Get(step) = &self.phase else {
+                return;
+            };
+            let stored = indexes.iter().map(|&i| step.stored[i as usize].clone());
+            let (wanted, mode) = (stored.collect(), step.mode);
+            let request = self.locked_read(shard, wanted, None, mode);
+            let awaited = Awaited::Get { shard, indexes };
+            self.send_mapped(shard, 0, hashing, request, Some(awaited));
+        }
     }
 
     /// Read a span in key order (or backwards), locking what is visited. The
@@ -107,6 +129,7 @@ impl Transaction {
             mode,
             rows: Vec::new(),
             bytes: 0,
+            merge: None,
         };
         self.go_on(routes, step);
         Ok(())
@@ -132,7 +155,22 @@ impl Transaction {
         }
     }
 
-    pub(super) fn handle_get(&mut self, shard: GroupId, indexes: &[u32], reply: Reply) {
+    pub(super) fn handle_get(
+        &mut self,
+        routes: &Routes,
+        shard: GroupId,
+        indexes: Vec<u32>,
+        reply: Reply,
+    ) {
+        if self.may_ask_elsewhere(shard, &reply) {
+            let Phase::Get(step) = &mut self.phase else {
+                return;
+            };
+            return match place_all(routes, step, indexes) {
+                Ok(asked) => self.ask_points(asked),
+                Err(error) => self.fail(error),
+            };
+        }
         let read = match self.read_answer(shard, reply) {
             Ok(read) => read,
             Err(error) => return self.fail(error),
@@ -148,7 +186,7 @@ impl Transaction {
         }
         let mut spans = Vec::with_capacity(indexes.len());
         for (&index, version) in indexes.iter().zip(read.versions) {
-            spans.push(Span::of_key(&step.keys[index as usize]));
+            spans.push(Span::of_key(&step.stored[index as usize]));
             step.values[index as usize] = version;
         }
         if let Err(error) = self.remember_reads(shard, spans) {
@@ -179,24 +217,28 @@ impl Transaction {
             })));
             return;
         }
-        let route = if step.reverse {
-            routes.below(&step.left.end)
-        } else {
-            routes.of_key(&step.left.start)
-        };
-        let Some(route) = route else {
-            let key = if step.reverse {
-                &step.left.end
-            } else {
-                &step.left.start
-            };
-            return self.fail(no_route(key));
-        };
-        let shard = route.shard;
-        let asked = route.clip(&step.left);
+        let (hashing, part) = routes.part(&step.left, step.reverse);
         // Buffered deletes may hide rows of the shard: ask for as many more.
         let most = MAX_SCAN_ROWS as usize;
         let wanted = (step.limit - step.rows.len()).min(most);
+        if let Some(hashing) = hashing {
+            let hidden = self.buffer.deletes_in(&part, most - wanted);
+            let merge = Merge::new(hashing.clone(), part, wanted + hidden, step.reverse);
+            let merge = Some(merge);
+            self.phase = Phase::Scan(ScanStep { merge, ..step });
+            return self.ask_slots(routes);
+        }
+        let route = if step.reverse {
+            routes.below(&part.end)
+        } else {
+            routes.of_key(&part.start)
+        };
+        let Some(route) = route else {
+            let key = if step.reverse { &part.end } else { &part.start };
+            return self.fail(no_route(key));
+        };
+        let shard = route.shard;
+        let asked = route.clip(&part);
         let hidden = self.buffer.deletes_in(&asked, most - wanted);
         let range = ScanRange {
             span: asked.clone(),
@@ -209,6 +251,99 @@ impl Transaction {
         self.send(shard, 0, request, Some(awaited));
     }
 
+    /// Asks further slots of a hashed directory, or takes over what all of them brought.
+    fn ask_slots(&mut self, routes: &Routes) {
+        while self.awaited.len() < SLOTS_AT_ONCE {
+            let Phase::Scan(step) = &mut self.phase else {
+                return;
+            };
+            let Some(merge) = &mut step.merge else {
+                return;
+            };
+            let hashing = merge.hashing().clone();
+            let (reverse, mode) = (step.reverse, step.mode);
+            let piece = match merge.next_piece(routes) {
+                Ok(Some(piece)) => piece,
+                Ok(None) if self.awaited.is_empty() => return self.merged(routes),
+                Ok(None) => return,
+                Err(_) => return self.fail(no_route(&hashing.prefix)),
+            };
+            let range = ScanRange {
+                span: piece.span.clone(),
+                limit: piece.limit,
+                reverse,
+            };
+            let request = self.locked_read(piece.shard, Vec::new(), Some(range), mode);
+            let awaited = Awaited::Slot {
+                shard: piece.shard,
+                asked: piece.span,
+            };
+            self.send_mapped(piece.shard, 0, Some(hashing), request, Some(awaited));
+        }
+    }
+
+    pub(super) fn handle_slot(
+        &mut self,
+        routes: &Routes,
+        shard: GroupId,
+        asked: Span,
+        reply: Reply,
+    ) {
+        if self.may_ask_elsewhere(shard, &reply) {
+            return self.ask_slot_elsewhere(routes, asked);
+        }
+        let read = match self.read_answer(shard, reply) {
+            Ok(read) => read,
+            Err(error) => return self.fail(error),
+        };
+        let Phase::Scan(step) = &mut self.phase else {
+            return;
+        };
+        let Some(merge) = &mut step.merge else {
+            return;
+        };
+        let visited = visited(&asked, &read.rows, read.more, step.reverse);
+        let Some(visited) = visited.filter(|_| merge.add(read.rows, read.more)) else {
+            return self.fail(Self::protocol(shard, "a scan's rows out of range or order"));
+        };
+        match self.remember_reads(shard, vec![visited]) {
+            Ok(()) => self.ask_slots(routes),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// A piece of a slot belongs to other shards by now, or the directory is stored in another way.
+    fn ask_slot_elsewhere(&mut self, routes: &Routes, asked: Span) {
+        let Phase::Scan(step) = &mut self.phase else {
+            return;
+        };
+        let Some(merge) = &mut step.merge else {
+            return;
+        };
+        let hashing = merge.hashing();
+        if routes.hashing_of(&hashing.prefix) == Some(hashing) {
+            merge.ask_again(asked);
+            return self.ask_slots(routes);
+        }
+        if let Phase::Scan(mut step) = std::mem::replace(&mut self.phase, Phase::Open) {
+            self.awaited.clear();
+            step.merge = None;
+            self.go_on(routes, step);
+        }
+    }
+
+    /// All slots have answered.
+    fn merged(&mut self, routes: &Routes) {
+        let Phase::Scan(mut step) = std::mem::replace(&mut self.phase, Phase::Open) else {
+            return;
+        };
+        if let Some(merge) = step.merge.take() {
+            let (known, rows) = merge.finish();
+            self.take_over(&mut step, &known, rows);
+            self.go_on(routes, step);
+        }
+    }
+
     pub(super) fn handle_scan(
         &mut self,
         routes: &Routes,
@@ -216,8 +351,15 @@ impl Transaction {
         asked: &Span,
         reply: Reply,
     ) {
+        let elsewhere = self.may_ask_elsewhere(shard, &reply);
         let read = match self.read_answer(shard, reply) {
             Ok(read) => read,
+            Err(_) if elsewhere => {
+                if let Phase::Scan(step) = std::mem::replace(&mut self.phase, Phase::Open) {
+                    self.go_on(routes, step);
+                }
+                return;
+            }
             Err(error) => return self.fail(error),
         };
         let Phase::Scan(mut step) = std::mem::replace(&mut self.phase, Phase::Open) else {
@@ -226,7 +368,16 @@ impl Transaction {
         let Some(visited) = visited(asked, &read.rows, read.more, step.reverse) else {
             return self.fail(Self::protocol(shard, "a scan's rows out of range or order"));
         };
-        for (key, value) in self.buffer.merge(&visited, read.rows, step.reverse) {
+        self.take_over(&mut step, &visited, read.rows);
+        match self.remember_reads(shard, vec![visited]) {
+            Ok(()) => self.go_on(routes, step),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Takes over the rows of what was visited, in plain keys, with the own writes in their place.
+    fn take_over(&self, step: &mut ScanStep, visited: &Span, rows: Vec<Row>) {
+        for (key, value) in self.buffer.merge(visited, rows, step.reverse) {
             if step.rows.len() >= step.limit {
                 break;
             }
@@ -253,10 +404,6 @@ impl Transaction {
             } else {
                 step.left.start = next;
             }
-        }
-        match self.remember_reads(shard, vec![visited]) {
-            Ok(()) => self.go_on(routes, step),
-            Err(error) => self.fail(error),
         }
     }
 
@@ -325,6 +472,26 @@ struct Read {
     versions: Vec<Option<Value>>,
     rows: Vec<Row>,
     more: bool,
+}
+
+/// Where these keys of a `get` are, by shard.
+fn place_all(
+    routes: &Routes,
+    step: &mut GetStep,
+    indexes: Vec<u32>,
+) -> Result<Asked, TransactionError> {
+    let mut asked = Asked::new();
+    for index in indexes {
+        let key = &step.keys[index as usize];
+        let place = routes.place(key).ok_or_else(|| no_route(key))?;
+        let (indexes, hashing) = asked.entry(place.route.shard).or_default();
+        indexes.push(index);
+        // Of keys that cannot be one shard's one mapping is named; it will know better.
+        *hashing = place.hashing.cloned().or(hashing.take());
+        check_stored(&place.stored)?;
+        step.stored[index as usize] = place.stored;
+    }
+    Ok(asked)
 }
 
 fn nothing() -> Span {

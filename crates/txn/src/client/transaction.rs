@@ -4,6 +4,7 @@ use crate::client::buffer::Buffer;
 use crate::client::commit::{CommitStep, Plan};
 use crate::client::read::{GetStep, ScanStep};
 use crate::client::{IdWindow, Routes, TransactionError};
+use crate::hashing::Hashing;
 use crate::request::{LockMode, Refusal, Request, Response};
 use crate::types::{
     AbortReason, AttemptId, ClientId, Key, Participant, Priority, SessionId, Span, Value,
@@ -37,6 +38,9 @@ pub struct Outgoing {
     /// Whether anybody waits for the answer. Where not, it is sent at leisure,
     /// also after the transaction is gone.
     pub answered: bool,
+    /// The hashed directory whose mapping the request's keys went through; none if they are
+    /// plain. To be told to the shard along with it.
+    pub hashing: Option<Hashing>,
     /// The request.
     pub request: Request,
 }
@@ -54,7 +58,8 @@ pub enum Reply {
     Lost,
     /// No copy was or will be handled by a leader; the deadline passed, or no node can be reached.
     Unsent,
-    /// The shard's range has changed; the routes have been learned anew.
+    /// The shard's range has changed, or how its keys are stored; the routes have been learned
+    /// anew.
     Moved,
 }
 
@@ -96,6 +101,7 @@ pub(super) struct Held {
 pub(super) enum Awaited {
     Get { shard: GroupId, indexes: Vec<u32> },
     Scan { shard: GroupId, asked: Span },
+    Slot { shard: GroupId, asked: Span },
     Validate { shard: GroupId },
     Locate { shard: GroupId },
     Commit { part: u32 },
@@ -136,8 +142,13 @@ pub struct Transaction {
     pub(super) coordinator: Option<Participant>,
     /// What a shard that refused the time in its id takes instead.
     window: Option<IdWindow>,
+    /// How often something was asked for elsewhere.
+    moves: u32,
     next_token: u64,
 }
+
+/// How often a transaction asks elsewhere for what has moved, at most.
+const MAX_MOVES: u32 = 256;
 
 impl Transaction {
     /// Begin.
@@ -155,6 +166,7 @@ impl Transaction {
             ended_by: None,
             coordinator: None,
             window: None,
+            moves: 0,
             next_token: 0,
         }
     }
@@ -275,10 +287,11 @@ impl Transaction {
             });
         }
         match awaited {
-            Awaited::Get { shard, indexes } => self.handle_get(shard, &indexes, reply),
+            Awaited::Get { shard, indexes } => self.handle_get(routes, shard, indexes, reply),
             Awaited::Scan { shard, asked } => self.handle_scan(routes, shard, &asked, reply),
+            Awaited::Slot { shard, asked } => self.handle_slot(routes, shard, asked, reply),
             Awaited::Validate { shard } => self.handle_validate(shard, reply),
-            Awaited::Locate { shard } => self.handle_locate(shard, reply),
+            Awaited::Locate { shard } => self.handle_locate(routes, shard, reply),
             Awaited::Commit { part } => self.handle_commit(routes, part as usize, reply),
             Awaited::Status => self.handle_status(routes, reply),
         }
@@ -314,6 +327,18 @@ impl Transaction {
         request: Request,
         awaited: Option<Awaited>,
     ) {
+        self.send_mapped(shard, after_nanos, None, request, awaited);
+    }
+
+    /// The same with keys that may be mapped.
+    pub(super) fn send_mapped(
+        &mut self,
+        shard: GroupId,
+        after_nanos: u64,
+        hashing: Option<Hashing>,
+        request: Request,
+        awaited: Option<Awaited>,
+    ) {
         let token = self.next_token;
         self.next_token += 1;
         let answered = awaited.is_some();
@@ -325,6 +350,7 @@ impl Transaction {
             shard,
             after_nanos,
             answered,
+            hashing,
             request,
         });
     }
@@ -369,13 +395,25 @@ impl Transaction {
         match refusal {
             Refusal::Aborted(reason) => self.aborted(reason),
             Refusal::WrongTerm { .. } => self.aborted(AbortReason::TermEnded),
-            Refusal::WrongShard => self.aborted(AbortReason::Moved),
+            Refusal::WrongShard | Refusal::OtherSharding { .. } => self.aborted(AbortReason::Moved),
             Refusal::AttemptTime { .. } => self.aborted(AbortReason::Untimely),
             Refusal::Invalid(what) => TransactionError::Invalid(format!("{shard}: {what}")),
             Refusal::NotLeader { .. } | Refusal::Overloaded { .. } | Refusal::Clock => {
                 TransactionError::Unreachable { shard }
             }
         }
+    }
+
+    /// Whether a reply says that the shard does not have what was asked for, and all of it can be asked for
+    /// elsewhere: nothing that was read in the shard rests on its being there.
+    pub(super) fn may_ask_elsewhere(&mut self, shard: GroupId, reply: &Reply) -> bool {
+        let read = self
+            .held
+            .get(&shard)
+            .is_some_and(|held| held.session.is_some());
+        let elsewhere = *reply == Reply::Moved && !read && self.moves < MAX_MOVES;
+        self.moves += u32::from(elsewhere);
+        elsewhere
     }
 
     /// The error for a reply that brings no answer to a request that changes nothing.

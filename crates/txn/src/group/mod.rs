@@ -214,6 +214,8 @@ impl Group {
             Applied::Intent(attempt, fresh) => self.intent_applied(cx, attempt, fresh),
             Applied::Outcome(attempt, fresh) => self.outcome_applied(cx, attempt, fresh),
             Applied::Resolved(attempt) => self.resolve_applied(attempt),
+            // The driver ends the term.
+            Applied::Hashed(_) => {}
         }
         self.settle(cx);
     }
@@ -443,7 +445,8 @@ impl Group {
         self.effects.push(Effect::Respond { to, response });
     }
 
-    fn refuse(&mut self, to: Caller, refusal: Refusal) {
+    /// Refuses a request that was not handed in, or waits.
+    pub fn refuse(&mut self, to: Caller, refusal: Refusal) {
         self.respond(to, Response::Refused(refusal));
     }
 

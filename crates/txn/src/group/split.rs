@@ -7,7 +7,7 @@ use super::read::{Question, Waiting};
 use crate::command::Command;
 use crate::lineage::Birth;
 use crate::request::Refusal;
-use crate::types::{AbortReason, AttemptId, Caller, Span};
+use crate::types::{AbortReason, AttemptId, Span};
 use synod_paxos::{GroupId, Term};
 use synod_probe::{Mutation, mutated};
 
@@ -54,11 +54,6 @@ impl Group {
             Command::Resolve { attempt, .. } => state.knows(*attempt),
             _ => true,
         }
-    }
-
-    /// Tells a caller whose request waited that its keys are another shard's by now.
-    pub fn turn_away(&mut self, from: Caller) {
-        self.refuse(from, Refusal::WrongShard);
     }
 
     /// Whether a term is that of a shard this one descends from: earlier than all of its
@@ -155,7 +150,7 @@ impl Group {
                 office.locks.cancel(id);
             }
             if let Some(caller) = self.waiting.remove(&id).and_then(|w| w.caller()) {
-                self.turn_away(caller);
+                self.refuse(caller, Refusal::WrongShard);
             }
         }
     }

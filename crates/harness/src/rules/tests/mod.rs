@@ -177,6 +177,7 @@ impl Lab {
             shard: A,
             generation: 1,
             request,
+            hashing: None,
         };
         let input = Input::Client { caller, request };
         self.rules.taken(0, NodeId(1), self.now, &input);

@@ -12,7 +12,7 @@ use synod_paxos::{NodeId, Term, Timestamp};
 use synod_shard::{ShardReply, ShardRequest};
 use synod_txn::client::{Outgoing, Reply};
 use synod_txn::request::Refusal;
-use synod_txn::{Outcome, Request, Response, Span};
+use synod_txn::{Hashing, Outcome, Request, Response, Span};
 
 const MS: u64 = 1_000_000;
 /// The pause where a node's clock is not to be used.
@@ -49,6 +49,8 @@ struct Flight {
     owner: Owner,
     /// Index of the shard.
     shard: usize,
+    /// What its keys were mapped by.
+    hashing: Option<Hashing>,
     request: Request,
     to: NodeId,
     tour: Tour,
@@ -185,6 +187,7 @@ impl Delivery {
             shard: random.pick(&self.table.shards).id,
             after_nanos: 0,
             answered: false,
+            hashing: None,
             request: Request::Locate,
         };
         self.deliver(t, Owner::Chore, outgoing, t, random);
@@ -251,6 +254,7 @@ impl Delivery {
             number: 0,
             owner,
             shard,
+            hashing: outgoing.hashing,
             request: outgoing.request,
             to: NodeId::default(),
             tour: Tour::new(self.table.shards[shard].leader),
@@ -337,6 +341,7 @@ impl Delivery {
                 shard: shard.id,
                 generation: shard.generation,
                 request: flight.request.clone(),
+                hashing: flight.hashing.clone().map(Box::new),
             },
             after: pause,
         });
@@ -421,6 +426,7 @@ impl Delivery {
             number: 0,
             owner: Owner::Probe,
             shard: silent.shard,
+            hashing: self.table.hashing(silent.shard).cloned(),
             request: Request::Locate,
             to: NodeId::default(),
             tour: Tour::new(*random.pick(&others)),
@@ -460,6 +466,14 @@ impl Delivery {
             }
             return;
         };
+        if let Response::Refused(Refusal::OtherSharding { hashing }) = &response {
+            let shard = self.table.shards[flight.shard].id;
+            self.table.routes.learn_hashing(shard, hashing.clone());
+            let may_have_come = flight.maybe || !flight.commits();
+            if flight.owner != Owner::Probe && may_have_come {
+                return self.tell(flight.owner, Reply::Moved);
+            }
+        }
         match self.judge(t, &flight, &response, random) {
             Verdict::Answer if flight.owner == Owner::Probe => self.found(t, &flight, random),
             Verdict::Answer => self.tell(flight.owner, Reply::Answer(response)),
@@ -532,7 +546,10 @@ impl Delivery {
                     self.learn_clock(t, *now);
                     None
                 }
-                Refusal::Aborted(_) | Refusal::WrongShard | Refusal::Invalid(_) => None,
+                Refusal::Aborted(_)
+                | Refusal::WrongShard
+                | Refusal::OtherSharding { .. }
+                | Refusal::Invalid(_) => None,
             },
             Response::Read { term, now, .. } | Response::Located { term, now } => {
                 self.learn_clock(t, *now);

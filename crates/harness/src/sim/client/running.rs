@@ -180,12 +180,27 @@ impl SimClient {
     }
 
     fn ask_latest(&mut self, t: u64, latest: Latest, deadline: u64) {
-        let (shard, keys) = latest;
+        let (mut shard, mut keys) = latest;
+        let routes = &self.delivery.table.routes;
+        let places: Option<Vec<_>> = keys.iter().map(|key| routes.place(key)).collect();
+        let places = places.unwrap_or_default();
+        let mut hashing = None;
+        // One request goes to one shard, which the plain keys named.
+        if let Some(first) = places.first()
+            && places
+                .iter()
+                .all(|place| place.route.shard == first.route.shard)
+        {
+            shard = first.route.shard;
+            hashing = places.iter().find_map(|place| place.hashing.cloned());
+            keys = places.into_iter().map(|place| place.stored).collect();
+        }
         let outgoing = Outgoing {
             token: 0,
             shard,
             after_nanos: 0,
             answered: true,
+            hashing,
             request: Request::Latest { keys, scan: None },
         };
         let random = &mut self.random;

@@ -2,8 +2,8 @@
 
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
-use synod_txn::Span;
 use synod_txn::client::{Route, Routes};
+use synod_txn::{Hashing, Span};
 
 /// A shard, as far as the client knows.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ fn routes(map: &ShardMap, known: &Routes) -> Routes {
         span: shard.span.before(next),
         term: known.of_shard(shard.id).and_then(|route| route.term),
     });
-    Routes::new(routes.collect())
+    Routes::new(routes.collect()).hashed_as(known)
 }
 
 impl Table {
@@ -85,6 +85,12 @@ impl Table {
     pub(super) fn span(&self, shard: usize) -> Option<&Span> {
         let route = self.routes.of_shard(self.shards[shard].id);
         route.map(|route| &route.span)
+    }
+
+    /// How a shard's keys are stored, as far as known.
+    pub(super) fn hashing(&self, shard: usize) -> Option<&Hashing> {
+        let span = self.span(shard)?;
+        self.routes.hashing_of(&span.start)
     }
 
     /// A node answered for a shard, in this term if it said so.

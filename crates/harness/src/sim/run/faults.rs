@@ -104,6 +104,7 @@ impl Sim {
             Fault::Members { shard, pick } => self.change_members(*shard, *pick),
             Fault::Split { shard, pick } => self.split(*shard, *pick),
             Fault::Merge { shard } => self.merge(*shard),
+            Fault::Hash { shard, pick } => self.hash(*shard, *pick),
             Fault::Raise => self.raised = ClusterVersion::NEWEST,
             Fault::StepDown { node } => self.input(*node, Input::StepDown),
             Fault::Stop { node, down } => {

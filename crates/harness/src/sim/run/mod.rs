@@ -4,6 +4,7 @@ mod caught;
 mod checks;
 mod clients;
 mod faults;
+mod hashed;
 mod nodes;
 mod rest;
 mod splits;
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
-use synod_txn::{AttemptId, ClientId};
+use synod_txn::{AttemptId, ClientId, Hashing};
 
 pub use caught::{RunOptions, run_caught};
 
@@ -68,6 +69,8 @@ enum Event {
     Client { client: usize },
     /// Clients tell all nodes that they live.
     KeepAlive,
+    /// Whoever wants a directory hashed asks again.
+    Hash,
     /// A planned fault begins.
     Fault(usize),
     /// A planned fault ends.
@@ -110,6 +113,9 @@ pub(super) struct Sim {
     /// Shards that became part of others.
     absorbed: BTreeSet<GroupId>,
     next_shard: u64,
+    /// The directory that is about to be hashed, until when that is tried, and how many were to be so far.
+    directory: Option<(Hashing, u64)>,
+    directories: usize,
     /// What the meta shard's row says of the cluster version.
     raised: ClusterVersion,
     /// The client that reads everything at the end, once all others are through.
@@ -151,6 +157,8 @@ impl Sim {
             reader: None,
             born: Vec::new(),
             absorbed: BTreeSet::new(),
+            directory: None,
+            directories: 0,
             raised: bootstrap.version,
             next_shard: bootstrap
                 .map
@@ -259,6 +267,7 @@ impl Sim {
             Event::Engine { node, life } => self.engine_done(node, life),
             Event::Client { client } => self.client(client),
             Event::KeepAlive => self.keep_alive(),
+            Event::Hash => self.go_on_hashing(),
             Event::Fault(index) => self.fault(index),
             Event::Mended(index) => self.mended(index),
             Event::Restart(node) => self.start(node),

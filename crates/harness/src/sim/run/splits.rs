@@ -59,9 +59,6 @@ impl Sim {
 
     /// Has a shard split, and asks again for one that is on its way.
     pub(super) fn split(&mut self, shard: usize, pick: u64) {
-        if self.born.len() >= MOST {
-            return;
-        }
         let group = self.group_at(shard);
         let Some(node) = self.leader_of(shard) else {
             return;
@@ -70,13 +67,21 @@ impl Sim {
         let Some(at) = leader.and_then(|s| border(&s.descriptor().span, pick)) else {
             return;
         };
+        self.split_at(node, group, &at);
+    }
+
+    /// Has the node that leads a shard split it there, unless there are enough.
+    pub(super) fn split_at(&mut self, node: usize, group: GroupId, at: &Key) {
+        if self.born.len() >= MOST {
+            return;
+        }
         let child = GroupId(self.next_shard);
         let n = &mut self.nodes[node];
         let Some(process) = n.process.as_mut().filter(|_| n.paused_until <= self.t) else {
             return;
         };
         process.lanes.set_now(&n.clock, self.t);
-        let answer = process.machine.split(&mut process.lanes, group, &at, child);
+        let answer = process.machine.split(&mut process.lanes, group, at, child);
         if let Ok(Splitting::Underway | Splitting::Done) | Err(SplitError::Taken { .. }) = answer {
             self.next_shard += 1;
         }

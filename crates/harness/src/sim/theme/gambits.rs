@@ -94,6 +94,10 @@ pub(super) fn splits(
     let shard = shard + r.range(0, 4) as usize;
     let pick = r.range(0, 1 << 30);
     add(t, Fault::Split { shard, pick });
+    // Before some a directory is hashed; no number is drawn for it.
+    if !pick.is_multiple_of(3) {
+        add(t, Fault::Hash { shard, pick });
+    }
     if r.chance(300) {
         let shard = shard + r.range(0, 2) as usize;
         let pick = r.range(0, 1 << 30);
