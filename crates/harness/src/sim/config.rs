@@ -114,6 +114,10 @@ impl SimConfig {
     pub fn from_seed(seed: u64) -> SimConfig {
         let mut config = SimConfig::plain(seed);
         super::theme::draw(&mut config);
+        // A theme may have added nodes.
+        config.lease = config
+            .lease
+            .max(least_lease(&config.phases, config.nodes()));
         // By itself, so that other seeds stay as they are.
         if Random::new(seed ^ 0x01de_c1a5).chance(OLDER) {
             config.begins_at = ClusterVersion::OLDEST;
@@ -143,13 +147,11 @@ impl SimConfig {
         // Idle stretches are all lease traffic: not more of it where they are long
         // and between many nodes.
         let lease = if phases.len() > 1 {
-            let pairs = (nodes * (nodes - 1)) as u64;
-            let idle = phases[1].until - phases[0].until;
-            (r.range(400, 4_000) * MS).max(4 * idle * pairs / MOST_RENEWALS)
+            r.range(400, 4_000) * MS
         } else {
             r.range(150, 700) * MS
         };
-        let lease = lease.max(8 * far);
+        let lease = lease.max(least_lease(&phases, nodes)).max(8 * far);
         // Where it is idle for long many clients mostly ask each other's questions.
         let clients = if phases.len() > 1 {
             *r.pick(&[4, 10, 30, 60])
@@ -263,6 +265,15 @@ fn sometimes(random: &mut Random, low: u64, high: u64) -> u64 {
 /// Renewals of leases between all pairs of nodes in an idle stretch, about, at most:
 /// there are four of each pair in the time of a lease.
 const MOST_RENEWALS: u64 = 16_000;
+
+/// The shortest lease that keeps to that.
+fn least_lease(phases: &[Phase], nodes: usize) -> u64 {
+    let pairs = (nodes * (nodes - 1)) as u64;
+    let idle = phases.windows(2).map(|pair| (pair[0].until, &pair[1]));
+    let idle = idle.filter(|(_, phase)| phase.think.is_some());
+    let idle: u64 = idle.map(|(begin, phase)| phase.until - begin).sum();
+    4 * idle * pairs / MOST_RENEWALS
+}
 
 /// Short and busy; now and then with hours' worth of quiet between.
 fn phases(r: &mut Random) -> Vec<Phase> {
