@@ -5,6 +5,7 @@
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
 use crate::command::{Command, Intent};
+use crate::digest;
 use crate::lineage::{Birth, Lineage};
 use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
@@ -517,6 +518,12 @@ impl State {
         // would be refused by `decode` rather than believed.
         let encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
         Bytes::from(encoded)
+    }
+
+    /// A hash of the encoded state.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        digest::of(FORMAT, self)
     }
 
     /// The inverse of [`State::encode`].

@@ -159,7 +159,11 @@ impl SimConfig {
             *r.pick(&[4, 10, 30, 60, 120, 200])
         };
         // Under load a turn takes many inputs.
-        let least_turn = if clients >= 60 { 1_500 } else { 50 };
+        let least_turn = match clients {
+            60.. => 1_500,
+            10.. => 800,
+            _ => 50,
+        };
         SimConfig {
             seed,
             sites,
@@ -275,6 +279,10 @@ fn least_lease(phases: &[Phase], nodes: usize) -> u64 {
     4 * idle * pairs / MOST_RENEWALS
 }
 
+/// Runs in a thousand that are idle for long. Each costs as much as ten others, most of it
+/// for what goes on without any transaction.
+const IDLE: u64 = 200;
+
 /// Short and busy; now and then with hours' worth of quiet between.
 fn phases(r: &mut Random) -> Vec<Phase> {
     let mut until = 0;
@@ -289,7 +297,7 @@ fn phases(r: &mut Random) -> Vec<Phase> {
     };
     let calm = r.chance(100);
     let every = if calm { 0 } else { r.range(100, 1_500) * MS };
-    if r.chance(350) {
+    if r.chance(IDLE) {
         add(r.range(2_000, 7_000) * MS, None, every);
         let pause = r.range(300, 2_600) * SECOND;
         add(
