@@ -4,7 +4,8 @@
 use crate::config::Configuration;
 use crate::effect::SnapshotId;
 use crate::entry::Entry;
-use crate::ids::{Ballot, GroupId, NodeId, Slot};
+use crate::ids::{Ballot, Epoch, GroupId, NodeId, Slot};
+use crate::leaving::Leaving;
 use crate::replica::{FollowerProgress, Ignored, Replica, Role, State};
 use std::collections::BTreeMap;
 
@@ -111,6 +112,13 @@ impl Replica {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         &self.log.durable.configuration
+    }
+
+    /// The youngest configuration that this replica knows to leave it out, while it keeps
+    /// its copy until that one's voters hold the state (G3).
+    #[must_use]
+    pub fn left_out_of(&self) -> Option<Epoch> {
+        self.leaving.as_ref().map(Leaving::epoch)
     }
 
     /// Whether the state machine above is complete (if not, a snapshot is needed).

@@ -318,6 +318,8 @@ marks! {
     OtherSharding,
     /// A replica whose log holds a split goes through it before a snapshot replaces that.
     SplitBeforeSnapshot,
+    /// A message came whose anchor had gone to another shard while it waited.
+    AnchorMoved,
     /// A shard that was split off began on a node with its data.
     ChildBorn,
     /// A replica got past a split by a snapshot, and its node took the new shard in without data.

@@ -27,7 +27,7 @@ pub mod error;
 pub mod events;
 pub mod frame;
 pub mod hash;
-mod hello;
+pub mod hello;
 mod link;
 pub mod load;
 pub mod members;

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod command;
+mod digest;
 pub mod effect;
 pub mod group;
 pub mod hashing;

@@ -5,6 +5,7 @@
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
 use crate::command::{Command, Intent};
+use crate::digest;
 use crate::hashing::Hashing;
 use crate::lineage::{Birth, Lineage};
 use crate::merge::{Absorbed, Ended};
@@ -577,6 +578,12 @@ impl State {
             encoded = postcard::to_extend(&self.tail, encoded).unwrap_or_default();
         }
         Bytes::from(encoded)
+    }
+
+    /// A hash of the encoded state.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        digest::of(FORMAT, &(self, &self.tail))
     }
 
     /// The inverse of [`State::encode`].

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use synod_harness::sim::{Recipe, RunOptions, SimConfig, SweepOptions, Theme, Violation, sweep};
 use synod_probe::{Mutation, mutate};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HELP: &str = "\
 mutations: shows that the simulator catches each named breach of a rule
 

@@ -45,7 +45,7 @@ mod p5;
 mod p6;
 mod p7;
 mod p8;
-mod quiet;
+pub(crate) mod quiet;
 mod r1;
 mod r5;
 mod s1;

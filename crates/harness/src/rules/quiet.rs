@@ -2,7 +2,7 @@
 //! its time, nothing is left, and all replicas are equal.
 
 use super::{Everyone, Ledger};
-use synod_paxos::GroupId;
+use synod_paxos::{GroupId, Slot};
 use synod_shard::{Shard, ShardMap};
 
 /// What has not come to rest, in words; empty if all has.
@@ -24,29 +24,41 @@ pub(super) fn unrest(everyone: &Everyone<'_>, map: &ShardMap) -> String {
                 machine.sessions()
             );
         }
-        let last = leader.replica().last();
-        if let Some(stays) = replicas.iter().find(|s| !is_member(s) && !is_gone(s)) {
-            let id = stays.replica().me();
-            return format!("{group} still has a replica on {id}, which is no member");
-        }
-        let mut members = replicas.iter().filter(|s| is_member(s));
-        if let Some(behind) = members.find(|s| s.replica().last() != last) {
-            let at = behind.replica().last();
-            return format!("{group} has a replica at slot {at} of {last}");
+        let uneven = uneven(leader, &replicas);
+        if !uneven.is_empty() {
+            return uneven;
         }
     }
     String::new()
 }
 
-/// Whether a replica is part of its group, as far as it knows.
-fn is_member(shard: &Shard) -> bool {
-    let replica = shard.replica();
-    replica.configuration().is_member(replica.me())
-}
-
-/// Whether nothing is left of it.
-fn is_gone(shard: &Shard) -> bool {
-    shard.replica().last() == synod_paxos::Slot(0)
+/// What is uneven among a shard's running replicas, in words: members that lack entries,
+/// and replicas on other nodes; empty if nothing is.
+///
+/// Nobody deletes its copy before a majority's number of data-holding voters hold the
+/// state (G3). Where so few of them run any more, who was left out must know it and wait.
+pub(crate) fn uneven(leader: &Shard, replicas: &[&Shard]) -> String {
+    let (group, replica) = (leader.replica().group(), leader.replica());
+    let (configuration, last) = (replica.configuration(), replica.last());
+    let voters = replicas.iter().map(|s| s.replica().me());
+    let voters = voters.filter(|id| configuration.is_voter(*id)).count();
+    let must_go = voters >= configuration.majority();
+    for replica in replicas.iter().map(|s| s.replica()) {
+        let (id, at) = (replica.me(), replica.last());
+        if configuration.is_member(id) {
+            if at != last {
+                return format!("{group} has a replica at slot {at} of {last} on {id}");
+            }
+        } else if at > Slot(0) {
+            if must_go {
+                return format!("{group} still has a replica on {id}, which is no member");
+            }
+            if replica.left_out_of() != Some(configuration.epoch) {
+                return format!("{group} has a replica on {id} that does not know it was left out");
+            }
+        }
+    }
+    String::new()
 }
 
 fn replicas<'a>(everyone: &Everyone<'a>, group: GroupId) -> Vec<&'a Shard> {

@@ -1,12 +1,35 @@
 //! T10: participants and coordinators are named by anchor key. What a shard
-//! stages names itself by an anchor it owns, and messages go to who owns theirs.
+//! stages names itself by an anchor it owns, messages go to who owns theirs, and whoever
+//! says something of an attempt owns the anchor in whose name it speaks.
 
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
 use synod_shard::NodeMessage;
 use synod_shard::wire::show_key;
-use synod_txn::Command;
+use synod_txn::peer::{PeerBody, Vote};
+use synod_txn::{AbortReason, Command, Outcome, PeerMessage};
 
 pub(super) struct T10;
+
+/// Whether a node that sends a message for the first time has a replica in whose name it
+/// may. What is not urgent leaves a while after it was said, perhaps after a split; it is
+/// true whoever owns the anchor by then. And who gave an anchor away says that.
+fn is_own_word(cx: &Context<'_>, message: &PeerMessage) -> bool {
+    let anybody = matches!(
+        message.body,
+        PeerBody::Ack
+            | PeerBody::Moved
+            | PeerBody::Vote {
+                vote: Vote::No(AbortReason::Moved),
+                ..
+            }
+            | PeerBody::Resolve {
+                outcome: Outcome::Committed(_),
+                recorded: true,
+            }
+    );
+    let mut shards = cx.look.worker.shards();
+    anybody || shards.any(|shard| shard.descriptor().span.contains(&message.from))
+}
 
 impl Rule for T10 {
     fn number(&self) -> &'static str {
@@ -38,9 +61,21 @@ impl Rule for T10 {
 
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for (to, message) in cx.look.step.messages() {
-            let NodeMessage::Transaction { shard, message, .. } = message else {
+            let NodeMessage::Transaction {
+                shard,
+                hops,
+                message,
+            } = message
+            else {
                 continue;
             };
+            if *hops == 1 && !is_own_word(cx, message) {
+                return Err(format!(
+                    "{} said \"{message}\" in the name of {}, which no replica there owns",
+                    cx.look.id,
+                    show_key(&message.from)
+                ));
+            }
             // Who has not heard of a split sends to the shard that was split, or to
             // another that came of it: their nodes know.
             let owner = cx.setting.map.shard_of(&message.anchor);

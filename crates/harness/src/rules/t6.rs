@@ -2,8 +2,8 @@
 //! resolution is forgotten only after the outcome is recorded at the
 //! coordinator; a record only after all acks.
 
-use super::{Book, Event, Everyone, Ledger, Rule, Setting, Verdict};
-use std::collections::BTreeMap;
+use super::{Attempt, Book, Event, Everyone, Ledger, Rule, Setting, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, NodeId};
 use synod_txn::state::State;
 use synod_txn::{AttemptId, Command, Outcome};
@@ -12,6 +12,18 @@ use synod_txn::{AttemptId, Command, Outcome};
 pub(super) struct T6 {
     /// The forget floor up to which each replica's memory was compared.
     floors: BTreeMap<(usize, GroupId), u64>,
+    /// Attempts that a state may have to remember, those of decided intents that are
+    /// [settled](is_settled) taken out again.
+    open: BTreeSet<AttemptId>,
+}
+
+/// Whether nobody has to remember anything of this attempt any more. It stays so until
+/// another of its intents is decided.
+fn is_settled(known: &Attempt) -> bool {
+    let coordinator = known.staged.map(|(at, ..)| at);
+    let acked = coordinator.is_none() || known.acked.is_some() || known.participants.len() < 2;
+    let mut held = known.held.iter();
+    acked && held.all(|h| h.recorded.is_some() || coordinator == Some(h.group))
 }
 
 /// Whether this participant may have acknowledged: its resolution is decided, or
@@ -45,6 +57,11 @@ impl Rule for T6 {
     }
 
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, setting: &Setting) -> Verdict {
+        if let Event::Decided(fresh) = event
+            && let Some(Command::Intent(intent)) = &fresh.command
+        {
+            self.open.insert(intent.attempt);
+        }
         match event {
             Event::Ack {
                 attempt,
@@ -84,6 +101,7 @@ impl Rule for T6 {
     }
 
     fn full(&mut self, everyone: &Everyone<'_>, _book: &Book, ledger: &Ledger) -> Verdict {
+        let mut floor = 0;
         for (node, peer, worker) in everyone.running() {
             for shard in worker.shards().filter(|s| s.in_office()) {
                 let (group, state) = (shard.descriptor().id, shard.group().state());
@@ -93,43 +111,60 @@ impl Rule for T6 {
                     continue;
                 }
                 *compared = state.forget_floor;
-                remembers(peer.id, group, state, ledger)?;
+                floor = floor.max(state.forget_floor);
+                for attempt in self.open.range(..below(state.forget_floor)) {
+                    if let Some(known) = ledger.get(*attempt) {
+                        remembers(peer.id, group, state, (*attempt, known))?;
+                    }
+                }
             }
+        }
+        let settled = |id: &&AttemptId| ledger.get(**id).is_none_or(is_settled);
+        let settled = self.open.range(..below(floor)).filter(settled);
+        for attempt in settled.copied().collect::<Vec<_>>() {
+            self.open.remove(&attempt);
         }
         Ok(())
     }
 }
 
-/// Whether a state still has what others will ask for, after it forgot something.
-fn remembers(id: NodeId, group: GroupId, state: &State, ledger: &Ledger) -> Verdict {
-    let below = AttemptId(u128::from(state.forget_floor) << 80);
+/// The ids of all attempts below a forget floor are below this one.
+fn below(floor: u64) -> AttemptId {
+    AttemptId(u128::from(floor) << 80)
+}
+
+/// Whether a state still has what others will ask for of an attempt below its floor.
+fn remembers(
+    id: NodeId,
+    group: GroupId,
+    state: &State,
+    (attempt, known): (AttemptId, &Attempt),
+) -> Verdict {
     let applied = |slot| slot <= state.applied;
-    for (attempt, known) in ledger.all().filter(|(attempt, _)| *attempt < below) {
-        let staged = known.staged.filter(|(at, ..)| *at == group);
-        if staged.is_some_and(|(_, _, slot)| applied(slot))
-            && known.acked.is_none()
-            && known.participants.len() > 1
-            && !state.records.contains_key(&attempt)
-        {
-            return Err(format!(
-                "{id} has forgotten the record of {attempt} in {group}, which not all have \
-                 acknowledged"
-            ));
-        }
-        let Some(held) = known.held_in(group) else {
-            continue;
-        };
-        if held.recorded.is_none()
-            && applied(held.slot)
-            && staged.is_none()
-            && !state.resolutions.contains_key(&attempt)
-            && !state.intents.contains_key(&attempt)
-        {
-            return Err(format!(
-                "{id} has forgotten the intent of {attempt} in {group}, whose outcome nobody said \
-                 is recorded"
-            ));
-        }
+    let staged = known.staged.filter(|(at, ..)| *at == group);
+    if staged.is_some_and(|(_, _, slot)| applied(slot))
+        && known.acked.is_none()
+        && known.participants.len() > 1
+        && !state.records.contains_key(&attempt)
+    {
+        return Err(format!(
+            "{id} has forgotten the record of {attempt} in {group}, which not all have \
+             acknowledged"
+        ));
+    }
+    let Some(held) = known.held_in(group) else {
+        return Ok(());
+    };
+    if held.recorded.is_none()
+        && applied(held.slot)
+        && staged.is_none()
+        && !state.resolutions.contains_key(&attempt)
+        && !state.intents.contains_key(&attempt)
+    {
+        return Err(format!(
+            "{id} has forgotten the intent of {attempt} in {group}, whose outcome nobody said \
+             is recorded"
+        ));
     }
     Ok(())
 }

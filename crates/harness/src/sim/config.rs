@@ -114,6 +114,10 @@ impl SimConfig {
     pub fn from_seed(seed: u64) -> SimConfig {
         let mut config = SimConfig::plain(seed);
         super::theme::draw(&mut config);
+        // A theme may have added nodes.
+        config.lease = config
+            .lease
+            .max(least_lease(&config.phases, config.nodes()));
         // By itself, so that other seeds stay as they are.
         if Random::new(seed ^ 0x01de_c1a5).chance(OLDER) {
             config.begins_at = ClusterVersion::OLDEST;
@@ -143,13 +147,11 @@ impl SimConfig {
         // Idle stretches are all lease traffic: not more of it where they are long
         // and between many nodes.
         let lease = if phases.len() > 1 {
-            let pairs = (nodes * (nodes - 1)) as u64;
-            let idle = phases[1].until - phases[0].until;
-            (r.range(400, 4_000) * MS).max(4 * idle * pairs / MOST_RENEWALS)
+            r.range(400, 4_000) * MS
         } else {
             r.range(150, 700) * MS
         };
-        let lease = lease.max(8 * far);
+        let lease = lease.max(least_lease(&phases, nodes)).max(8 * far);
         // Where it is idle for long many clients mostly ask each other's questions.
         let clients = if phases.len() > 1 {
             *r.pick(&[4, 10, 30, 60])
@@ -157,7 +159,11 @@ impl SimConfig {
             *r.pick(&[4, 10, 30, 60, 120, 200])
         };
         // Under load a turn takes many inputs.
-        let least_turn = if clients >= 60 { 1_500 } else { 50 };
+        let least_turn = match clients {
+            60.. => 1_500,
+            10.. => 800,
+            _ => 50,
+        };
         SimConfig {
             seed,
             sites,
@@ -264,6 +270,19 @@ fn sometimes(random: &mut Random, low: u64, high: u64) -> u64 {
 /// there are four of each pair in the time of a lease.
 const MOST_RENEWALS: u64 = 16_000;
 
+/// The shortest lease that keeps to that.
+fn least_lease(phases: &[Phase], nodes: usize) -> u64 {
+    let pairs = (nodes * (nodes - 1)) as u64;
+    let idle = phases.windows(2).map(|pair| (pair[0].until, &pair[1]));
+    let idle = idle.filter(|(_, phase)| phase.think.is_some());
+    let idle: u64 = idle.map(|(begin, phase)| phase.until - begin).sum();
+    4 * idle * pairs / MOST_RENEWALS
+}
+
+/// Runs in a thousand that are idle for long. Each costs as much as ten others, most of it
+/// for what goes on without any transaction.
+const IDLE: u64 = 200;
+
 /// Short and busy; now and then with hours' worth of quiet between.
 fn phases(r: &mut Random) -> Vec<Phase> {
     let mut until = 0;
@@ -278,7 +297,7 @@ fn phases(r: &mut Random) -> Vec<Phase> {
     };
     let calm = r.chance(100);
     let every = if calm { 0 } else { r.range(100, 1_500) * MS };
-    if r.chance(350) {
+    if r.chance(IDLE) {
         add(r.range(2_000, 7_000) * MS, None, every);
         let pause = r.range(300, 2_600) * SECOND;
         add(

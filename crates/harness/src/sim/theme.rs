@@ -178,11 +178,19 @@ impl Theme {
                 c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
                 c.trim_bytes = r.range(4, 16) << 10;
             }
-            // It leaves the run as it is, but for logs that are soon cut.
             Theme::Splits => {
                 if r.chance(500) {
                     c.trim_bytes = r.range(4, 16) << 10;
                     c.segment_bytes = *r.pick(&[4 << 10, 8 << 10, 16 << 10]);
+                }
+                // Splits that are not decided soon, among questions that come again and again:
+                // some wait until it is over, and are then another shard's to answer.
+                if r.chance(400) {
+                    c.sync = r.range(20, 120) * MS;
+                    c.retry = r.range(5, 40) * MS;
+                    c.staged_timeout = r.range(20, 150) * MS;
+                    c.duplication = r.range(100, 500);
+                    c.late = r.range(50, 400) * MS;
                 }
             }
             Theme::Members => {

@@ -372,7 +372,11 @@ impl Shard {
     /// Whether the anchor that a message goes to is this shard's (T10): of another's
     /// transactions it knows nothing, and must not say so.
     pub(super) fn is_anchor_here(&self, message: &PeerMessage) -> bool {
-        self.descriptor.span.contains(&message.anchor) || mutated(Mutation::NonOwnerSaysNo)
+        let here = self.descriptor.span.contains(&message.anchor);
+        if !here {
+            mark(Mark::AnchorMoved);
+        }
+        here || mutated(Mutation::NonOwnerSaysNo)
     }
 
     /// The keys whose data on this node is this replica's.

@@ -183,7 +183,7 @@ impl Group {
     /// A hash of the replicated state: equal on all replicas after the same slot.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.state.encode())
+        self.state.digest()
     }
 
     /// Applies a decided command.

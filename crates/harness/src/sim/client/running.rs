@@ -385,20 +385,22 @@ impl SimClient {
         if last {
             self.after_last(t, matches!(outcome, Outcome::Committed(_)));
         } else {
-            self.idle_until = self.next_begin(t);
+            let committed = matches!(outcome, Outcome::Committed(_));
+            self.idle_until = self.next_begin(t, committed);
         }
     }
 
     /// When the next transaction begins. In a crowd most clients come at the same
-    /// moments, a few transactions each, and now and then one comes alone.
-    fn next_begin(&mut self, t: u64) -> u64 {
+    /// moments, a few transactions each until one comes to nothing, and now and then one
+    /// comes alone.
+    fn next_begin(&mut self, t: u64, committed: bool) -> u64 {
         let config = &self.workload.config;
         let random = &mut self.random;
         let (least, most) = (config.think_least, config.think_most);
         match self.pace {
             None => t + random.range(least, most + 1),
             Some(Pace::Alone(most)) => t + random.range(least, most + 1),
-            Some(Pace::Crowd(_)) if random.chance(config.series) => {
+            Some(Pace::Crowd(_)) if committed && random.chance(config.series) => {
                 t + random.range(least, most + 1)
             }
             Some(Pace::Crowd(pause)) if random.chance(STRAGGLERS) => t + random.range(0, pause),

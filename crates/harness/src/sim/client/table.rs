@@ -63,6 +63,10 @@ impl Table {
     /// A node told what it knows of shards. Whoever would then not know the owner of
     /// some key waits for better news.
     pub(super) fn learn_map(&mut self, descriptors: &[ShardDescriptor]) {
+        // Nearly every answer comes without any.
+        if descriptors.is_empty() {
+            return;
+        }
         let mut map = self.map.clone();
         if !map.learn_all(descriptors) || !map.is_whole() {
             return;

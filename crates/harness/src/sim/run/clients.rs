@@ -3,8 +3,13 @@
 use super::{Event, Sim};
 use crate::sim::client::Want;
 use crate::sim::config::MS;
+use crate::sim::node::Inbound;
+use std::collections::BTreeMap;
 use synod_shard::{Input, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::{AttemptId, Caller, ClientId};
+
+/// A client that lives, and its transactions under way.
+pub(super) type Alive = (ClientId, Vec<AttemptId>);
 
 /// How late a request is at most; nanoseconds.
 const TARDY: u64 = 1_500 * MS;
@@ -150,8 +155,9 @@ impl Sim {
         }
     }
 
-    /// Clients that run something say so to every node.
+    /// Clients that run something say so to every node: those of one site together.
     pub(super) fn keep_alive(&mut self) {
+        let mut told: BTreeMap<(usize, usize), Vec<Alive>> = BTreeMap::new();
         for client in 0..self.clients.len() {
             let Some((id, live)) = self.clients[client].keep_alive(self.t) else {
                 continue;
@@ -159,32 +165,28 @@ impl Sim {
             if live.is_empty() {
                 continue;
             }
+            let site = self.config.site_of_client(client);
             for to in 0..self.nodes.len() {
-                if self.is_lost() {
-                    continue;
+                if !self.is_lost() {
+                    let all = told.entry((site, to)).or_default();
+                    all.push((id, live.clone()));
                 }
-                let sites = (self.config.site_of_client(client), self.config.site_of(to));
-                let at = self
-                    .net
-                    .client_travel(self.t, sites.0, sites.1, &mut self.random);
-                let live = live.clone();
-                self.at(
-                    at,
-                    Event::Seen {
-                        to,
-                        client: id,
-                        live,
-                    },
-                );
             }
+        }
+        for ((site, to), clients) in told {
+            let random = &mut self.random;
+            let sites = (site, self.config.site_of(to));
+            let at = self.net.client_travel(self.t, sites.0, sites.1, random);
+            self.at(at, Event::Seen { to, clients });
         }
         self.gossip();
         self.at(self.t + self.config.session / 4, Event::KeepAlive);
     }
 
-    pub(super) fn seen(&mut self, to: usize, client: ClientId, live: Vec<AttemptId>) {
+    pub(super) fn seen(&mut self, to: usize, clients: Vec<Alive>) {
         if !self.net.is_dark(to) {
-            self.input(to, Input::ClientSeen { client, live });
+            let seen = |(client, live)| Inbound::Input(Input::ClientSeen { client, live });
+            self.arrive(to, clients.into_iter().map(seen));
         }
     }
 }

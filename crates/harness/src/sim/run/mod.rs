@@ -21,10 +21,11 @@ use super::topology;
 use super::trace::Trace;
 use crate::rules::Rules;
 use bytes::Bytes;
+use clients::Alive;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
-use synod_txn::{AttemptId, ClientId, Hashing};
+use synod_txn::Hashing;
 
 pub use caught::{RunOptions, run_caught};
 
@@ -55,12 +56,8 @@ enum Event {
         /// The node's map, for whom it does not answer because a shard is elsewhere.
         map: Vec<ShardDescriptor>,
     },
-    /// A client's sign of life reaches a node.
-    Seen {
-        to: usize,
-        client: ClientId,
-        live: Vec<AttemptId>,
-    },
+    /// Signs of life of a site's clients reach a node.
+    Seen { to: usize, clients: Vec<Alive> },
     /// A node's sync ends.
     Synced { node: usize, life: u64 },
     /// A node's engine has done a piece of work.
@@ -262,7 +259,7 @@ impl Sim {
                 reply,
                 map,
             } => self.answer(client, number, *reply, &map),
-            Event::Seen { to, client, live } => self.seen(to, client, live),
+            Event::Seen { to, clients } => self.seen(to, clients),
             Event::Synced { node, life } => self.synced(node, life),
             Event::Engine { node, life } => self.engine_done(node, life),
             Event::Client { client } => self.client(client),

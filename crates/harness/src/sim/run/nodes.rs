@@ -75,7 +75,7 @@ impl Sim {
         }
     }
 
-    fn arrive(&mut self, node: usize, inbound: impl IntoIterator<Item = Inbound>) {
+    pub(super) fn arrive(&mut self, node: usize, inbound: impl IntoIterator<Item = Inbound>) {
         if let Some(process) = &mut self.nodes[node].process {
             process.inbox.extend(inbound);
             self.plan_turn(node, self.t);

@@ -1,6 +1,7 @@
 //! What rest means: every client has ended, nothing is held, replicas are level.
 
 use super::{Event, REST_EVERY, Sim};
+use crate::rules::quiet::uneven;
 use crate::sim::node::Absence;
 use synod_paxos::GroupId;
 use synod_shard::Shard;
@@ -107,22 +108,6 @@ impl Sim {
         }
         // The news that the very last entries are decided is sent once while a
         // shard is idle, so only the log itself must be level.
-        let last = leader.replica().last();
-        let is_member = |s: &&&Shard| s.replica().configuration().is_member(s.replica().me());
-        let mut outside = replicas.iter().filter(|s| !is_member(s));
-        if let Some(stays) = outside.find(|s| s.replica().last() > synod_paxos::Slot(0)) {
-            let id = stays.replica().me();
-            return format!("{} still has a replica on {id}, which is no member", shard);
-        }
-        let mut members = replicas.iter().filter(is_member);
-        if let Some(behind) = members.find(|s| s.replica().last() != last) {
-            let at = behind.replica().last();
-            return format!(
-                "{} has a replica at slot {at} of {last} on {}",
-                shard,
-                behind.replica().me()
-            );
-        }
-        String::new()
+        uneven(leader, &replicas)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Sim;
 use crate::sim::fault::NEWEST;
+use crate::sim::node::SimNode;
 use synod_paxos::{GroupId, NodeId};
 use synod_shard::{META_SHARD, NodeMessage, SplitError, Splitting, Worker};
 use synod_txn::{Key, Span};
@@ -142,6 +143,7 @@ impl Sim {
 
     /// Nodes tell each other of shards that were split and of the cluster version, as the
     /// driver of a real node does: who holds no replica of one hears of it by nothing else.
+    /// Who knows the same is told nothing; the digests that real nodes compare are not sent.
     pub(super) fn gossip(&mut self) {
         let first = self.bootstrap.version;
         if self.raised > first {
@@ -165,9 +167,10 @@ impl Sim {
             if known.is_empty() {
                 continue;
             }
-            let me = n.id;
-            let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id).collect();
-            for to in others.into_iter().filter(|to| *to != me) {
+            let digest = worker.map_digest();
+            let knows = |n: &&SimNode| n.worker().is_some_and(|w| w.map_digest() == digest);
+            let others = self.nodes.iter().filter(|n| !knows(n)).map(|n| n.id);
+            for to in others.collect::<Vec<NodeId>>() {
                 self.send(from, to, known.clone());
             }
         }
