@@ -36,17 +36,7 @@ fn main() {
             continue;
         }
         let started = cpu_nanos();
-        let lines = std::env::var("LINES_KEPT")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0);
-        let report = recipe.run(RunOptions {
-            lines,
-            ..RunOptions::default()
-        });
-        for line in &report.lines {
-            eprintln!("{line}");
-        }
+        let report = recipe.run(RunOptions::default());
         let wall = (cpu_nanos() - started) as f64 / 1e6;
         let c = &recipe.config;
         println!(

@@ -76,7 +76,8 @@ impl Group {
             let reason = AbortReason::DiskFull;
             return self.turn_down(from, &request, reason, Refusal::Aborted(reason));
         }
-        if self.refuses_joint && !one_shard {
+        let merged = self.names_merged(&request);
+        if (self.refuses_joint && !one_shard) || merged {
             mark(Mark::JointRefused);
             let reason = AbortReason::Moved;
             return self.turn_down(from, &request, reason, Refusal::Aborted(reason));

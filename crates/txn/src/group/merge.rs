@@ -4,6 +4,7 @@
 use super::office::Progress;
 use super::{Cx, Group};
 use crate::merge::Absorb;
+use crate::request::CommitRequest;
 use crate::state::State;
 use crate::types::{AbortReason, AttemptId};
 use synod_paxos::Slot;
@@ -28,6 +29,16 @@ impl Group {
         for attempt in joint {
             self.drop_active(attempt, AbortReason::Moved);
         }
+    }
+
+    /// Whether a Commit names as two participants what is this one shard by now. It can have one
+    /// intent here, not two, and not be its own coordinator besides.
+    pub(super) fn names_merged(&self, request: &CommitRequest) -> bool {
+        let Some(span) = &self.state.lineage.span else {
+            return false;
+        };
+        let here = request.participants.iter();
+        here.filter(|p| span.contains(&p.anchor)).count() > 1
     }
 
     /// Whether a decided `Absorb` takes effect: then it needs the other shard's state.
