@@ -199,11 +199,17 @@ impl EngineLane {
                 );
                 Ok(vec![EngineEvent::input(Input::Born { group })])
             }
-            SnapshotTask::Destroy { group, span } => {
+            SnapshotTask::Destroy {
+                group,
+                span,
+                absorbed,
+            } => {
                 self.incoming.forget(group)?;
                 // The mark stays: until something else fills the range, a restart
                 // finds nothing in it.
-                engine.set_installing(group, Some(Slot(0)))?;
+                for id in std::iter::once(group).chain(absorbed) {
+                    engine.set_installing(id, Some(Slot(0)))?;
+                }
                 engine.clear_range(&span)?;
                 engine.sync()?;
                 tracing::info!(shard = group.0, "this node's copy of a shard is deleted");

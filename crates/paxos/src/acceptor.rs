@@ -303,7 +303,7 @@ impl Replica {
                 last,
                 support,
                 round,
-                data: self.holds_data,
+                data: !self.lacks_data(),
             };
             self.out.release(from, accepted);
         } else {

@@ -113,7 +113,7 @@ impl Replica {
     pub(crate) fn may_campaign(&self, cx: &Cx<'_>) -> bool {
         // Installing a snapshot drops the log's prefix at a moment of the driver's
         // choice; phase 1 and an unflushed sync count with the log as it is.
-        self.holds_data
+        !self.lacks_data()
             && !self.stands_back
             && self.installing().is_none()
             && !self.is_overruled()

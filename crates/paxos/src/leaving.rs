@@ -161,7 +161,7 @@ impl Replica {
         let counts = if mutated(Mutation::WitnessAsData) {
             configuration.is_elector(self.me)
         } else {
-            configuration.is_voter(self.me) && self.holds_data
+            configuration.is_voter(self.me) && !self.lacks_data()
         };
         let began = Box::new(self.in_force());
         let holds = counts && self.installing().is_none();

@@ -207,7 +207,7 @@ impl Replica {
             }
         }
         let holds = |node: &&NodeId| {
-            **node == self.me && self.holds_data || follows(**node) && has_data(**node)
+            **node == self.me && !self.lacks_data() || follows(**node) && has_data(**node)
         };
         let have = successor.voters.iter().filter(holds).count();
         let need = successor.majority();
@@ -482,6 +482,15 @@ impl Replica {
     /// beyond the program. It votes and keeps the log, as that needs no understanding.
     pub fn stand_back(&mut self, back: bool) {
         self.stands_back = back;
+    }
+
+    /// While it stands still, the state machine cannot apply what comes next: this replica counts as
+    /// one without data for others, does not campaign, and asks for a snapshot that is beyond that.
+    pub fn stand_still(&mut self, cx: &Cx<'_>, still: bool) {
+        if self.stands_still != still {
+            self.stands_still = still;
+            self.review_election(cx);
+        }
     }
 
     /// Campaigns at once: the term that ended here is to be followed by another of the same

@@ -66,6 +66,11 @@ pub enum RecoverError {
     /// The group went on without it, or is about to.
     #[error("the shard went on without this node; choose another survivor")]
     LeftOut,
+    /// The state machine is in the middle of taking another group in, or of being taken in.
+    #[error(
+        "the shard is in the middle of a merge, or was merged into another one; choose another survivor"
+    )]
+    Merging,
     /// Asked for already.
     #[error("it is being done already; ask again in a moment")]
     UnderWay,

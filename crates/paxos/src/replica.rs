@@ -189,6 +189,8 @@ pub struct Replica {
     pub(crate) holds_data: bool,
     /// It votes, and leads nothing any more.
     pub(crate) stands_back: bool,
+    /// The state machine does not get on by the log alone.
+    pub(crate) stands_still: bool,
     pub(crate) rng: Prng,
     pub(crate) state: State,
     /// The highest ballot known to be given up, and the highest timestamp used under it.
@@ -242,6 +244,7 @@ impl Replica {
             me,
             holds_data: holds_data && applied >= durable.trimmed,
             stands_back: false,
+            stands_still: false,
             settings,
             log: Log::new(durable),
             applied,

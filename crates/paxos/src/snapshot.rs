@@ -198,7 +198,7 @@ impl Replica {
     /// the log's first entry here that needs it to vote, or to lead where this
     /// replica may not.
     pub(crate) fn help_by_snapshot(&mut self, cx: &Cx<'_>, to: NodeId) {
-        let whole = self.holds_data
+        let whole = !self.lacks_data()
             && self.installing().is_none()
             && self.applied >= self.log.durable.began;
         if !whole || self.helping.contains_key(&to) {
@@ -321,9 +321,14 @@ impl Transfer {
 /// The receiver.
 impl Replica {
     /// Without data, which all members are meant to have: also a witness, which could
-    /// otherwise never trim its log.
+    /// otherwise never trim its log. Who stands still has some, but nothing to go on with.
     pub(crate) fn lacks_data(&self) -> bool {
-        !self.holds_data
+        !self.holds_data || self.stands_still
+    }
+
+    /// Gives up what is there of a snapshot on its way in, unless it is being installed.
+    pub fn drop_incoming(&mut self) {
+        self.incoming.take_if(|incoming| !incoming.installing);
     }
 
     /// Asks the leader for the data that is lacking, once in a while.
@@ -500,6 +505,7 @@ impl Replica {
             self.yield_to_higher(cx);
             self.applied = self.applied.max(id.slot);
             self.holds_data = true;
+            self.stands_still = false;
             if self.last() > id.slot {
                 mark(Mark::SnapshotBelowLog);
             }

@@ -342,7 +342,7 @@ marks! {
     AbsorbApplied,
     /// An `Absorb` came too late, and changed nothing.
     AbsorbVoid,
-    /// A replica had no replica of the other shard beside it, and waited for a snapshot.
+    /// A replica had none of the other shard beside it, and waited for a snapshot.
     AbsorbWithoutData,
     /// A left shard's leader proposed to refuse its neighbour's end.
     ReopenProposed,
@@ -358,6 +358,8 @@ marks! {
     MergeSilent,
     /// A Commit of several shards was turned down since its shard was about to be merged.
     JointRefused,
+    /// A leader could not take the other shard in, and gave way.
+    StoodStill,
     /// A leader ended its term because its shard had absorbed another, or went on after its end.
     TermRenewed,
     /// A leader proposed to let the replicas of what was absorbed go.

@@ -105,6 +105,8 @@ pub enum SnapshotTask {
         group: GroupId,
         /// Its keys.
         span: Span,
+        /// Replicas on this node whose data goes with it.
+        absorbed: Vec<GroupId>,
     },
     /// Stage a chunk; with `done`, install all.
     Stage {
@@ -407,8 +409,12 @@ impl Outbox {
             .push(SnapshotTask::Close { group, to });
     }
 
-    pub(crate) fn destroy(&mut self, group: GroupId, span: Span) {
-        let task = SnapshotTask::Destroy { group, span };
+    pub(crate) fn destroy(&mut self, group: GroupId, span: Span, absorbed: Vec<GroupId>) {
+        let task = SnapshotTask::Destroy {
+            group,
+            span,
+            absorbed,
+        };
         self.output.snapshots.push(task);
     }
 

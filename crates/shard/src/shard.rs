@@ -562,7 +562,10 @@ impl Shard {
                 }
             },
             PaxosEffect::CloseSnapshot { to } => out.close_snapshot(group, to),
-            PaxosEffect::Destroy => out.destroy(group, self.span_to_clear()),
+            PaxosEffect::Destroy => {
+                let absorbed = self.supersedes().to_vec();
+                out.destroy(group, self.span_to_clear(), absorbed);
+            }
             PaxosEffect::StageSnapshot {
                 id,
                 chunk,
@@ -574,7 +577,7 @@ impl Shard {
                     group,
                     span: self.data_span(),
                     clip: self.clip.clone(),
-                    absorbed: self.absorbed_on_the_way().collect(),
+                    absorbed: self.supersedes().to_vec(),
                     id,
                     chunk,
                     data,

@@ -403,6 +403,9 @@ impl Worker {
             if changed {
                 self.review_strays(now);
             }
+            for group in &dirty {
+                self.review_superseded(now, *group);
+            }
             for group in news {
                 self.review_children(now, group);
                 self.review_merges(now, group);
@@ -449,7 +452,7 @@ impl Worker {
                     s.handle_message(now, leases, from, message);
                 });
                 if let Some((id, span, ancestors)) = head {
-                    self.expect_merged(group, id, &span, &ancestors);
+                    self.expect_merged(group, id, span, ancestors);
                 }
             }
             NodeMessage::Lease(message) => {

@@ -7,8 +7,8 @@
 //! Floors, horizon and `last` are the same in both halves.
 
 use crate::command::Split;
-use crate::state::State;
-use crate::types::{Key, Span};
+use crate::state::{State, Tail};
+use crate::types::{AttemptId, Key, Span};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,6 +155,21 @@ impl State {
         open || self.records.values().any(|r| r.outcome.is_none())
     }
 
+    /// Further anchors of resolutions, of those in the child's range.
+    fn split_anchors(&mut self, child: &Child) -> BTreeMap<AttemptId, BTreeSet<Key>> {
+        let mut gone = BTreeMap::new();
+        for (attempt, anchors) in &mut self.tail.anchors {
+            let goes = |key: &Key| child.span.contains(key);
+            let leaving: BTreeSet<Key> = anchors.iter().filter(|k| goes(k)).cloned().collect();
+            anchors.retain(|key| !goes(key));
+            if !leaving.is_empty() {
+                gone.insert(*attempt, leaving);
+            }
+        }
+        self.tail.anchors.retain(|_, anchors| !anchors.is_empty());
+        gone
+    }
+
     /// What belongs to the child leaves; what nobody can tell apart both keep.
     fn split_off(&mut self, shard: GroupId, child: &Child) -> State {
         let goes = |key: &Key| child.span.contains(key);
@@ -166,11 +181,28 @@ impl State {
             }
             !goes
         });
-        // A resolution without an anchor is of an attempt that has nothing here.
-        let mut resolutions = self.resolutions.clone();
-        resolutions.retain(|_, r| r.anchor.as_ref().is_none_or(goes));
-        self.resolutions
-            .retain(|_, r| r.anchor.as_ref().is_none_or(|anchor| !goes(anchor)));
+        let (mut resolutions, anchors) = (self.resolutions.clone(), self.split_anchors(child));
+        // A resolution without an anchor is of an attempt that has nothing here; one with several, of
+        // one that had something in both halves, as they were two before.
+        resolutions.retain(|attempt, r| {
+            r.anchor.as_ref().is_none_or(goes) || anchors.contains_key(attempt)
+        });
+        for (attempt, resolution) in &mut resolutions {
+            if !resolution.anchor.as_ref().is_none_or(goes) {
+                let first = anchors.get(attempt).and_then(BTreeSet::first);
+                resolution.anchor = first.cloned();
+            }
+        }
+        let kept = &self.tail.anchors;
+        self.resolutions.retain(|attempt, r| {
+            !r.anchor.as_ref().is_some_and(goes) || kept.contains_key(attempt)
+        });
+        for (attempt, resolution) in &mut self.resolutions {
+            if resolution.anchor.as_ref().is_some_and(goes) {
+                let first = kept.get(attempt).and_then(BTreeSet::first);
+                resolution.anchor = first.cloned();
+            }
+        }
         let mut ancestors = self.lineage.ancestors.clone();
         ancestors.insert(shard);
         let mut one_shard = self.one_shard.clone();
@@ -196,7 +228,10 @@ impl State {
                 ancestors,
                 children: Vec::new(),
             },
-            tail: self.tail.clone(),
+            tail: Tail {
+                anchors,
+                ..self.tail.clone()
+            },
             ..State::default()
         }
     }

@@ -11,6 +11,7 @@ use crate::lineage::CHILDREN;
 use crate::state::State;
 use crate::types::{Key, Span};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use synod_paxos::{Ballot, Configuration, GroupId, Slot, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
@@ -247,6 +248,19 @@ impl State {
             let known = self.resolutions.entry(*attempt);
             let known = known.or_insert_with(|| resolution.clone());
             known.recorded |= resolution.recorded;
+            let others = right.tail.anchors.get(attempt).into_iter().flatten();
+            let others = others.chain(&resolution.anchor);
+            let others = others.filter(|anchor| known.anchor.as_ref() != Some(anchor));
+            let others: BTreeSet<Key> = others.cloned().collect();
+            if !others.is_empty() {
+                self.tail
+                    .anchors
+                    .entry(*attempt)
+                    .or_default()
+                    .extend(others);
+            }
         }
+        let resolutions = &self.resolutions;
+        self.tail.anchors.retain(|a, _| resolutions.contains_key(a));
     }
 }

@@ -171,11 +171,16 @@ impl OneShards {
     /// Takes in those of another shard: its newest count as the last.
     pub(crate) fn absorb(&mut self, other: &OneShards) {
         self.floor_millis = self.floor_millis.max(other.floor_millis);
+        // Both halves of a split keep all that was before it.
         for (attempt, timestamp) in &other.older {
-            self.older.insert(*attempt, *timestamp);
+            if self.get(*attempt).is_none() {
+                self.older.insert(*attempt, *timestamp);
+            }
         }
         for (attempt, timestamp) in &other.newest {
-            self.insert(*attempt, *timestamp);
+            if self.get(*attempt).is_none() {
+                self.insert(*attempt, *timestamp);
+            }
         }
         while self.older.len() > ONE_SHARD_MEMORY / 2
             && let Some((lowest, _)) = self.older.pop_first()
@@ -238,6 +243,9 @@ pub struct Tail {
     pub reopened: Vec<(GroupId, Slot)>,
     /// The shard that it absorbed last, until no replica of that is needed any more.
     pub absorbed: Option<Absorbed>,
+    /// Of resolutions of attempts that both shards of a merge took part in: the keys that named
+    /// this shard besides [`Resolution::anchor`].
+    pub anchors: BTreeMap<AttemptId, BTreeSet<Key>>,
 }
 
 /// One version that an entry made.
@@ -549,6 +557,8 @@ impl State {
         self.resolutions
             .retain(|_, r| !r.recorded && !mutated(Mutation::ForgetUnrecorded));
         self.resolutions.extend(keep);
+        let resolutions = &self.resolutions;
+        self.tail.anchors.retain(|a, _| resolutions.contains_key(a));
         self.one_shard.forget(floor);
     }
 

@@ -20,6 +20,8 @@ use synod_txn::{Absorb, Call, Command, End, Ended, Hashing, Span};
 /// How long a shard waits for what is undecided before it gives the merge up, and the left one then
 /// for the right one; nanoseconds. Meanwhile commits wait.
 const PATIENCE_NANOS: u64 = 500_000_000;
+/// A leader that cannot apply what it is to take in gives way after this long; nanoseconds.
+const STANDING_NANOS: u64 = 1_000_000_000;
 /// Between two messages that say the same; nanoseconds.
 const RETRY_NANOS: u64 = 50_000_000;
 
@@ -164,6 +166,8 @@ pub(super) struct Merges {
     /// When the left shard is asked next.
     ask: Mono,
     awaited: Option<Awaited>,
+    /// Since when.
+    awaits_since: Option<Mono>,
     /// The awaited state.
     right: Option<Box<State>>,
     /// The term ends here, and another begins.
@@ -177,8 +181,10 @@ pub(super) struct Merges {
     /// Nodes that have followed the last merge.
     followed: BTreeSet<NodeId>,
     retiring: bool,
-    /// Shards that a snapshot on its way in has absorbed.
-    incoming: BTreeSet<GroupId>,
+    /// What a snapshot on its way in is of, and the shards that it descends from or has absorbed.
+    incoming: Option<(Span, BTreeSet<GroupId>)>,
+    /// Replicas on this node whose data is this one's, or is about to be.
+    supersedes: Vec<GroupId>,
     /// The shard is part of another, as the node's map says.
     gone: bool,
     /// Its data on this node is another replica's.
@@ -282,14 +288,27 @@ impl Shard {
             Some(Ending::Draining { until, .. }) => Some(*until),
             _ => None,
         };
+        let standing = self.merges.awaits_since.filter(|_| self.leads());
+        let standing = standing.map(|since| since.plus(STANDING_NANOS));
         let asks = self.has_ended() && self.replica.term_ballot().is_some();
         let asking = asks.then_some(self.merges.ask);
-        absorbing.into_iter().chain(ending).chain(asking).min()
+        absorbing
+            .into_iter()
+            .chain(ending)
+            .chain(asking)
+            .chain(standing)
+            .min()
     }
 
     /// Goes on with a merge, at the end of a step.
     pub(crate) fn go_on_merging(&mut self, now: Now, leases: &NodeLease, out: &mut Outbox) {
         self.save_merge(out);
+        let stands = self.merges.awaits_since;
+        if stands.is_some_and(|since| since.plus(STANDING_NANOS) <= now.mono) && self.leads() {
+            // Somebody else may get on.
+            mark(Mark::StoodStill);
+            self.step_down(now, leases);
+        }
         self.go_on_absorbing(now, leases, out);
         self.go_on_ending(now, leases, out);
         if let Some(ended) = &self.group.state().tail.ended
@@ -446,7 +465,13 @@ impl Shard {
             if fits && (self.group.undecided() == 0 || mutated(Mutation::MergeOverIntents)) {
                 return self.propose_absorb(now, leases, right, ended);
             }
-            self.stay_two(now, leases, right, MergeError::OtherMembers);
+            let open = self.group.undecided() as u64;
+            let why = if fits {
+                MergeError::Busy { open }
+            } else {
+                MergeError::OtherMembers
+            };
+            self.stay_two(now, leases, right, why);
         }
         self.reopen(now, leases, right, slot);
     }
@@ -689,17 +714,23 @@ impl Shard {
     }
 
     /// Hands the awaited state in.
-    pub(crate) fn hand_in(&mut self, right: State) {
-        self.merges.awaited = None;
+    pub(crate) fn hand_in(&mut self, now: Now, leases: &NodeLease, right: State) {
+        self.forget_awaited();
+        self.replica.stand_still(&paxos_cx(now, leases), false);
         self.merges.right = Some(Box::new(right));
     }
 
-    /// The awaited state is not to be had on this node: a snapshot brings it and what follows.
-    pub(crate) fn give_up_data(&mut self, now: Now, leases: &NodeLease) {
-        mark(Mark::AbsorbWithoutData);
-        self.merges.awaited = None;
-        self.step_down(now, leases);
-        self.replica.lose_data();
+    /// The awaited state is not to be had now: until it is, or a snapshot brings it and what
+    /// follows, this replica does not count as one that has the data.
+    pub(crate) fn stand_still(&mut self, now: Now, leases: &NodeLease) {
+        self.merges.awaits_since.get_or_insert(now.mono);
+        self.replica.stand_still(&paxos_cx(now, leases), true);
+    }
+
+    /// Whether a snapshot on its way in may be given up: the awaited state is here.
+    pub(crate) fn drop_incoming(&mut self) {
+        self.replica.drop_incoming();
+        self.merges.incoming = None;
     }
 
     /// Whether its state is that of the end in that slot, with all that was written before in
@@ -708,7 +739,7 @@ impl Shard {
         let ended = &self.group.state().tail.ended;
         let at_end = ended.as_ref().is_some_and(|ended| ended.slot == slot);
         let at_end = at_end || mutated(Mutation::AbsorbEarly);
-        at_end && self.is_whole() && self.group.is_written() && !self.merges.superseded
+        at_end && self.is_whole() && self.group.is_written()
     }
 
     /// An end is decided, since it was absorbed: a replica whose log holds it applies it. (As for
@@ -736,7 +767,7 @@ impl Shard {
         self.merges.grown = true;
         self.merges.followed.clear();
         self.merges.retiring = false;
-        self.merges.incoming.clear();
+        self.merges.incoming = None;
     }
 
     /// After entries were applied: merges that are over, on either side.
@@ -812,6 +843,7 @@ impl Shard {
         self.merges.reopening = None;
         self.merges.resuming = false;
         self.merges.retiring = false;
+        self.merges.followed.clear();
     }
 
     /// What was absorbed goes to the engine for good, behind everything that was written.
@@ -819,13 +851,9 @@ impl Shard {
         if !std::mem::take(&mut self.merges.unsaved) {
             return;
         }
-        if let Some((slot, state)) = self.checkpoint() {
+        if self.is_whole() {
             self.merges.saving += 1;
-            out.birth(SnapshotTask::Birth {
-                group: self.descriptor.id,
-                slot,
-                state: Some(state),
-            });
+            self.save_end(out);
         }
     }
 
@@ -842,6 +870,7 @@ impl Shard {
     /// The state came from elsewhere, or is gone: nothing is awaited.
     pub(super) fn forget_awaited(&mut self) {
         self.merges.awaited = None;
+        self.merges.awaits_since = None;
         self.merges.right = None;
     }
 
@@ -859,16 +888,53 @@ impl Shard {
         ancestors.filter(move |_| held)
     }
 
-    /// Shards that a snapshot on its way in has absorbed.
-    pub(crate) fn absorbed_on_the_way(&self) -> impl Iterator<Item = GroupId> {
+    /// What a snapshot on its way in is of, and the shards that it descends from or has absorbed.
+    pub(crate) fn on_the_way(&self) -> Option<&(Span, BTreeSet<GroupId>)> {
         let on_its_way = self.installing || self.replica.incoming_snapshot().is_some();
-        let incoming = self.merges.incoming.iter().copied();
-        incoming.filter(move |_| on_its_way)
+        self.merges.incoming.as_ref().filter(|_| on_its_way)
     }
 
-    /// A snapshot is on its way in whose state has these shards behind it.
-    pub(crate) fn expect_absorbed(&mut self, ancestors: BTreeSet<GroupId>) {
-        self.merges.incoming = ancestors;
+    /// Such a snapshot is on its way in.
+    pub(crate) fn expect_absorbed(&mut self, span: Span, ancestors: BTreeSet<GroupId>) {
+        self.merges.incoming = Some((span, ancestors));
+    }
+
+    /// Replicas on this node whose data is this one's, or is about to be.
+    pub(crate) fn supersedes(&self) -> &[GroupId] {
+        &self.merges.supersedes
+    }
+
+    pub(crate) fn set_supersedes(&mut self, ids: Vec<GroupId>) {
+        self.merges.supersedes = ids;
+    }
+
+    /// What it has goes to the engine for good, for another replica that takes it in: after
+    /// a restart it may be asked for, and does not apply anything any more.
+    pub(crate) fn save_end(&mut self, out: &mut Outbox) {
+        if let Some((slot, state)) = self.checkpoint() {
+            out.birth(SnapshotTask::Birth {
+                group: self.descriptor.id,
+                slot,
+                state: Some(state),
+            });
+        }
+    }
+
+    /// Whether what becomes of the shard is another one's to say, or the log takes one in that it has
+    /// not taken yet.
+    pub(crate) fn is_being_merged(&self) -> bool {
+        let takes = |(_, entry): (Slot, &Entry)| {
+            let Entry::Command(bytes) = entry else {
+                return false;
+            };
+            let command = synod_txn::command::decode(bytes);
+            matches!(command, Ok(Command::Absorb(_) | Command::End(_)))
+        };
+        let mut ahead = self.replica.entries_from(self.applied.next());
+        self.group.state().tail.ended.is_some()
+            || self.is_gone()
+            || self.merges.superseded
+            || ahead.any(takes)
     }
 
     /// Whether the data is another replica's.

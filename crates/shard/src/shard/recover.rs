@@ -14,6 +14,9 @@ impl Shard {
         holds: Holds,
         epoch: Epoch,
     ) -> Result<Slot, RecoverError> {
+        if self.is_being_merged() {
+            return Err(RecoverError::Merging);
+        }
         let last = self.group.last();
         let seal = Seal {
             // What those who are lost used is not known, but it was not far ahead of the

@@ -17,7 +17,7 @@ use synod_paxos::replica::Cx;
 use synod_paxos::{GroupId, Message, NodeId};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::lineage::BIRTH;
-use synod_txn::{Birth, Child, Hashing, Key};
+use synod_txn::{Birth, Child, Hashing, Key, Span};
 
 /// A leader's messages wait so long for a birth before its snapshot is taken.
 const AWAITED_NANOS: u64 = 5_000_000_000;
@@ -281,13 +281,30 @@ impl Worker {
     /// A replica's data ends where that of the next one on this node begins.
     pub(super) fn review_clips(&mut self) {
         let mut absorbed = BTreeSet::new();
-        for shard in self.shards.values() {
-            absorbed.extend(shard.absorbed_on_the_way());
-            let span = &shard.descriptor.span;
-            absorbed.extend(shard.absorbed_so_far().filter(|id| {
-                let other = self.shards.get(id);
+        let mut supersedes = Vec::new();
+        for (id, shard) in &self.shards {
+            let begins_in = |other: &GroupId, span: &Span| {
+                let other = self.shards.get(other).filter(|_| other != id);
                 other.is_some_and(|other| span.contains(&other.descriptor.span.start))
-            }));
+            };
+            let span = &shard.descriptor.span;
+            let so_far = shard
+                .absorbed_so_far()
+                .filter(|other| begins_in(other, span));
+            let mut here: Vec<GroupId> = so_far.collect();
+            if let Some((span, ancestors)) = shard.on_the_way() {
+                let comes = ancestors.iter().filter(|other| begins_in(other, span));
+                here.extend(comes);
+            }
+            absorbed.extend(here.iter().copied());
+            if here != shard.supersedes() {
+                supersedes.push((*id, here));
+            }
+        }
+        for (id, here) in supersedes {
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.set_supersedes(here);
+            }
         }
         let counts = self
             .shards

@@ -119,30 +119,38 @@ impl Worker {
             };
             let right = awaited.right;
             self.awaiting_insert(right, group);
-            let coming = self.births.contains_key(&right);
-            let Some(other) = self.shards.get_mut(&right).filter(|s| s.is_member()) else {
-                if !coming && let Some(shard) = self.shards.get_mut(&group) {
-                    shard.give_up_data(now, &self.leases);
+            let at_end = |s: &Shard| s.is_at_end(awaited.slot);
+            if !self.shards.get(&right).is_some_and(at_end) {
+                let other = self.shards.get_mut(&right);
+                if other.is_none() {
+                    mark(Mark::AbsorbWithoutData);
+                }
+                if other.is_some_and(|s| s.reach_end(now, &self.leases, &awaited)) {
+                    self.dirty.insert(right);
+                }
+                if let Some(shard) = self.shards.get_mut(&group) {
+                    shard.stand_still(now, &self.leases);
                 }
                 break;
-            };
-            if other.is_superseded() {
-                // By a snapshot that did not come after all, perhaps.
+            }
+            if self.shards.get(&right).is_some_and(Shard::is_superseded)
+                && let Some(shard) = self.shards.get_mut(&group)
+            {
+                // By a snapshot that need not come any more.
+                shard.drop_incoming();
                 self.review_clips();
+                if self.shards.get(&right).is_some_and(Shard::is_superseded) {
+                    break;
+                }
             }
             let Some(other) = self.shards.get_mut(&right) else {
                 break;
             };
-            if !other.is_at_end(awaited.slot) {
-                if other.reach_end(now, &self.leases, &awaited) {
-                    self.dirty.insert(right);
-                }
-                break;
-            }
             let state = other.group.state().clone();
+            other.save_end(&mut self.outbox);
             self.merges.awaiting.remove(&right);
             if let Some(shard) = self.shards.get_mut(&group) {
-                shard.hand_in(state);
+                shard.hand_in(now, &self.leases, state);
             }
         }
         if let Some(left) = self.merges.awaiting.get(&group)
@@ -280,18 +288,11 @@ impl Worker {
         }
     }
 
-    /// The replica's data is gone. Nothing tells of one that had a beginning of its own; of the
-    /// cluster's first shards an empty one stays, as proof that the log was not lost.
+    /// The replica's data is gone. Empty it stays for ever, as what it promised must (P1): whoever was
+    /// away for long may still ask for its vote.
     pub(super) fn forget_retired(&mut self, id: GroupId) {
         if !self.merges.retiring.remove(&id) {
             return;
-        }
-        let born = self.shards.get(&id).map(|shard| shard.descriptor.born);
-        if born.is_some_and(|born| born.is_some()) {
-            self.shards.remove(&id);
-            self.timer_of.remove(&id);
-            self.timers.retain(|(_, group)| *group != id);
-            self.parked.remove(&id);
         }
         self.review_clips();
     }
@@ -337,19 +338,31 @@ impl Worker {
         &mut self,
         group: GroupId,
         id: SnapshotId,
-        span: &Span,
-        ancestors: &BTreeSet<GroupId>,
+        span: Span,
+        ancestors: BTreeSet<GroupId>,
     ) {
-        let here = ancestors.iter().filter(|id| {
-            let shard = self.shards.get(id);
-            shard.is_some_and(|shard| span.contains(&shard.descriptor.span.start))
-        });
-        let here: BTreeSet<GroupId> = here.copied().collect();
         let shard = self.shards.get_mut(&group);
         let takes = |s: &&mut Shard| s.replica.incoming_snapshot() == Some(id);
         if let Some(shard) = shard.filter(takes) {
-            shard.expect_absorbed(here);
+            shard.expect_absorbed(span, ancestors);
             self.review_clips();
+        }
+    }
+
+    /// A replica is about to be deleted, and with it the data of those that it has absorbed: they
+    /// are without from here on.
+    pub(super) fn review_superseded(&mut self, now: Now, group: GroupId) {
+        let Some(shard) = self.shards.get(&group) else {
+            return;
+        };
+        if !shard.replica.is_being_destroyed() || shard.supersedes().is_empty() {
+            return;
+        }
+        for id in shard.supersedes().to_vec() {
+            self.with(id, |s, leases, _| {
+                s.step_down(now, leases);
+                s.replica.lose_data();
+            });
         }
     }
 
