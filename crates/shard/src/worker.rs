@@ -838,7 +838,9 @@ impl Worker {
     }
 
     fn owner(&self, anchor: &Key, hint: GroupId) -> Option<GroupId> {
-        let known = self.shards.get(&hint).filter(|shard| !shard.is_gone());
+        let known = self.shards.get(&hint);
+        // Of one that was absorbed an empty one is left.
+        let known = known.filter(|shard| shard.is_member() && !shard.is_gone());
         if known.is_some_and(|shard| shard.descriptor.span.contains(anchor)) {
             return Some(hint);
         }

@@ -99,9 +99,22 @@ impl Sim {
         let group = leader.group();
         let intents = group.open_intents().count();
         if intents + group.locks() + group.sessions() > 0 {
+            let open = group.state().intents.values().take(2).map(|intent| {
+                let anchor = |p: &synod_txn::Participant| synod_shard::wire::show_key(&p.anchor);
+                let others: Vec<String> = intent.participants.iter().map(anchor).collect();
+                format!(
+                    "{} as {} of {}, coordinated by {}",
+                    intent.attempt,
+                    intent.here,
+                    others.join(" "),
+                    intent.coordinator
+                )
+            });
+            let open: Vec<String> = open.collect();
             return format!(
-                "{} has {intents} open intents, {} locks, {} sessions",
+                "{} has {intents} open intents ({}), {} locks, {} sessions",
                 shard,
+                open.join("; "),
                 group.locks(),
                 group.sessions()
             );
