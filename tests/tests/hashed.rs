@@ -203,7 +203,7 @@ async fn a_directory_is_hashed_under_clients_that_do_not_know() {
     load.goes_on().await;
     load.writes.store(true, Ordering::Relaxed);
     let new = connect(&cluster).await;
-    let more = Load::start(&[new.clone()]);
+    let more = Load::start(std::slice::from_ref(&new));
     more.writes.store(true, Ordering::Relaxed);
     load.goes_on().await;
     more.goes_on().await;

@@ -58,7 +58,7 @@ impl<'a> Merger<'a> {
     }
 }
 
-fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
+fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
     let error = match answer {
         NodeResponse::Merge(MergeAnswer::Done) => return Ok(Asked::Done),
         NodeResponse::Merge(MergeAnswer::Underway) => {
@@ -66,7 +66,7 @@ fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
             return Ok(Asked::Later(why.to_owned()));
         }
         NodeResponse::Merge(MergeAnswer::Refused(error)) => error,
-        other => return Err(other),
+        other => return Err(Box::new(other)),
     };
     let why = error.to_string();
     Ok(match error {

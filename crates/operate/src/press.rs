@@ -59,7 +59,7 @@ impl<'a> Press<'a> {
         shard: &ShardDescriptor,
         request: &NodeRequest,
         limit: Duration,
-        judge: fn(NodeResponse) -> Result<Asked, NodeResponse>,
+        judge: fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>,
     ) -> Result<bool, Trouble> {
         let until = self.deadline.min(Instant::now() + limit);
         while Instant::now() < until {
@@ -99,7 +99,7 @@ impl<'a> Press<'a> {
         &mut self,
         node: SocketAddr,
         request: NodeRequest,
-        judge: fn(NodeResponse) -> Result<Asked, NodeResponse>,
+        judge: fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>,
     ) -> Result<Asked, Trouble> {
         match ask::try_ask(self.pool, node, request, ANSWER).await {
             Ok(answer) => judge(answer).map_err(|other| {

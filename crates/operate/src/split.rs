@@ -121,7 +121,7 @@ impl<'a> Splitter<'a> {
     }
 }
 
-fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
+fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
     let error = match answer {
         NodeResponse::Split(SplitAnswer::Done) => return Ok(Asked::Done),
         NodeResponse::Split(SplitAnswer::Underway) => {
@@ -130,7 +130,7 @@ fn judge(answer: NodeResponse) -> Result<Asked, NodeResponse> {
             ));
         }
         NodeResponse::Split(SplitAnswer::Refused(error)) => error,
-        other => return Err(other),
+        other => return Err(Box::new(other)),
     };
     let why = error.to_string();
     Ok(match error {
