@@ -405,6 +405,11 @@ impl Mark {
                 | Mark::StopSignAdopted
                 | Mark::BeganTold
                 | Mark::SplitVoid
+                | Mark::HashVoid
+                | Mark::EndVoid
+                | Mark::AbsorbVoid
+                | Mark::MergeSilent
+                | Mark::StoodStill
                 | Mark::SplitBeforeSnapshot
                 | Mark::ChildAfterRestart
         )

@@ -386,7 +386,7 @@ impl Worker {
                     shard.review_descriptor();
                     if shard.take_members_news() && note(&mut self.map, shard) {
                         self.map_changes += 1;
-                        changed = true;
+                        changed |= shard.absorbed().is_some();
                     }
                     if shard.take_lineage_news() {
                         news.push(*group);

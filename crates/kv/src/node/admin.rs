@@ -163,7 +163,8 @@ impl Driver {
             }
         };
         let shards = self.machine.worker().map_or_else(Vec::new, |worker| {
-            worker.shards().map(|s| shard_status(worker, s)).collect()
+            let shards = worker.shards().filter(|shard| !shard.is_gone());
+            shards.map(|s| shard_status(worker, s)).collect()
         });
         NodeStatus {
             id: identity.node,

@@ -13,7 +13,10 @@ impl Driver {
         };
         match of {
             Some(shard) => worker.shard(shard).map(members_of).into_iter().collect(),
-            None => worker.shards().map(members_of).collect(),
+            None => {
+                let shards = worker.shards().filter(|shard| !shard.is_gone());
+                shards.map(members_of).collect()
+            }
         }
     }
 

@@ -180,11 +180,14 @@ impl Worker {
         self.merges.next = Some(self.merges.next.map_or(at, |next| next.min(at)));
     }
 
-    /// The map has changed: replicas of shards that it does not know any more are of absorbed ones.
+    /// The map has changed: replicas of shards that it does not know any more are of absorbed ones,
+    /// or what is left of them.
     pub(super) fn review_strays(&mut self, now: Now) {
-        let strays: Vec<GroupId> = { self.shards.values() }
-            .filter(|shard| shard.is_member() && self.map.shard(shard.descriptor.id).is_none())
-            .map(|shard| shard.descriptor.id)
+        let known: BTreeSet<GroupId> = self.map.shards.iter().map(|s| s.id).collect();
+        let is_done = |shard: &Shard| shard.is_gone() && !shard.is_member();
+        let strays: Vec<GroupId> = { self.shards.iter() }
+            .filter(|(id, shard)| !known.contains(*id) && !is_done(shard))
+            .map(|(id, _)| *id)
             .collect();
         if strays.iter().any(|id| !self.merges.looked_at.contains(id)) {
             self.look_soon(now);
