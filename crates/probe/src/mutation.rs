@@ -139,8 +139,6 @@ mutations! {
     AbsorbLosesLast("K3"),
     /// Records and outcomes of what was absorbed are not taken over.
     AbsorbForgetsRecords("T4"),
-    /// A shard is absorbed although its end was refused before.
-    AbsorbAfterReopen("S3"),
     /// The end of a shard is refused although it was absorbed.
     ReopenAbsorbed("S4"),
     /// A shard that has ended goes on serving.

@@ -115,8 +115,7 @@ impl State {
     pub fn absorbs(&self, absorb: &Absorb) -> bool {
         let adjacent = !absorb.span.end.is_empty() && absorb.span.end == absorb.gained.start;
         let undecided = self.has_undecided() && !mutated(Mutation::MergeOverIntents);
-        let refused =
-            self.has_reopened(absorb.right, absorb.slot) && !mutated(Mutation::AbsorbAfterReopen);
+        let refused = self.has_reopened(absorb.right, absorb.slot);
         adjacent
             && self.is_of_range(&absorb.span)
             && !undecided
