@@ -25,6 +25,8 @@ use synod_probe::{Mark, Mutation, mark, mutated};
 
 /// Epochs from outside lie below this.
 pub(crate) const ABSURD_EPOCH: u32 = 1 << 30;
+/// Who stands still waits as many retries before it asks for a snapshot.
+const STANDING_WAITS: u64 = 10;
 
 /// What a stop-sign carries over for the state machine above. From the call on, the
 /// caller uses no timestamp above `limit`.
@@ -489,6 +491,11 @@ impl Replica {
     pub fn stand_still(&mut self, cx: &Cx<'_>, still: bool) {
         if self.stands_still != still {
             self.stands_still = still;
+            // It may get on by itself in a moment.
+            let later = cx
+                .now
+                .plus(self.settings.retry_nanos.saturating_mul(STANDING_WAITS));
+            self.ask_snapshot_after = self.ask_snapshot_after.max(later);
             self.review_election(cx);
         }
     }

@@ -228,7 +228,8 @@ impl Shard {
         if known {
             // The log's descriptor may be of a range that the state comes to again.
             let epoch = u64::from(shard.descriptor.configuration.epoch.0);
-            shard.descriptor.generation = epoch + shard.group.state().lineage.splits;
+            let splits = shard.group.state().lineage.splits;
+            shard.descriptor.generation = epoch.saturating_add(splits);
         }
         shard.review_descriptor();
         shard.review_halt();

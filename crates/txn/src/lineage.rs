@@ -7,7 +7,7 @@
 //! Floors, horizon and `last` are the same in both halves.
 
 use crate::command::Split;
-use crate::state::{State, Tail};
+use crate::state::{Record, Resolution, State, Tail};
 use crate::types::{AttemptId, Key, Span};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ impl State {
             return None;
         }
         mark(Mark::SplitApplied);
-        self.lineage.splits += 1;
+        self.lineage.splits = self.lineage.splits.saturating_add(1);
         let child = Child {
             id: child,
             parent: shard,
@@ -173,6 +173,8 @@ impl State {
     /// What belongs to the child leaves; what nobody can tell apart both keep.
     fn split_off(&mut self, shard: GroupId, child: &Child) -> State {
         let goes = |key: &Key| child.span.contains(key);
+        let kept_span = self.lineage.span.clone();
+        let owns = |key: &Key| kept_span.as_ref().is_some_and(|span| span.contains(key));
         let mut records = BTreeMap::new();
         self.records.retain(|attempt, record| {
             let goes = goes(&record.anchor);
@@ -202,6 +204,14 @@ impl State {
                 let first = kept.get(attempt).and_then(BTreeSet::first);
                 resolution.anchor = first.cloned();
             }
+        }
+        for (attempt, record) in &self.records {
+            part(&mut resolutions, shard, *attempt, record, goes);
+        }
+        for (attempt, record) in &records {
+            part(&mut self.resolutions, child.id, *attempt, record, |key| {
+                !goes(key) && owns(key)
+            });
         }
         let mut ancestors = self.lineage.ancestors.clone();
         ancestors.insert(shard);
@@ -234,5 +244,26 @@ impl State {
             },
             ..State::default()
         }
+    }
+}
+
+/// A record of which the other half of a split was a participant, before both were merged, leaves a
+/// resolution there: who asks by that anchor is told what became of it.
+fn part(
+    resolutions: &mut BTreeMap<AttemptId, Resolution>,
+    coordinator: GroupId,
+    attempt: AttemptId,
+    record: &Record,
+    is_there: impl Fn(&Key) -> bool,
+) {
+    let others = record.participants.iter().map(|p| &p.anchor);
+    let mut there = others.filter(|anchor| **anchor != record.anchor && is_there(anchor));
+    if let (Some(outcome), Some(anchor)) = (record.outcome, there.next()) {
+        resolutions.entry(attempt).or_insert_with(|| Resolution {
+            outcome,
+            recorded: true,
+            coordinator,
+            anchor: Some(anchor.clone()),
+        });
     }
 }

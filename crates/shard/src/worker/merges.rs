@@ -14,6 +14,8 @@ use synod_txn::{Key, Span};
 
 /// Between two looks at what was absorbed and is still there; nanoseconds.
 const LOOK_NANOS: u64 = 200_000_000;
+/// Looks in vain double the time up to this power of two.
+const MAX_BACKOFF: u32 = 5;
 
 /// What the worker keeps of merges.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,6 +26,8 @@ pub(super) struct MergeView {
     looked_at: BTreeSet<GroupId>,
     /// When they are looked at next.
     next: Option<Mono>,
+    /// Looks since anything was news.
+    looks: u32,
     /// Those that go, and are forgotten when they have.
     retiring: BTreeSet<GroupId>,
 }
@@ -125,7 +129,20 @@ impl Worker {
                 if other.is_none() {
                     mark(Mark::AbsorbWithoutData);
                 }
-                if other.is_some_and(|s| s.reach_end(now, &self.leases, &awaited)) {
+                let mut gets_there = false;
+                let mut is_held_up = false;
+                if let Some(other) = other {
+                    gets_there = other.reach_end(now, &self.leases, &awaited);
+                    is_held_up = other.is_superseded() && other.replica.decided() >= awaited.slot;
+                }
+                if is_held_up && let Some(shard) = self.shards.get_mut(&group) {
+                    // By a snapshot that need not come any more.
+                    shard.drop_incoming();
+                    self.review_clips();
+                    let still = self.shards.get(&right).is_some_and(Shard::is_superseded);
+                    gets_there |= !still;
+                }
+                if gets_there {
                     self.dirty.insert(right);
                 }
                 if let Some(shard) = self.shards.get_mut(&group) {
@@ -140,6 +157,9 @@ impl Worker {
                 shard.drop_incoming();
                 self.review_clips();
                 if self.shards.get(&right).is_some_and(Shard::is_superseded) {
+                    if let Some(shard) = self.shards.get_mut(&group) {
+                        shard.stand_still(now, &self.leases);
+                    }
                     break;
                 }
             }
@@ -176,6 +196,7 @@ impl Worker {
     }
 
     fn look_soon(&mut self, now: Now) {
+        self.merges.looks = 0;
         let at = now.mono.plus(LOOK_NANOS);
         self.merges.next = Some(self.merges.next.map_or(at, |next| next.min(at)));
     }
@@ -227,7 +248,10 @@ impl Worker {
             }
         }
         if !self.merges.looked_at.is_empty() {
-            self.merges.next = Some(now.mono.plus(LOOK_NANOS));
+            // What stays as it is is looked at less and less often.
+            self.merges.looks = (self.merges.looks + 1).min(MAX_BACKOFF);
+            let wait = LOOK_NANOS << self.merges.looks;
+            self.merges.next = Some(now.mono.plus(wait));
         }
     }
 
@@ -278,7 +302,8 @@ impl Worker {
         };
         let span = shard.descriptor.span.clone();
         let mut others = self.shards.values();
-        let others = others.any(|s| s.descriptor.id != id && s.descriptor.span.overlaps(&span));
+        let others = others
+            .any(|s| s.descriptor.id != id && !s.is_emptied() && s.descriptor.span.overlaps(&span));
         self.retire(now, id, !others && self.births.is_empty());
     }
 

@@ -51,8 +51,10 @@ impl Shard {
 
     /// Whether a snapshot on its way in may be given up: the awaited state is here.
     pub(crate) fn drop_incoming(&mut self) {
-        self.replica.drop_incoming();
-        self.merges.incoming = None;
+        if !self.installing && self.replica.installing().is_none() {
+            self.replica.drop_incoming();
+            self.merges.incoming = None;
+        }
     }
 
     /// Whether its state is that of the end in that slot, with all that was written before in
@@ -129,7 +131,7 @@ impl Shard {
     /// Shards of whose data here this replica's is made, or was: those that it has absorbed, and
     /// others that it descends from.
     pub(crate) fn absorbed_so_far(&self) -> impl Iterator<Item = GroupId> {
-        let held = self.is_whole() || self.installing;
+        let held = self.is_whole() || self.installing || self.replica.is_being_destroyed();
         let ancestors = self.group.state().lineage.ancestors.iter().copied();
         ancestors.filter(move |_| held)
     }

@@ -187,7 +187,10 @@ impl Shard {
             under: of.under,
             last: of.last,
             hashing: of.hashing.clone(),
-            splits: (generation + 1).saturating_sub(epoch).max(splits + 1),
+            splits: generation
+                .saturating_add(1)
+                .saturating_sub(epoch)
+                .max(splits.saturating_add(1)),
         };
         let command = Command::Absorb(Box::new(absorb));
         match self.try_propose(now, leases, &command, Urgency::Now) {
@@ -238,7 +241,9 @@ impl Shard {
             }
             return;
         }
-        self.merges.followed.insert(node);
+        if self.replica.configuration().is_member(node) {
+            self.merges.followed.insert(node);
+        }
         let mut members = self.replica.configuration().members();
         let all = members.all(|n| self.merges.followed.contains(&n));
         drop(members);
