@@ -16,7 +16,7 @@ use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
 use bytes::Bytes;
-use merges::MergeView;
+use merges::{MergeView, SnapshotHead};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{Hearing, LeaseEffect, LeaseMessage, LeaseRecord, NodeLease};
@@ -340,7 +340,7 @@ impl Worker {
             Input::Born { group } => self.handle_born(now, group),
             Input::Destroyed { group } => {
                 self.with(group, |s, leases, out| s.handle_destroyed(now, leases, out));
-                self.forget_retired(group);
+                self.review_clips();
             }
             Input::DiskHealth { healthy } => {
                 self.disk_healthy = healthy;
@@ -406,10 +406,10 @@ impl Worker {
             for group in &dirty {
                 self.review_superseded(now, *group);
             }
-            for group in news {
-                self.review_children(now, group);
-                self.review_merges(now, group);
+            for group in &news {
+                self.review_children(now, *group);
             }
+            self.review_merges(now, &news);
             self.review_versions_of(now, &dirty);
             if let Some(pending) = self.outbox.seal() {
                 self.complete(now, vec![pending]);
@@ -440,19 +440,19 @@ impl Worker {
                 if !self.shards.contains_key(&group) && !self.make(now, from, group, &message) {
                     return;
                 }
-                if self.is_born_first(now, group, &message) {
+                let head = SnapshotHead::of(&message);
+                if self.is_born_first(now, group, &message, head.as_ref()) {
                     return;
                 }
                 let chunk = matches!(message, Message::SnapshotChunk { .. });
                 if chunk && self.shards.get(&group).is_some_and(Shard::is_superseded) {
                     return;
                 }
-                let head = Worker::absorbed_by(&message);
                 self.with(group, |s, leases, _| {
                     s.handle_message(now, leases, from, message);
                 });
-                if let Some((id, span, ancestors)) = head {
-                    self.expect_merged(group, id, span, ancestors);
+                if let Some(head) = head {
+                    self.expect_merged(group, head);
                 }
             }
             NodeMessage::Lease(message) => {

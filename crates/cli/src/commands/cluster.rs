@@ -75,6 +75,19 @@ pub(super) async fn version(
     Ok(status.and_then(|status| status.cluster))
 }
 
+/// Refuses what the cluster's version does not allow yet; `refusal` is made of that version.
+pub(super) async fn check_version<E: std::fmt::Display>(
+    pool: &Pool,
+    connection: &Connection,
+    since: ClusterVersion,
+    refusal: impl FnOnce(ClusterVersion) -> E,
+) -> Result<(), Failure> {
+    match version(pool, connection).await? {
+        Some(at) if at < since => Err(Failure::input(refusal(at))),
+        _ => Ok(()),
+    }
+}
+
 /// What each of these nodes says of versions, in their order.
 pub(super) async fn ask_all(
     pool: &Pool,

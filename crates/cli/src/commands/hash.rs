@@ -100,10 +100,8 @@ fn check_others<'a>(
 
 async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
     let since = synod_txn::Command::HASH_SINCE;
-    match cluster::version(pool, connection).await? {
-        Some(at) if at < since => Err(Failure::input(HashError::Version { at, since })),
-        _ => Ok(()),
-    }
+    let refusal = |at| HashError::Version { at, since };
+    cluster::check_version(pool, connection, since, refusal).await
 }
 
 async fn check_keys(connection: &Connection, prefix: &Key) -> Result<(), Failure> {

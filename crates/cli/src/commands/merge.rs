@@ -158,10 +158,8 @@ pub async fn run(args: MergeArgs) -> Result<Status, Failure> {
 /// Nothing is begun that the cluster's version does not allow.
 async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
     let since = synod_txn::Command::MERGE_SINCE;
-    match cluster::version(pool, connection).await? {
-        Some(at) if at < since => Err(Failure::input(MergeError::Version { at, since })),
-        _ => Ok(()),
-    }
+    let refusal = |at| MergeError::Version { at, since };
+    cluster::check_version(pool, connection, since, refusal).await
 }
 
 #[cfg(test)]

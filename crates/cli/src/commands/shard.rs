@@ -233,10 +233,8 @@ fn tell(survey: &Survey, at: &Key, id: GroupId, leader: NodeId, took: Duration) 
 /// No id is spent on a split that the cluster's version does not allow.
 async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
     let since = synod_txn::Command::SPLIT_SINCE;
-    match cluster::version(pool, connection).await? {
-        Some(at) if at < since => Err(Failure::input(SplitError::Version { at, since })),
-        _ => Ok(()),
-    }
+    let refusal = |at| SplitError::Version { at, since };
+    cluster::check_version(pool, connection, since, refusal).await
 }
 
 /// The map as all nodes know it together; of a split they may know one half for a moment.

@@ -200,6 +200,8 @@ pub(super) struct Merges {
 fn same_members(a: &Configuration, b: &Configuration) -> bool {
     (&a.voters, &a.witnesses, &a.learners) == (&b.voters, &b.witnesses, &b.learners)
 }
+
+/// Either shard.
 impl Shard {
     /// What keeps either shard from a merge.
     fn may_merge(&self) -> Result<(), MergeError> {

@@ -7,10 +7,11 @@
 //! on a node a key's data belongs to is told by where they begin: the later one has it.
 
 use super::Worker;
+use super::merges::SnapshotHead;
 use crate::outbox::SnapshotTask;
 use crate::shard::split::{first_descriptor, first_durable};
 use crate::shard::{HashError, Now, Recovered, Shard, SplitError, Splitting};
-use crate::wire::{self, ShardDescriptor};
+use crate::wire::ShardDescriptor;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use synod_paxos::replica::Cx;
@@ -198,24 +199,21 @@ impl Worker {
     /// Whether a chunk of a snapshot is dropped, to come again: what the log holds of a split behind
     /// the snapshot is applied first, and the replica of what was split off is there for
     /// good. Until then its data is this shard's, which the snapshot replaces.
-    pub(super) fn is_born_first(&mut self, now: Now, group: GroupId, message: &Message) -> bool {
-        let Message::SnapshotChunk {
-            ballot,
-            chunk,
-            checksum,
-            data,
-            ..
-        } = message
-        else {
+    pub(super) fn is_born_first(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        message: &Message,
+        head: Option<&SnapshotHead>,
+    ) -> bool {
+        let Message::SnapshotChunk { ballot, .. } = message else {
             return false;
         };
         let Some(shard) = self.shards.get_mut(&group) else {
             return false;
         };
-        let whole = *chunk == 0 && crc32fast::hash(data) == *checksum;
-        let head = whole.then(|| wire::snapshot_head(data)).flatten();
-        let passed = head.map_or_else(Vec::new, |(state, _)| state.passed);
-        if shard.pass_splits(now, &self.leases, Some(*ballot), &passed) {
+        let passed = head.map_or(&[][..], |head| &head.passed);
+        if shard.pass_splits(now, &self.leases, Some(*ballot), passed) {
             self.dirty.insert(group);
             return true;
         }

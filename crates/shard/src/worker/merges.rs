@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, Message, Mono, NodeId, SnapshotId};
 use synod_probe::{Mark, mark};
-use synod_txn::{Key, Span};
+use synod_txn::{Key, Passed, Span};
 
 /// Between two looks at what was absorbed and is still there; nanoseconds.
 const LOOK_NANOS: u64 = 200_000_000;
@@ -28,8 +28,40 @@ pub(super) struct MergeView {
     next: Option<Mono>,
     /// Looks since anything was news.
     looks: u32,
-    /// Those that go, and are forgotten when they have.
-    retiring: BTreeSet<GroupId>,
+}
+
+/// What the first chunk of a snapshot says of it.
+pub(super) struct SnapshotHead {
+    id: SnapshotId,
+    span: Span,
+    /// The last splits that it has behind it.
+    pub(super) passed: Vec<Passed>,
+    /// Shards that it descends from or has absorbed.
+    ancestors: BTreeSet<GroupId>,
+}
+
+impl SnapshotHead {
+    /// None for every other message, and for a damaged chunk.
+    pub(super) fn of(message: &Message) -> Option<SnapshotHead> {
+        let Message::SnapshotChunk {
+            id,
+            chunk: 0,
+            checksum,
+            data,
+            ..
+        } = message
+        else {
+            return None;
+        };
+        let sound = crc32fast::hash(data) == *checksum;
+        let (state, ancestors) = sound.then(|| wire::snapshot_head(data)).flatten()?;
+        Some(SnapshotHead {
+            id: *id,
+            span: state.span,
+            passed: state.passed,
+            ancestors,
+        })
+    }
 }
 
 impl Worker {
@@ -122,7 +154,7 @@ impl Worker {
                 break;
             };
             let right = awaited.right;
-            self.awaiting_insert(right, group);
+            self.merges.awaiting.insert(right, group);
             let at_end = |s: &Shard| s.is_at_end(awaited.slot);
             if !self.shards.get(&right).is_some_and(at_end) {
                 let other = self.shards.get_mut(&right);
@@ -181,17 +213,18 @@ impl Worker {
         }
     }
 
-    fn awaiting_insert(&mut self, right: GroupId, left: GroupId) {
-        self.merges.awaiting.insert(right, left);
-    }
-
-    /// A replica's range has changed, or that of which it is to be told: which data here is whose?
-    pub(super) fn review_merges(&mut self, now: Now, group: GroupId) {
+    /// The ranges of these replicas may have changed: which data here is whose?
+    pub(super) fn review_merges(&mut self, now: Now, groups: &[GroupId]) {
+        if groups.is_empty() {
+            return;
+        }
         self.review_clips();
-        let absorbed = self.shards.get(&group).and_then(|shard| shard.absorbed());
-        if absorbed.is_some() {
-            self.merges.looked_at.insert(group);
-            self.look_soon(now);
+        for group in groups {
+            let absorbed = self.shards.get(group).and_then(|shard| shard.absorbed());
+            if absorbed.is_some() {
+                self.merges.looked_at.insert(*group);
+                self.look_soon(now);
+            }
         }
     }
 
@@ -307,22 +340,14 @@ impl Worker {
         self.retire(now, id, !others && self.births.is_empty());
     }
 
+    /// Lets a replica go. Empty it stays for ever, as what it promised must (P1): whoever was away for
+    /// long may still ask for its vote.
     fn retire(&mut self, now: Now, id: GroupId, clears: bool) {
         if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
             mark(Mark::ReplicaRetired);
             shard.retire(now, &self.leases, clears);
-            self.merges.retiring.insert(id);
             self.dirty.insert(id);
         }
-    }
-
-    /// The replica's data is gone. Empty it stays for ever, as what it promised must (P1): whoever was
-    /// away for long may still ask for its vote.
-    pub(super) fn forget_retired(&mut self, id: GroupId) {
-        if !self.merges.retiring.remove(&id) {
-            return;
-        }
-        self.review_clips();
     }
 
     /// The engine holds what a replica has absorbed for good.
@@ -344,35 +369,12 @@ impl Worker {
         self.review_strays(now);
     }
 
-    /// What the first chunk of a snapshot says of replicas here that its shard has absorbed.
-    pub(super) fn absorbed_by(message: &Message) -> Option<(SnapshotId, Span, BTreeSet<GroupId>)> {
-        let Message::SnapshotChunk {
-            id,
-            chunk: 0,
-            checksum,
-            data,
-            ..
-        } = message
-        else {
-            return None;
-        };
-        let sound = crc32fast::hash(data) == *checksum;
-        let head = sound.then(|| wire::snapshot_head(data)).flatten();
-        head.map(|(state, ancestors)| (*id, state.span, ancestors))
-    }
-
     /// A replica has taken that chunk, or not: if so, these replicas' data is about to be its.
-    pub(super) fn expect_merged(
-        &mut self,
-        group: GroupId,
-        id: SnapshotId,
-        span: Span,
-        ancestors: BTreeSet<GroupId>,
-    ) {
+    pub(super) fn expect_merged(&mut self, group: GroupId, head: SnapshotHead) {
         let shard = self.shards.get_mut(&group);
-        let takes = |s: &&mut Shard| s.replica.incoming_snapshot() == Some(id);
+        let takes = |s: &&mut Shard| s.replica.incoming_snapshot() == Some(head.id);
         if let Some(shard) = shard.filter(takes) {
-            shard.expect_absorbed(span, ancestors);
+            shard.expect_absorbed(head.span, head.ancestors);
             self.review_clips();
         }
     }

@@ -49,7 +49,7 @@ impl Shard {
         self.replica.stand_still(&paxos_cx(now, leases), true);
     }
 
-    /// Whether a snapshot on its way in may be given up: the awaited state is here.
+    /// Gives up a snapshot on its way in: the awaited state is here.
     pub(crate) fn drop_incoming(&mut self) {
         if !self.installing && self.replica.installing().is_none() {
             self.replica.drop_incoming();
