@@ -358,21 +358,21 @@ async fn what_cannot_be_merged_is_refused_with_reasons() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_operators_each_gets_a_shard_of_his_own() {
+async fn of_operators_at_once_each_gets_a_shard_of_his_own() {
     let cluster = spread(3, "");
-    let both = [&["--at", "b"], &["--at", "t"]].map(|args| spawn(&cluster, args));
-    let [left, right] = both.map(ends);
-    for out in [left.await, right.await] {
+    let four = ["b", "d", "t", "v"].map(|key| spawn(&cluster, &["--at", key]));
+    for out in four.map(ends) {
+        let out = out.await;
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     }
     let pool = cluster.pool().expect("a pool");
-    eventually("both shards are there", async || {
+    eventually("all four shards are there", async || {
         let maps = maps(&pool, &cluster).await;
         maps.iter().all(|map| {
             let starts = { map.shards.iter() }.map(|s| &s.span.start[..]);
-            let wanted = [&b""[..], b"b", b"g", b"p", b"t", b"\xff\xff"];
+            let wanted = [&b""[..], b"b", b"d", b"g", b"p", b"t", b"v", b"\xff\xff"];
             let ids: BTreeSet<u64> = map.shards.iter().map(|s| s.id.0).collect();
-            starts.eq(wanted) && ids.len() == 6
+            starts.eq(wanted) && ids.len() == 8
         })
     })
     .await;
@@ -390,7 +390,7 @@ async fn of_two_operators_each_gets_a_shard_of_his_own() {
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     }
     let map = maps(&pool, &cluster).await.remove(0);
-    assert_eq!(map.shards.len(), 7);
+    assert_eq!(map.shards.len(), 9);
     let client = connect(&cluster).await;
     for key in ["a", "b", "c", "d", "h", "q", "t", "z"] {
         client.put(key, "1").await.expect("the cluster serves");

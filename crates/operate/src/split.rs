@@ -13,6 +13,12 @@ use synod_shard::wire::{ShardDescriptor, ShardMap};
 use synod_shard::{Claim, META_SHARD, SplitError};
 use synod_txn::Key;
 
+/// How long somebody whose id was taken first waits at most, the first time, before he
+/// claims another: the other one should have seen by then that he has it.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The pause doubles so often at most.
+const DOUBLED: u32 = 4;
+
 /// A split on its way.
 pub struct Splitter<'a> {
     pool: &'a Pool,
@@ -71,7 +77,12 @@ impl<'a> Splitter<'a> {
 
     async fn try_claim(&self, map: &ShardMap, nonce: u128) -> Result<GroupId, Trouble> {
         let highest = map.shards.iter().map(|s| s.id).max().unwrap_or(META_SHARD);
+        let mut attempt = 0;
         loop {
+            if attempt > 0 {
+                tokio::time::sleep(pause(nonce, attempt)).await;
+            }
+            attempt += 1;
             let last = self.last_claim().await?;
             let last = last.map_or(highest, |claim| claim.id.max(highest));
             let id = GroupId(last.0.saturating_add(1));
@@ -121,6 +132,16 @@ impl<'a> Splitter<'a> {
     }
 }
 
+/// How long to wait before the claim `attempt`, from 1 on. The records name the last claim
+/// only, so whoever is overtaken before he has looked does not know that he had an id, and
+/// those who ask at once could overtake one another for ever: each waits for a time of his own,
+/// which grows, as in the binary exponential backoff of Ethernet.
+fn pause(nonce: u128, attempt: u32) -> Duration {
+    let longest = FIRST_PAUSE * (1 << (attempt - 1).min(DOUBLED));
+    let bits = nonce.rotate_right(attempt.wrapping_mul(11)) as u8;
+    longest * u32::from(bits) / u32::from(u8::MAX)
+}
+
 fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
     let error = match answer {
         NodeResponse::Split(SplitAnswer::Done) => return Ok(Asked::Done),
@@ -142,4 +163,24 @@ fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
         SplitError::NotInside | SplitError::Taken { .. } => Asked::Look(why),
         SplitError::Meta | SplitError::Version { .. } => Asked::Never(Trouble::Input(why)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_differ() {
+        let nonces: Vec<u128> = (1..=64_u128)
+            .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+            .collect();
+        for attempt in 1..40 {
+            let longest = FIRST_PAUSE * (1 << (attempt - 1).min(DOUBLED));
+            let mut pauses: Vec<Duration> = nonces.iter().map(|n| pause(*n, attempt)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= longest));
+            pauses.sort();
+            pauses.dedup();
+            assert!(pauses.len() > 40, "attempt {attempt}: {}", pauses.len());
+        }
+    }
 }
