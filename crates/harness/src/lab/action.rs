@@ -103,6 +103,9 @@ pub enum Action {
     Harm(Select, Harm),
     /// To nodes, once.
     Once(Select, Deed),
+    /// What an operator asks for, once: `synod` with these arguments. How it reaches the
+    /// cluster is added. It must succeed.
+    Command(Vec<String>),
     /// Ends the faults of links with this name, or all.
     Heal(Option<String>),
 }
@@ -113,7 +116,7 @@ impl Action {
         match self {
             Action::Links(links, _) => links.parts(),
             Action::Harm(on, _) | Action::Once(on, _) => vec![on],
-            Action::Heal(_) => Vec::new(),
+            Action::Command(_) | Action::Heal(_) => Vec::new(),
         }
     }
 
@@ -182,6 +185,20 @@ impl fmt::Display for Harm {
                     Duration::from_nanos(nanos.unsigned_abs())
                 )
             }
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    /// What is done, without to what.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Links(Links::OneWay(..), worse) => write!(f, "{worse} (one way)"),
+            Action::Links(_, worse) => worse.fmt(f),
+            Action::Harm(_, harm) => harm.fmt(f),
+            Action::Once(_, deed) => deed.fmt(f),
+            Action::Command(arguments) => write!(f, "synod {}", arguments.join(" ")),
+            Action::Heal(_) => f.write_str("links healed"),
         }
     }
 }

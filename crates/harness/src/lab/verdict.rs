@@ -5,6 +5,7 @@ use super::record::Seen;
 use super::report::Verdict;
 use crate::history::Nanos;
 use crate::sim::Wrong;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a scenario expects.
@@ -61,7 +62,7 @@ impl ExpectSite {
 pub(super) struct After {
     /// What the checkers say; an error if the end could not be read.
     pub(super) history: Option<Result<Checked, String>>,
-    /// How long it took, once the load and all drains were over, until all was
+    /// How long it took, once the load and all commands were over, until all was
     /// replicated; or what was missing.
     pub(super) replicated: Result<Duration, String>,
     /// What is wrong with nodes.
@@ -70,8 +71,8 @@ pub(super) struct After {
     pub(super) crashed: Vec<String>,
     /// A client of the lab ended badly.
     pub(super) clients_lost: bool,
-    /// Programs that drained nodes: the node, and what was wrong.
-    pub(super) drains: Vec<(String, Option<String>)>,
+    /// Commands that were given, and what was wrong.
+    pub(super) commands: Vec<(String, Option<String>)>,
 }
 
 /// A verdict, and what it means if it does not hold.
@@ -154,7 +155,7 @@ pub(super) fn of_cluster(expect: &Expect, after: &After) -> Vec<Judged> {
             Ok(took) => (format!("{:.1} s", took.as_secs_f64()), *took <= limit),
             Err(missing) => (missing.clone(), false),
         };
-        let wanted = format!("within {limit:?} after load and drains");
+        let wanted = format!("within {limit:?} after load and commands");
         all.push(judged(
             Wrong::Liveness,
             "full replication",
@@ -172,18 +173,30 @@ pub(super) fn of_cluster(expect: &Expect, after: &After) -> Vec<Judged> {
         let held = after.unhealthy.is_empty();
         all.push(judged(Wrong::Liveness, "healthy nodes", "all", seen, held));
     }
-    for (node, problem) in &after.drains {
-        let name = format!("drain of {node}");
-        let seen = problem.clone().unwrap_or_else(|| "done".to_owned());
-        all.push(judged(
-            Wrong::Liveness,
-            &name,
-            "done",
-            seen,
-            problem.is_none(),
-        ));
-    }
+    all.extend(of_commands(&after.commands));
     all
+}
+
+/// Judges the commands, those that say the same together.
+fn of_commands(commands: &[(String, Option<String>)]) -> Vec<Judged> {
+    let mut alike: BTreeMap<&str, Vec<Option<&str>>> = BTreeMap::new();
+    for (what, problem) in commands {
+        let given = alike.entry(what).or_default();
+        given.push(problem.as_deref());
+    }
+    let judge = |(what, given): (&str, Vec<Option<&str>>)| {
+        let done = given.iter().filter(|problem| problem.is_none()).count();
+        let first = given.iter().flatten().next();
+        let seen = match (first, given.len()) {
+            (None, 1) => "done".to_owned(),
+            (None, times) => format!("done, {times} times"),
+            (Some(problem), 1) => (*problem).to_owned(),
+            (Some(problem), times) => format!("{done} of {times} done; {problem}"),
+        };
+        let held = first.is_none();
+        judged(Wrong::Liveness, &format!("`{what}`"), "done", seen, held)
+    };
+    alike.into_iter().map(judge).collect()
 }
 
 /// Judges the plan: a fault that was done to nothing shows nothing.
@@ -366,6 +379,29 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_say_the_same_are_judged_together() {
+        let failed = Some("exit status: 1: no leader".to_owned());
+        let given = [
+            ("a", None),
+            ("b", failed.clone()),
+            ("a", None),
+            ("b", None),
+            ("c", failed),
+        ];
+        let given = given.map(|(what, problem)| (what.to_owned(), problem));
+        let judged = of_commands(&given);
+        let told = judged
+            .iter()
+            .map(|j| (&j.verdict.name[..], &j.verdict.seen[..], j.verdict.held));
+        let wanted = [
+            ("`a`", "done, 2 times", true),
+            ("`b`", "1 of 2 done; exit status: 1: no leader", false),
+            ("`c`", "exit status: 1: no leader", false),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
     fn a_broken_history_is_of_safety_whether_it_is_expected_or_not() {
         let after = |history| After {
             history,
@@ -373,7 +409,7 @@ mod tests {
             unhealthy: vec!["n2: gone".to_owned()],
             crashed: Vec::new(),
             clients_lost: false,
-            drains: vec![("n1".to_owned(), None)],
+            commands: vec![("node drain n1".to_owned(), None)],
         };
         let checked = |ok, lost| Checked {
             result: crate::lab::report::HistoryResult {

@@ -35,13 +35,13 @@
 //! directory.
 
 mod builder;
-mod drain;
 mod network;
 mod nodes;
+mod program;
 mod settle;
 
 pub use builder::Builder;
-pub(super) use drain::DrainState;
+pub(super) use program::CommandState;
 pub use settle::Condition;
 
 use super::LabError;
@@ -50,9 +50,9 @@ use super::select::Select;
 use super::topology::{NodePlan, Topology, clients_address};
 use crate::cluster::Cluster as Processes;
 use crate::relay::End;
-use drain::Drain;
 use network::Network;
 use nodes::Nodes;
+use program::RunningCommand;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// A cluster that runs.
 pub struct Cluster {
     // Before the processes: their directory goes last.
-    drains: Vec<Drain>,
+    commands: Vec<RunningCommand>,
     processes: Processes,
     program: PathBuf,
     topology: Topology,
@@ -106,6 +106,8 @@ pub struct Begun {
     pub on: Vec<String>,
     /// Faults that it ended.
     pub ended: Vec<u64>,
+    /// The command that was begun, by its number from 0.
+    pub command: Option<usize>,
 }
 
 impl Cluster {
@@ -136,7 +138,7 @@ impl Cluster {
             nodes: Nodes::default(),
             holding: BTreeMap::new(),
             next: 1,
-            drains: Vec::new(),
+            commands: Vec::new(),
             crashed: Vec::new(),
         })
     }
@@ -275,9 +277,10 @@ impl Cluster {
         let mut begun = Begun {
             id,
             holds: false,
-            what: String::new(),
+            what: action.to_string(),
             on: Vec::new(),
             ended: Vec::new(),
+            command: None,
         };
         let (topology, plans) = (&self.topology, &self.plans);
         let mut resolved = Vec::new();
@@ -290,10 +293,6 @@ impl Cluster {
             Action::Links(links, worse) => {
                 let pairs = network::pairs(links, &topology.ends(), &mut ends);
                 begun.holds = true;
-                begun.what = match links {
-                    super::action::Links::OneWay(..) => format!("{worse} (one way)"),
-                    _ => worse.to_string(),
-                };
                 self.holding.insert(id, Holding::Links);
                 let changed = self.network.begin(id, name, pairs, *worse);
                 self.apply(&changed);
@@ -302,22 +301,23 @@ impl Cluster {
                 let nodes = nodes_of(&ends(on));
                 // A restart at once holds for no time.
                 begun.holds = true;
-                begun.what = harm.to_string();
                 self.nodes.begin(&mut self.processes, &nodes, *harm)?;
                 self.holding.insert(id, Holding::Nodes(nodes, *harm));
                 resolved.retain(|end| matches!(end, End::Node(_)));
             }
             Action::Once(on, deed) => {
                 let nodes = nodes_of(&ends(on));
-                begun.what = deed.to_string();
                 resolved.retain(|end| matches!(end, End::Node(_)));
                 self.once(&nodes, *deed)?;
                 if *deed == Deed::PowerOn {
                     begun.ended = self.ended_by_power(&nodes);
                 }
             }
+            Action::Command(arguments) => {
+                begun.command = Some(self.commands.len());
+                self.command(arguments)?;
+            }
             Action::Heal(named) => {
-                begun.what = "links healed".to_owned();
                 begun.ended = self.network.named(named.as_deref());
                 for id in begun.ended.clone() {
                     self.end(id).await?;
@@ -335,12 +335,21 @@ impl Cluster {
             Deed::WipeDisk => self.nodes.lose(&mut self.processes, nodes),
             Deed::Drain => {
                 for node in nodes {
-                    let drain = Drain::start(&self.processes, &self.program, *node)?;
-                    self.drains.push(drain);
+                    let name = self.plans[*node].name.clone();
+                    self.command(&["node".to_owned(), "drain".to_owned(), name])?;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Runs `synod` with these arguments, and with how it reaches the cluster.
+    fn command(&mut self, arguments: &[String]) -> Result<(), LabError> {
+        let number = self.commands.len();
+        let program = &self.program;
+        let started = RunningCommand::start(&self.processes, program, arguments, number)?;
+        self.commands.push(started);
+        Ok(())
     }
 
     /// Faults that kept only these nodes down, and hold no longer now that they are up.
@@ -393,6 +402,9 @@ impl Cluster {
     pub fn poll(&mut self) -> Result<(), LabError> {
         let crashed = self.nodes.poll(&mut self.processes)?;
         self.crashed.extend(crashed);
+        for command in &mut self.commands {
+            command.poll();
+        }
         Ok(())
     }
 
@@ -402,11 +414,11 @@ impl Cluster {
         &self.crashed
     }
 
-    /// Nodes that are drained, and how far that is.
-    pub(super) fn drains(&mut self) -> Vec<(String, DrainState)> {
-        let drains = self.drains.iter_mut();
-        drains
-            .map(|drain| (drain.node.clone(), drain.poll()))
+    /// Commands that were given, and how far they are.
+    pub(super) fn commands(&mut self) -> Vec<(String, CommandState)> {
+        let commands = self.commands.iter_mut();
+        commands
+            .map(|command| (command.what.clone(), command.poll()))
             .collect()
     }
 
@@ -438,7 +450,7 @@ impl Cluster {
 
     /// Ends all processes and lets the files live on.
     pub fn keep_files(self) -> PathBuf {
-        drop(self.drains);
+        drop(self.commands);
         self.processes.keep_files()
     }
 

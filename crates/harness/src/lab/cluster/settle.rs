@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use synod_rpc::Pool;
 use synod_rpc::wire::{Health, NodeStatus};
+use synod_shard::ShardMap;
 use tokio::task::JoinSet;
 
 /// How long a node may take to say how it is.
@@ -98,8 +99,17 @@ pub(super) async fn look(
             }
         }
     }
-    // The meta shard is the first.
-    for shard in (1..=shards as u64 + 1).filter(|shard| !led.contains(shard)) {
+    // The meta shard is the first. Commands may have split and merged the others.
+    let map = match nodes
+        .iter()
+        .find(|(node, _)| statuses.get(node).is_some_and(Result::is_ok))
+    {
+        Some((_, address)) => ask::map(pool, *address, ANSWER).await.unwrap_or_default(),
+        None => ShardMap::default(),
+    };
+    let first = (1..=shards as u64 + 1).filter(|_| map.shards.is_empty());
+    let all = first.chain(map.shards.iter().map(|shard| shard.id.0));
+    for shard in all.filter(|shard| !led.contains(shard)) {
         condition
             .missing
             .push(format!("shard {shard} has no leader"));

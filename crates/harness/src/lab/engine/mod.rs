@@ -4,7 +4,7 @@ mod timeline;
 mod told;
 
 use super::LabError;
-use super::cluster::{Cluster, DrainState};
+use super::cluster::{Cluster, CommandState};
 use super::load::{self, Checked, Clients, Load, SiteClients};
 use super::record::{Record, Seen};
 use super::report::{FaultMark, Report};
@@ -27,8 +27,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const BEFORE: Duration = Duration::from_secs(60);
 /// How long it may take after the load, if the scenario expects nothing of it.
 const AFTER: Duration = Duration::from_secs(60);
-/// How long drains may go on after the load.
-const DRAINS: Duration = Duration::from_secs(120);
+/// How long commands may go on after the load.
+const COMMANDS: Duration = Duration::from_secs(120);
 /// How much longer than one request clients may take to end.
 const CLIENTS: Duration = Duration::from_secs(10);
 
@@ -204,18 +204,18 @@ async fn finish(
 ) -> Result<After, LabError> {
     let patience = scenario.workload.timeout + CLIENTS;
     let joined = tokio::time::timeout(patience, clients.join()).await;
-    let draining = Instant::now();
-    let mut drains = cluster.drains();
-    let waits = |drains: &[(String, DrainState)]| {
-        drains
+    let waiting = Instant::now();
+    let mut commands = cluster.commands();
+    let go_on = |commands: &[(String, CommandState)]| {
+        commands
             .iter()
-            .any(|(_, state)| matches!(state, DrainState::Runs(_)))
+            .any(|(_, state)| matches!(state, CommandState::Runs(_)))
     };
-    while waits(&drains) && draining.elapsed() < DRAINS {
+    while go_on(&commands) && waiting.elapsed() < COMMANDS {
         tokio::time::sleep(TICK).await;
-        drains = cluster.drains();
+        commands = cluster.commands();
     }
-    // Drains move replicas: what counts is how the cluster is after the last of them.
+    // They move replicas: what counts is how the cluster is after the last of them.
     let limit = scenario
         .expect
         .replicated_within
@@ -241,9 +241,9 @@ async fn finish(
         unhealthy,
         crashed: cluster.crashed().to_vec(),
         clients_lost: !joined.unwrap_or(false),
-        drains: drains
+        commands: commands
             .into_iter()
-            .map(|(node, state)| (node, state.problem()))
+            .map(|(what, state)| (what, state.problem()))
             .collect(),
     })
 }

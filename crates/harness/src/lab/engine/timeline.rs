@@ -4,7 +4,7 @@ use super::{Progress, SECOND, TICK, millis};
 use crate::history::Nanos;
 use crate::lab::LabError;
 use crate::lab::action::Action;
-use crate::lab::cluster::{Begun, Cluster};
+use crate::lab::cluster::{Begun, Cluster, CommandState};
 use crate::lab::load::SiteClients;
 use crate::lab::report::FaultMark;
 use crate::lab::scenario::{Planned, Scenario};
@@ -19,9 +19,13 @@ pub(super) struct Timeline<'a> {
     /// By time, and then by number.
     events: BTreeMap<(Duration, usize), Event<'a>>,
     next: usize,
+    /// When the load ends.
+    length: Duration,
     pub(super) marks: Vec<FaultMark>,
     /// Marks of what was of one moment.
     moments: BTreeSet<usize>,
+    /// Commands that go on, and their marks.
+    under_way: Vec<(usize, usize)>,
     /// Faults that were done to nothing.
     pub(super) in_vain: Vec<String>,
     seed: u64,
@@ -45,8 +49,10 @@ impl<'a> Timeline<'a> {
                 .map(|(n, fault)| ((fault.at, n), Event::Begin(fault)))
                 .collect(),
             next: scenario.faults.len(),
+            length: scenario.length,
             marks: Vec::new(),
             moments: BTreeSet::new(),
+            under_way: Vec::new(),
             in_vain: Vec::new(),
             seed,
         }
@@ -70,9 +76,11 @@ impl<'a> Timeline<'a> {
             while let Some(first) = self.events.first_entry()
                 && first.key().0 <= now
             {
-                let (number, event) = (first.key().1, first.remove());
+                let (planned, number) = *first.key();
+                let event = first.remove();
                 match event {
                     Event::Begin(fault) => {
+                        self.repeat(fault, planned);
                         self.begin(fault, number, cluster, run, &mut holding, tell)
                             .await?;
                     }
@@ -85,6 +93,9 @@ impl<'a> Timeline<'a> {
                 }
             }
             cluster.poll()?;
+            if !self.under_way.is_empty() {
+                self.look_at_commands(&cluster.commands(), run, tell);
+            }
             if now >= scenario.length {
                 return Ok(());
             }
@@ -101,6 +112,16 @@ impl<'a> Timeline<'a> {
                 .map_or(scenario.length, |(at, _)| *at);
             let wake = next.min(scenario.length).saturating_sub(now).min(TICK);
             tokio::time::sleep(wake.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// Plans the next time, if it is done again and again and there is time for it.
+    fn repeat(&mut self, fault: &'a Planned, at: Duration) {
+        let next = fault.every.map(|every| at + every);
+        let fits = |at: &Duration| *at + fault.lasts.unwrap_or_default() <= self.length;
+        if let Some(next) = next.filter(fits) {
+            self.next += 1;
+            self.events.insert((next, self.next), Event::Begin(fault));
         }
     }
 
@@ -122,6 +143,7 @@ impl<'a> Timeline<'a> {
             what,
             on,
             ended,
+            command,
         } = cluster
             .begin_named(&fault.action, fault.name.clone(), &mut random)
             .await?;
@@ -135,7 +157,8 @@ impl<'a> Timeline<'a> {
             on,
         });
         let mark_made = &self.marks[mark];
-        if mark_made.on.is_empty() && !matches!(fault.action, Action::Heal(_)) {
+        if mark_made.on.is_empty() && !matches!(fault.action, Action::Heal(_) | Action::Command(_))
+        {
             self.in_vain.push(format!(
                 "{} at {:.1} s was done to nothing",
                 mark_made.what,
@@ -153,12 +176,31 @@ impl<'a> Timeline<'a> {
         } else {
             self.moments.insert(mark);
         }
+        self.under_way
+            .extend(command.map(|command| (command, mark)));
         if let (true, Some(lasts)) = (holds, fault.lasts) {
             self.next += 1;
             self.events
                 .insert((at + lasts, self.next), Event::End { id, mark });
         }
         Ok(())
+    }
+
+    /// Notes which commands have ended.
+    fn look_at_commands(
+        &mut self,
+        all: &[(String, CommandState)],
+        run: &Run,
+        tell: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) {
+        for (command, mark) in std::mem::take(&mut self.under_way) {
+            let state = all.get(command).map(|(_, state)| state);
+            if matches!(state, Some(CommandState::Runs(_))) {
+                self.under_way.push((command, mark));
+            } else {
+                self.ended(mark, run, tell);
+            }
+        }
     }
 
     fn ended(&mut self, mark: usize, run: &Run, tell: &mut (dyn FnMut(Progress<'_>) + Send)) {

@@ -38,6 +38,7 @@ pub const SHIPPED: &[Shipped] = shipped![
     "disk-loss",
     "rolling-restart",
     "drain",
+    "rearrangement",
 ];
 
 impl Shipped {

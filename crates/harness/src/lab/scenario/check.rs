@@ -1,5 +1,6 @@
 //! From a file's shape to a scenario that makes sense, or to its mistakes.
 
+use super::faults::MAX_FAULTS;
 use super::file::{self, File};
 use super::values::Time;
 use super::{BadScenario, MAX_MISTAKES, Mistake, Planned, Scenario, Settings};
@@ -140,6 +141,15 @@ pub(super) fn check(
 pub(super) fn length(scenario: &Scenario) -> Option<Mistake> {
     let end = scenario.length;
     let late = |fault: &&Planned| fault.at + fault.lasts.unwrap_or_default() > end;
+    let mut repeated = { scenario.faults.iter() }.filter_map(|f| Some((f.at, f.every?)));
+    let most = u128::try_from(MAX_FAULTS).unwrap_or(u128::MAX);
+    let often = |(at, every): &(Duration, Duration)| {
+        end.saturating_sub(*at).as_nanos() / every.as_nanos().max(1) > most
+    };
+    if let Some((_, every)) = repeated.find(often) {
+        let text = format!("a fault every {every:?} for {end:?} is more than {MAX_FAULTS} times");
+        return Some(Mistake { line: None, text });
+    }
     let fault = scenario.faults.iter().find(late)?;
     let text = format!(
         "a fault begins at {:?}{}, and the load ends at {end:?}: make `length` longer",

@@ -11,7 +11,7 @@ use synod_placement::nearest;
 use toml::Spanned;
 
 /// Faults of one scenario, repeats counted, at most.
-const MAX_FAULTS: usize = 1_000;
+pub(super) const MAX_FAULTS: usize = 1_000;
 /// Keys that every fault may have.
 const COMMON: [&str; 5] = ["do", "at", "every", "times", "name"];
 /// Keys that say which links.
@@ -25,8 +25,12 @@ const WORSE: [&str; 6] = [
     "reorder",
     "bandwidth",
 ];
+/// What operators do with a cluster that runs.
+const COMMANDS: [&str; 4] = ["cluster", "node", "placement", "shard"];
+/// Arguments of one command, at most.
+const MAX_ARGUMENTS: usize = 64;
 /// The kinds, with the keys of each besides the common ones.
-const KINDS: [(&str, &[&[&str]]); 15] = [
+const KINDS: [(&str, &[&[&str]]); 16] = [
     ("cut", &[&["for"], &LINKS]),
     ("slow", &[&["for"], &LINKS, &WORSE]),
     ("heal", &[&["name"]]),
@@ -42,6 +46,7 @@ const KINDS: [(&str, &[&[&str]]); 15] = [
     ("fail-syncs", &[&["for", "on"]]),
     ("skew-clock", &[&["for", "on", "by"]]),
     ("drain", &[&["on"]]),
+    ("command", &[&["args"]]),
 ];
 
 /// Checks all, and spreads out those that repeat; ascending by time.
@@ -63,6 +68,10 @@ pub(super) fn check(
                     name: fault.name.clone(),
                     at,
                     lasts: lasts(fault),
+                    every: fault
+                        .every
+                        .map(|time| time.0)
+                        .filter(|_| fault.times.is_none()),
                     action: action.clone(),
                 });
             }
@@ -115,12 +124,12 @@ fn lasts(fault: &file::Fault) -> Option<Duration> {
     fault.lasts.map(|time| time.0).or(at_once)
 }
 
-/// When it begins, as often as it does.
+/// When it begins, as often as it does; once, if it goes on to the end of the load.
 fn times(fault: &file::Fault) -> Result<Vec<Duration>, String> {
     let (every, times) = match (fault.every, fault.times) {
         (None, None) => return Ok(vec![fault.at.0]),
-        (Some(every), Some(times)) => (every.0, times),
-        _ => return Err("`every` and `times` go together".to_owned()),
+        (Some(every), times) => (every.0, times.unwrap_or(1)),
+        (None, Some(_)) => return Err("`times` comes with `every`".to_owned()),
     };
     if every.is_zero() || times == 0 || times as usize > MAX_FAULTS {
         return Err(format!(
@@ -147,6 +156,7 @@ fn keys(fault: &file::Fault) -> Vec<&'static str> {
         ("how", fault.how.is_some()),
         ("by", fault.by.is_some()),
         ("free_bytes", fault.free_bytes.is_some()),
+        ("args", fault.args.is_some()),
     ];
     all.iter()
         .filter(|(_, there)| *there)
@@ -189,8 +199,26 @@ fn one(fault: &file::Fault) -> Result<Action, String> {
         "power-on" => Ok(Action::Once(on(fault)?, Deed::PowerOn)),
         "wipe-disk" => Ok(Action::Once(on(fault)?, Deed::WipeDisk)),
         "drain" => Ok(Action::Once(on(fault)?, Deed::Drain)),
+        "command" => Ok(Action::Command(command(fault)?)),
         _ => Ok(Action::Harm(on(fault)?, harm(fault, kind)?)),
     }
+}
+
+/// The arguments of a command.
+fn command(fault: &file::Fault) -> Result<Vec<String>, String> {
+    let args = fault.args.clone().unwrap_or_default();
+    let first = args.first().map_or("", String::as_str);
+    if !COMMANDS.contains(&first) {
+        return Err(format!(
+            "`args` is what an operator gives `synod`, for instance `args = [\"shard\", \"merge\", \
+             \"2\"]`; it begins with one of {}",
+            COMMANDS.join(", ")
+        ));
+    }
+    if args.len() > MAX_ARGUMENTS {
+        return Err(format!("`args` has at most {MAX_ARGUMENTS} parts"));
+    }
+    Ok(args)
 }
 
 fn harm(fault: &file::Fault, kind: &str) -> Result<Harm, String> {

@@ -148,6 +148,7 @@ pub(super) struct Fault {
     pub(super) how: Option<String>,
     pub(super) by: Option<toml::Value>,
     pub(super) free_bytes: Option<u64>,
+    pub(super) args: Option<Vec<String>>,
 }
 
 /// `[expect]`: what must hold at the end.

@@ -71,6 +71,9 @@ pub struct Planned {
     pub at: Duration,
     /// How long it holds; none = of one moment, or to the end of the load.
     pub lasts: Option<Duration>,
+    /// Between two times that it is done, from the first to the end of the load; none = it
+    /// is done once.
+    pub every: Option<Duration>,
     /// What is done.
     pub action: Action,
 }

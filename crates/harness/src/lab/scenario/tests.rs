@@ -148,7 +148,7 @@ fn all_that_are_shipped_are_good_and_expect_something() {
         assert!(!scenario.faults.is_empty() && !scenario.expect.sites.is_empty());
         assert!(scenario.workload.kind.records() && scenario.expect.lost);
         // What operators do takes its time, and breaks nothing that a simulator would.
-        let is_ordinary = ["rolling-restart", "drain"].contains(&shipped.name);
+        let is_ordinary = ["rolling-restart", "drain", "rearrangement"].contains(&shipped.name);
         let seconds = scenario.length.as_secs();
         let longest = if is_ordinary { 60 } else { 25 };
         assert!((15..=longest).contains(&seconds), "{}", shipped.name);
@@ -161,6 +161,32 @@ fn all_that_are_shipped_are_good_and_expect_something() {
             "{} is the simulator's name too",
             shipped.name
         );
+    }
+}
+
+#[test]
+fn commands_are_an_operators_and_may_go_on_to_the_end() {
+    let with = |args: &str, every: &str| {
+        let text = format!("[[fault]]\nat = \"1s\"\n{every}\ndo = \"command\"\n{args}\n\n[expect]");
+        read(&GOOD.replacen("[expect]", &text, 1))
+    };
+    let split = "args = [\"shard\", \"split\", \"--at\", \"bank/00005\"]";
+    let scenario = with(split, "every = \"3s\"").unwrap_or_else(|bad| panic!("{bad}"));
+    let given = { scenario.faults.iter() }.find(|f| matches!(f.action, Action::Command(_)));
+    let given = given.expect("it is planned");
+    assert_eq!(given.every, Some(Duration::from_secs(3)));
+    assert_eq!(
+        given.action.to_string(),
+        "synod shard split --at bank/00005"
+    );
+    for (args, every, said) in [
+        ("", "", "one of cluster, node"),
+        ("args = [\"txn\", \"x\"]", "", "one of cluster, node"),
+        (split, "every = \"5ms\"", "more than 1000 times"),
+        (split, "every = \"0s\"", "above 0"),
+    ] {
+        let text = with(args, every).expect_err(said).to_string();
+        assert!(text.contains(said), "{text}");
     }
 }
 
@@ -228,7 +254,16 @@ fn impossible_values_are_refused_with_what_is_possible() {
         ("rate = 20", "mix = \"A\"", "not for `bank`"),
         ("by = \"-3s\"", "by = \"3s\"", "+3s or -250ms"),
         ("by = \"-3s\"\n", "", "`by` is missing"),
-        ("times = 3\n", "", "go together"),
+        (
+            "every = \"1s\"\ntimes = 3\n",
+            "times = 3\n",
+            "comes with `every`",
+        ),
+        (
+            "times = 3\n",
+            "times = 3\nargs = [\"shard\"]\n",
+            "`args` is not for this",
+        ),
         ("times = 3", "times = 30", "the load ends at 10s"),
         ("lost = 0", "lost = 2", "only 0"),
         (

@@ -1,4 +1,4 @@
-//! `synod node drain`, as a program of its own.
+//! What operators ask of the cluster while the load runs: the `synod` program, run beside it.
 
 use crate::cluster::Cluster as Processes;
 use crate::lab::LabError;
@@ -9,54 +9,55 @@ use std::process::{Child, Command, Stdio};
 /// Lines of what it said that are told if it fails.
 const LINES: usize = 3;
 
-/// How far a drain is.
+/// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::lab) enum DrainState {
+pub(in crate::lab) enum CommandState {
     /// The program runs; what it said last.
     Runs(String),
-    /// The cluster does without the node.
+    /// The program did what was asked for.
     Done,
     /// The program failed; its last words.
     Failed(String),
 }
 
-impl DrainState {
+impl CommandState {
     /// What is wrong with it.
     pub(in crate::lab) fn problem(self) -> Option<String> {
         match self {
-            DrainState::Done => None,
-            DrainState::Runs(words) => Some(format!("not done yet: {words}")),
-            DrainState::Failed(words) => Some(words),
+            CommandState::Done => None,
+            CommandState::Runs(words) => Some(format!("not done yet: {words}")),
+            CommandState::Failed(words) => Some(words),
         }
     }
 }
 
-/// A node that is being drained.
+/// A command that was given.
 #[derive(Debug)]
-pub(super) struct Drain {
-    /// The node's name.
-    pub(super) node: String,
+pub(super) struct RunningCommand {
+    /// What was asked for, in words.
+    pub(super) what: String,
     child: Child,
     log: PathBuf,
-    ended: Option<DrainState>,
+    ended: Option<CommandState>,
 }
 
-impl Drain {
+impl RunningCommand {
     /// Starts the program.
     pub(super) fn start(
         processes: &Processes,
         program: &std::path::Path,
-        node: usize,
-    ) -> Result<Drain, LabError> {
-        let node = processes.nodes()[node].name.clone();
-        let log = processes.dir().join(format!("drain-{node}.log"));
+        arguments: &[String],
+        number: usize,
+    ) -> Result<RunningCommand, LabError> {
+        let what = arguments.join(" ");
+        let log = processes.dir().join(format!("command-{number}.log"));
         let io = |source| LabError::Io {
-            what: format!("starting `synod node drain {node}`"),
+            what: format!("starting `synod {what}`"),
             source,
         };
         let out = File::create(&log).map_err(io)?;
         let mut command = Command::new(program);
-        command.args(["node", "drain", &node]);
+        command.args(arguments);
         command.arg("--certs").arg(processes.certs());
         for endpoint in processes.endpoints() {
             command.arg("--endpoint").arg(endpoint.to_string());
@@ -67,8 +68,8 @@ impl Drain {
             .stderr(out)
             .spawn()
             .map_err(io)?;
-        Ok(Drain {
-            node,
+        Ok(RunningCommand {
+            what,
             child,
             log,
             ended: None,
@@ -76,21 +77,21 @@ impl Drain {
     }
 
     /// How far it is.
-    pub(super) fn poll(&mut self) -> DrainState {
+    pub(super) fn poll(&mut self) -> CommandState {
         if self.ended.is_none() {
             // An error here is as if it had not ended yet; it is asked again.
             let status = self.child.try_wait().ok().flatten();
             self.ended = status.map(|status| {
                 if status.success() {
-                    DrainState::Done
+                    CommandState::Done
                 } else {
-                    DrainState::Failed(format!("{status}: {}", self.words()))
+                    CommandState::Failed(format!("{status}: {}", self.words()))
                 }
             });
         }
         self.ended
             .clone()
-            .unwrap_or_else(|| DrainState::Runs(self.words()))
+            .unwrap_or_else(|| CommandState::Runs(self.words()))
     }
 
     /// What it said last.
@@ -101,7 +102,7 @@ impl Drain {
     }
 }
 
-impl Drop for Drain {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         // Both only fail when it is gone already.
         let _ = self.child.kill();
