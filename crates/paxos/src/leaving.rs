@@ -1,7 +1,7 @@
 //! How a replica that is not part of the group any more comes to its end: only once
 //! a majority's number of the group's data-holding voters hold the state (G3).
 
-use crate::config::Began;
+use crate::config::{Began, Configuration};
 use crate::effect::Effect;
 use crate::ids::{Ballot, Epoch, Mono, NodeId, Slot, SupportEpoch};
 use crate::message::Message;
@@ -42,9 +42,14 @@ impl Leaving {
         }
     }
 
-    /// The number of that configuration.
+    /// That configuration.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.began.configuration
+    }
+
+    /// Its number.
     pub(crate) fn epoch(&self) -> Epoch {
-        self.began.configuration.epoch
+        self.configuration().epoch
     }
 }
 

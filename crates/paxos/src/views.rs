@@ -46,9 +46,14 @@ impl Replica {
         self.log.durable.accepted
     }
 
-    /// Who leads, as far as this replica knows.
+    /// Who leads, as far as this replica knows. None once it knows that it was left behind:
+    /// whoever led last in its own configuration may be gone for good, and who leads in a
+    /// later one tells it nothing of that.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
+        if self.left_behind_by().is_some() {
+            return None;
+        }
         let accepted = self.accepted();
         match &self.state {
             State::Leader(_) => Some(self.me),
@@ -119,6 +124,14 @@ impl Replica {
     #[must_use]
     pub fn left_out_of(&self) -> Option<Epoch> {
         self.leaving.as_ref().map(Leaving::epoch)
+    }
+
+    /// That configuration, if it is younger than the one that this replica's log is in. So it may
+    /// stay for ever, while too few of its voters hold the state.
+    #[must_use]
+    pub fn left_behind_by(&self) -> Option<&Configuration> {
+        let told = self.leaving.as_ref().map(Leaving::configuration)?;
+        (told.epoch > self.configuration().epoch).then_some(told)
     }
 
     /// Whether the state machine above is complete (if not, a snapshot is needed).

@@ -22,10 +22,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{Hearing, LeaseEffect, LeaseMessage, LeaseRecord, NodeLease};
 use synod_paxos::{
     Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError,
-    RecoverError, Slot,
+    RecoverError, Replica, Slot,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::PeerBody;
+use synod_txn::request::{Refusal, Response};
 use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
 
 /// How often a transaction message may be passed on before it is dropped; its
@@ -645,6 +646,8 @@ impl Worker {
         let gone = self.shards.get(&id).is_some_and(Shard::is_gone);
         if let Some(reply) = gone.then(|| self.reply_of_absorbed(id)).flatten() {
             self.outbox.reply_wrong_node(caller, reply);
+        } else if let Some(reply) = self.reply_left_behind(now, id) {
+            self.outbox.reply_wrong_node(caller, reply);
         } else if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
             shard.handle_request(now, &self.leases, caller, request, &mut self.outbox);
             // At once, so that the next request's admission sees what this one proposed.
@@ -655,6 +658,24 @@ impl Worker {
             self.outbox
                 .reply_wrong_node(caller, ShardReply::WrongNode(known));
         }
+    }
+
+    /// What a client is told where a replica was left behind: the members of long ago, whom its log
+    /// names, may all be gone, and the client may know no others.
+    fn reply_left_behind(&mut self, now: Now, id: GroupId) -> Option<ShardReply> {
+        let replica = &self.shards.get(&id)?.replica;
+        replica.left_behind_by()?;
+        let logged = replica.configuration().epoch;
+        if let Some(mapped) = self.map.shard(id)
+            && mapped.configuration.epoch > logged
+        {
+            return Some(ShardReply::WrongNode(Some(Box::new(mapped.clone()))));
+        }
+        // Whoever told this replica told it of members only: it makes no descriptor of that, as it
+        // does not know what range goes with them.
+        let hint = self.any_member(id, now.mono);
+        let refusal = Refusal::NotLeader { hint };
+        Some(ShardReply::Response(Response::Refused(refusal)))
     }
 
     fn handle_logged(&mut self, now: Now, ticket: u64) {
@@ -826,8 +847,13 @@ impl Worker {
     /// By a golden ratio, since those of one message may come in step with what else is asked.
     fn any_member(&mut self, shard: GroupId, now: Mono) -> Option<NodeId> {
         self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
-        let members = &self.map.shard(shard)?.configuration.voters;
-        let others = members.iter().copied().filter(|m| *m != self.me);
+        let mapped = self.map.shard(shard).map(|s| &s.configuration);
+        // The map follows the logs of the replicas here. One that was left behind was told of
+        // members that its log does not know.
+        let replica = self.shards.get(&shard).map(|s| &s.replica);
+        let told = replica.and_then(Replica::left_behind_by);
+        let youngest = mapped.into_iter().chain(told).max_by_key(|c| c.epoch)?;
+        let others = youngest.voters.iter().copied().filter(|m| *m != self.me);
         let mut others: Vec<NodeId> = others.collect();
         if others.iter().any(|m| self.hearing.is_there(*m, now)) {
             others.retain(|m| self.hearing.is_there(*m, now));

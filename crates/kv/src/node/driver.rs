@@ -266,7 +266,8 @@ impl Driver {
         let is_led_elsewhere = |shard: &Shard| {
             let replica = shard.replica();
             let alone = replica.configuration().majority() == 1;
-            let left_out = !shard.is_member() || shard.is_gone();
+            let behind = replica.left_behind_by().is_some();
+            let left_out = behind || !shard.is_member() || shard.is_gone();
             left_out || alone || replica.leader().is_some_and(|l| l != replica.me())
         };
         let worker = self.machine.worker();
