@@ -171,9 +171,14 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_differ() {
-        let nonces: Vec<u128> = (1..=64_u128)
-            .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
-            .collect();
+        // As good as random, by splitmix64.
+        let half = |n: u64| {
+            let z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            u128::from(z ^ (z >> 31))
+        };
+        let nonces: Vec<u128> = (1..=64).map(|n| half(n) << 64 | half(n + 64)).collect();
         for attempt in 1..40 {
             let longest = FIRST_PAUSE * (1 << (attempt - 1).min(DOUBLED));
             let mut pauses: Vec<Duration> = nonces.iter().map(|n| pause(*n, attempt)).collect();

@@ -643,10 +643,10 @@ impl Worker {
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
-        let gone = self.shards.get(&id).is_some_and(Shard::is_gone);
-        if let Some(reply) = gone.then(|| self.reply_of_absorbed(id)).flatten() {
-            self.outbox.reply_wrong_node(caller, reply);
-        } else if let Some(reply) = self.reply_left_behind(now, id) {
+        let has_turned =
+            |shard: &Shard| shard.is_gone() || shard.replica.left_behind_by().is_some();
+        let turned = self.shards.get(&id).is_some_and(has_turned);
+        if let Some(reply) = turned.then(|| self.reply_elsewhere(now, id)).flatten() {
             self.outbox.reply_wrong_node(caller, reply);
         } else if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
             shard.handle_request(now, &self.leases, caller, request, &mut self.outbox);
@@ -658,6 +658,13 @@ impl Worker {
             self.outbox
                 .reply_wrong_node(caller, ShardReply::WrongNode(known));
         }
+    }
+
+    /// What a client is told where the replica here is of no use to it any more.
+    fn reply_elsewhere(&mut self, now: Now, id: GroupId) -> Option<ShardReply> {
+        let gone = self.shards.get(&id).is_some_and(Shard::is_gone);
+        let absorbed = gone.then(|| self.reply_of_absorbed(id)).flatten();
+        absorbed.or_else(|| self.reply_left_behind(now, id))
     }
 
     /// What a client is told where a replica was left behind: the members of long ago, whom its log
