@@ -605,3 +605,66 @@ fn proposals_beyond_the_soft_bound_are_taken() {
         ProposeError::Overloaded { bound: 4_000, .. }
     ));
 }
+
+/// L1, P1: a leader may go on counting those who accepted under its ballot and were retired since, as none
+/// of them ever takes part in a configuration of the group again, after a restart neither.
+#[test]
+fn who_was_retired_neither_promises_nor_accepts_in_its_group_again() {
+    let followed = ballot(1, PEER);
+    let mut bench = Bench::new(log(followed, 3, 3), 3, Settings::default());
+    bench.with(Replica::retire);
+    bench.settle();
+    assert!(bench.effects.contains(&Effect::Destroy));
+    bench.with(Replica::handle_destroyed);
+    bench.settle();
+    let restarted = Bench::new(bench.disk.clone(), 0, Settings::default());
+    for mut bench in [bench, restarted] {
+        let before = bench.replica.durable();
+        assert_eq!((before.promised.epoch, before.entries.len()), (Epoch(2), 0));
+        bench.said.clear();
+        let higher = ballot(9, OTHER);
+        let (accepted, last, decided) = (followed, Slot(3), Slot(3));
+        let relinquished = None;
+        let asks = [
+            Message::PreVote {
+                ballot: higher,
+                accepted,
+                last,
+                decided,
+                relinquished,
+            },
+            Message::Prepare {
+                ballot: higher,
+                accepted,
+                last,
+                decided,
+                relinquished,
+            },
+            Message::Accept {
+                ballot: higher,
+                first: Slot(1),
+                entries: entries(1..=3),
+                decided,
+                sync: Some((Slot(1), Slot(3))),
+                round: Round(0),
+            },
+            Message::Settled {
+                epoch: Epoch(1),
+                first: Slot(1),
+                entries: entries(1..=3),
+                end: Slot(3),
+            },
+            chunk(higher, id(3, 1), 0, true),
+            chunk(Ballot::founding(Epoch(1)), id(3, 2), 0, true),
+        ];
+        for message in asks {
+            bench.hear(OTHER, message);
+            bench.settle();
+        }
+        assert_eq!(bench.replica.durable(), before);
+        assert_eq!(bench.replica.installing(), None);
+        // Who asks from further behind is told that the group went on; no answer is another.
+        let tells = |(_, m): &(NodeId, Message)| matches!(m, Message::Held { holds: false, .. });
+        assert!(bench.said.iter().all(tells), "{:?}", bench.said);
+    }
+}

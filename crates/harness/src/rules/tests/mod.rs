@@ -1,5 +1,6 @@
 //! Violations made by hand: each rule that can be shown one without a cluster is.
 
+mod retired;
 mod stories;
 
 use crate::rules::{Event, Everyone, Fresh, How, Ledger, Look, Peer, Rule, Rules, Setting, Step};
