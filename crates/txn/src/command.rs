@@ -199,6 +199,12 @@ impl Intent {
         u64::from(self.here) < count && u64::from(self.coordinator) < count
     }
 
+    /// The key that names this shard in it (T10).
+    #[must_use]
+    pub fn anchor(&self) -> &Key {
+        &self.participants[self.here as usize].anchor
+    }
+
     /// Whether its coordinator is another one than that of this anchor.
     #[must_use]
     pub fn names_other(&self, anchor: &Key) -> bool {

@@ -147,6 +147,11 @@ pub struct CommitRequest {
 }
 
 impl CommitRequest {
+    /// The key that names this shard, once the request's indices were checked.
+    pub(crate) fn anchor(&self) -> &Key {
+        &self.participants[self.here as usize].anchor
+    }
+
     /// What the Commit to participant `here` of `all` names: the participants and,
     /// as positions among them, itself and the coordinator. Only the coordinator
     /// needs to know everybody. If each participant did, the bytes of a commit, in

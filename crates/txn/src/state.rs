@@ -513,7 +513,7 @@ impl State {
         let intent = self.intents.get(&attempt);
         let coordinator =
             intent.map_or(GroupId(0), |i| i.participants[i.coordinator as usize].shard);
-        let anchor = intent.map(|i| i.participants[i.here as usize].anchor.clone());
+        let anchor = intent.map(|i| i.anchor().clone());
         let resolution = Resolution {
             outcome,
             recorded,

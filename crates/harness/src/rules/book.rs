@@ -154,10 +154,10 @@ pub enum What {
     Latest(Vec<Key>),
     /// Newest versions under locks.
     Locked(Vec<Key>),
-    /// A commit.
-    Commit(AttemptId),
-    /// What became of it?
-    Status(AttemptId),
+    /// A commit, of the participant that this anchor names.
+    Commit(AttemptId, Key),
+    /// What became of it? By the coordinator's anchor.
+    Status(AttemptId, Key),
     /// Something without an outcome.
     Other,
 }
@@ -390,8 +390,13 @@ impl Book {
         let what = match &request.request {
             Request::Latest { keys, .. } => What::Latest(keys.clone()),
             Request::LockedRead { keys, .. } => What::Locked(keys.clone()),
-            Request::Commit(commit) => What::Commit(commit.attempt),
-            Request::Status { attempt, .. } => What::Status(*attempt),
+            Request::Commit(commit) => match commit.participants.get(commit.here as usize) {
+                Some(here) => What::Commit(commit.attempt, here.anchor.clone()),
+                None => What::Other,
+            },
+            Request::Status {
+                attempt, anchor, ..
+            } => What::Status(*attempt, anchor.clone()),
             _ => What::Other,
         };
         let group = request.shard;

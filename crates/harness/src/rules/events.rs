@@ -51,13 +51,17 @@ pub(super) fn of_reply(
     };
     let group = question.group;
     match (&question.what, response) {
-        (What::Commit(attempt) | What::Status(attempt), Response::Outcome { outcome, .. }) => {
+        (
+            What::Commit(attempt, anchor) | What::Status(attempt, anchor),
+            Response::Outcome { outcome, .. },
+        ) => {
             let attempt = *attempt;
             if let Outcome::Aborted(_) = outcome {
                 // Said by a shard that may not be its coordinator: a no, not an outcome.
                 return told.push(Event::No {
                     attempt,
                     group,
+                    anchor: anchor.clone(),
                     node,
                 });
             }
@@ -69,7 +73,7 @@ pub(super) fn of_reply(
             });
         }
         (
-            What::Commit(attempt),
+            What::Commit(attempt, anchor),
             Response::Refused(
                 Refusal::Aborted(_)
                 | Refusal::WrongTerm {
@@ -79,6 +83,7 @@ pub(super) fn of_reply(
         ) => told.push(Event::No {
             attempt: *attempt,
             group,
+            anchor: anchor.clone(),
             node,
         }),
         (_, Response::Read { versions, .. }) => {
@@ -112,6 +117,7 @@ pub(super) fn of_message(
     }
     let attempt = message.attempt;
     let sender = || map.shard_of(&message.from).map(|s| s.id);
+    let anchor = message.from.clone();
     match &message.body {
         PeerBody::Vote { vote, .. } => {
             let group = sender()?;
@@ -119,17 +125,20 @@ pub(super) fn of_message(
                 Vote::Yes(timestamp) => Event::Yes {
                     attempt,
                     group,
+                    anchor,
                     timestamp: *timestamp,
                     node,
                 },
                 Vote::No(_) => Event::No {
                     attempt,
                     group,
+                    anchor,
                     node,
                 },
                 Vote::Forgotten => Event::Forgotten {
                     attempt,
                     group,
+                    anchor,
                     node,
                 },
             })
@@ -148,6 +157,7 @@ pub(super) fn of_message(
         PeerBody::Ack => Some(Event::Ack {
             attempt,
             group: sender()?,
+            anchor,
             node,
         }),
         _ => None,

@@ -69,6 +69,8 @@ pub enum Event<'a> {
         attempt: AttemptId,
         /// The shard.
         group: GroupId,
+        /// In whose name: the participant's anchor.
+        anchor: Key,
         /// By whom.
         node: NodeId,
     },
@@ -78,6 +80,8 @@ pub enum Event<'a> {
         attempt: AttemptId,
         /// The shard.
         group: GroupId,
+        /// In whose name: the participant's anchor.
+        anchor: Key,
         /// By whom.
         node: NodeId,
     },
@@ -85,8 +89,10 @@ pub enum Event<'a> {
     Yes {
         /// The attempt.
         attempt: AttemptId,
-        /// The participant.
+        /// The participant's shard.
         group: GroupId,
+        /// Its anchor.
+        anchor: Key,
         /// ts_i, or the commit's timestamp.
         timestamp: Timestamp,
         /// By whom.
@@ -96,8 +102,10 @@ pub enum Event<'a> {
     Ack {
         /// The attempt.
         attempt: AttemptId,
-        /// The participant.
+        /// The participant's shard.
         group: GroupId,
+        /// Its anchor.
+        anchor: Key,
         /// By whom.
         node: NodeId,
     },
@@ -129,6 +137,17 @@ pub struct Held {
     pub recorded: Option<Slot>,
 }
 
+/// A shard's final no.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// The shard.
+    pub group: GroupId,
+    /// In whose name: the participant's anchor.
+    pub anchor: Key,
+    /// By whom.
+    pub node: NodeId,
+}
+
 /// One attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Attempt {
@@ -148,8 +167,8 @@ pub struct Attempt {
     pub outcome: Option<(Outcome, GroupId, Slot)>,
     /// Where all acks were recorded.
     pub acked: Option<Slot>,
-    /// Shards that said no for good.
-    pub noes: Vec<(GroupId, NodeId)>,
+    /// Who was said no to for good: each once.
+    pub noes: Vec<Denied>,
     /// A Commit reached the coordinator.
     pub asked: bool,
     /// The abort was decided in another term than Staged (T3).
@@ -163,6 +182,13 @@ impl Attempt {
         self.held.iter().find(|held| held.group == group)
     }
 
+    /// The decided intent of the participant that this anchor names. Of two that were shards of
+    /// their own and are one by now, each has its own, or none: the shard does not tell them apart.
+    #[must_use]
+    pub fn held_by(&self, anchor: &Key) -> Option<&Held> {
+        self.held.iter().find(|held| held.anchor == *anchor)
+    }
+
     /// Whether every participant's intent is decided.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -171,7 +197,7 @@ impl Attempt {
             && self
                 .participants
                 .iter()
-                .all(|p| self.held_in(p.shard).is_some())
+                .all(|p| self.held_by(&p.anchor).is_some())
     }
 
     /// The maximum of all ts_i.
@@ -395,11 +421,16 @@ impl Ledger {
             Event::No {
                 attempt,
                 group,
+                anchor,
                 node,
             } => {
                 let known = self.enter(*attempt);
-                if !known.noes.iter().any(|(g, _)| g == group) {
-                    known.noes.push((*group, *node));
+                if !known.noes.iter().any(|no| no.anchor == *anchor) {
+                    known.noes.push(Denied {
+                        group: *group,
+                        anchor: anchor.clone(),
+                        node: *node,
+                    });
                 }
             }
             Event::Asked { attempt } => self.enter(*attempt).asked = true,
@@ -500,7 +531,7 @@ impl Ledger {
     fn take_intent(&mut self, fresh: &Fresh, intent: &synod_txn::command::Intent) {
         let (group, slot) = (fresh.group, fresh.slot);
         let parts = self.parts.remove(&(group, intent.attempt));
-        let anchor = intent.participants[intent.here as usize].anchor.clone();
+        let anchor = intent.anchor().clone();
         let known = self.enter(intent.attempt);
         if known.held_in(group).is_some() {
             return;

@@ -68,7 +68,7 @@ mod tests;
 mod u1;
 
 pub use book::{Book, Change, Electorate, GroupBook, News, Question, Seen, What};
-pub use ledger::{Attempt, Event, Fresh, How, Ledger};
+pub use ledger::{Attempt, Denied, Event, Fresh, How, Ledger};
 pub use look::{Everyone, Look, Peer, Step, Stored};
 
 use synod_paxos::lease::LeaseSettings;

@@ -31,6 +31,7 @@ impl Rule for T1 {
         let Event::Yes {
             attempt,
             group,
+            anchor,
             timestamp,
             node,
         } = event
@@ -38,7 +39,7 @@ impl Rule for T1 {
             return Ok(());
         };
         let known = ledger.get(*attempt);
-        let Some(held) = known.and_then(|k| k.held_in(*group)) else {
+        let Some(held) = known.and_then(|k| k.held_by(anchor)) else {
             // No decided intent: that is T2's.
             return Ok(());
         };

@@ -1,6 +1,7 @@
 //! T10: participants and coordinators are named by anchor key. What a shard
 //! stages names itself by an anchor it owns, messages go to who owns theirs, and whoever
-//! says something of an attempt owns the anchor in whose name it speaks.
+//! says something of an attempt owns the anchor in whose name it speaks. (T2 and T4 see to
+//! it that a vote is that of its anchor.)
 
 use super::{Context, Event, Ledger, Rule, Setting, Verdict};
 use synod_shard::NodeMessage;

@@ -3,6 +3,7 @@
 //! told only once its intent is decided; a one-shard commit once its entry is (U3).
 
 use super::{Event, How, Ledger, Rule, Setting, Verdict};
+use synod_shard::wire::show_key;
 use synod_txn::Outcome;
 
 pub(super) struct T2;
@@ -44,7 +45,7 @@ impl Rule for T2 {
                 }
                 if !known.is_whole() {
                     let missing = known.participants.iter();
-                    let missing = missing.filter(|p| known.held_in(p.shard).is_none());
+                    let missing = missing.filter(|p| known.held_by(&p.anchor).is_none());
                     let missing: Vec<_> = missing.map(|p| p.shard).collect();
                     return Err(format!(
                         "{node} disclosed ({how:?}) that {attempt} committed at {at}; staged: \
@@ -73,15 +74,17 @@ impl Rule for T2 {
             Event::Yes {
                 attempt,
                 group,
+                anchor,
                 node,
                 ..
             } => {
                 let known = ledger.get(*attempt);
-                if known.is_some_and(|k| k.held_in(*group).is_some()) || ledger.forgot() {
+                if known.is_some_and(|k| k.held_by(anchor).is_some()) || ledger.forgot() {
                     return Ok(());
                 }
                 Err(format!(
-                    "{node} votes yes for {attempt} in {group}, whose intent is not decided"
+                    "{node} votes yes for {attempt} in {group} at {}, whose intent is not decided",
+                    show_key(anchor)
                 ))
             }
             _ => Ok(()),

@@ -61,8 +61,8 @@ impl Rule for T3 {
                         return Ok(());
                     };
                     let missing = known.participants.iter();
-                    let mut missing = missing.filter(|p| known.held_in(p.shard).is_none());
-                    let last = missing.next().is_some_and(|p| p.shard == fresh.group)
+                    let mut missing = missing.filter(|p| known.held_by(&p.anchor).is_none());
+                    let last = missing.next().is_some_and(|p| p.anchor == *intent.anchor())
                         && missing.next().is_none();
                     if known.aborted_later && last {
                         return Err(format!(

@@ -1,7 +1,7 @@
 //! T4: a Commit is valid in exactly the term it names; a no in that term or a
 //! later one is final.
 
-use super::{Event, Ledger, Rule, Setting, Verdict};
+use super::{Denied, Event, Ledger, Rule, Setting, Verdict};
 use synod_paxos::{GroupId, Term};
 use synod_txn::{AttemptId, Command, Outcome};
 
@@ -19,11 +19,16 @@ fn named(command: &Command) -> Option<(AttemptId, Term)> {
     }
 }
 
-fn denied(ledger: &Ledger, attempt: AttemptId, group: GroupId) -> Verdict {
+/// Whether a participant that was said no to is committed or staged all the same. (A one-shard
+/// commit has no other: its entry does not tell its anchor.)
+fn denied(ledger: &Ledger, attempt: AttemptId, group: GroupId, command: &Command) -> Verdict {
+    let meant = |no: &&Denied| match command {
+        Command::Intent(intent) => no.anchor == *intent.anchor(),
+        _ => no.group == group,
+    };
     let known = ledger.get(attempt);
-    let no = known.and_then(|k| k.noes.iter().find(|(shard, _)| *shard == group));
-    match no {
-        Some((_, node)) => Err(format!(
+    match known.and_then(|k| k.noes.iter().find(meant)) {
+        Some(Denied { node, .. }) => Err(format!(
             "{attempt} has an entry decided in {group}, for which {node} had said no"
         )),
         None => Ok(()),
@@ -42,7 +47,10 @@ impl Rule for T4 {
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         match event {
             Event::Decided(fresh) => {
-                let Some((attempt, term)) = fresh.command.as_ref().and_then(named) else {
+                let Some(command) = fresh.command.as_ref() else {
+                    return Ok(());
+                };
+                let Some((attempt, term)) = named(command) else {
                     return Ok(());
                 };
                 if term.group != fresh.group || term.ballot != fresh.term {
@@ -52,11 +60,12 @@ impl Rule for T4 {
                         fresh.slot, fresh.group, fresh.term
                     ));
                 }
-                denied(ledger, attempt, fresh.group)
+                denied(ledger, attempt, fresh.group, command)
             }
             Event::No {
                 attempt,
                 group,
+                anchor,
                 node,
             } => {
                 let Some(known) = ledger.get(*attempt) else {
@@ -67,7 +76,7 @@ impl Rule for T4 {
                 let one = known
                     .one_shard
                     .is_some_and(|(shard, _)| ledger.is_of(*group, shard));
-                let held = known.held_in(*group).is_some() && !aborted;
+                let held = known.held_by(anchor).is_some() && !aborted;
                 if committed || one || held {
                     return Err(format!(
                         "{node} says no to {attempt} in {group}; told: {:?}, one-shard commit: \
@@ -81,12 +90,13 @@ impl Rule for T4 {
             Event::Forgotten {
                 attempt,
                 group,
+                anchor,
                 node,
             } => {
                 let Some(known) = ledger.get(*attempt) else {
                     return Ok(());
                 };
-                let held = known.held_in(*group);
+                let held = known.held_by(anchor);
                 let open = held.is_some_and(|held| held.recorded.is_none());
                 let aborted = matches!(known.told, Some((Outcome::Aborted(_), ..)));
                 if open && !aborted {
@@ -105,9 +115,10 @@ impl Rule for T4 {
             } => {
                 let no = ledger.get(*attempt).and_then(|k| k.noes.first());
                 match no {
-                    Some((group, by)) => Err(format!(
-                        "{node} disclosed ({how:?}) \"{outcome}\" of {attempt}, to which {by} had \
-                         said no in {group}"
+                    Some(no) => Err(format!(
+                        "{node} disclosed ({how:?}) \"{outcome}\" of {attempt}, to which {} had \
+                         said no in {}",
+                        no.node, no.group
                     )),
                     None => Ok(()),
                 }

@@ -5,8 +5,9 @@
 use super::{Attempt, Book, Event, Everyone, Ledger, Rule, Setting, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{GroupId, NodeId};
+use synod_shard::wire::show_key;
 use synod_txn::state::State;
-use synod_txn::{AttemptId, Command, Outcome};
+use synod_txn::{AttemptId, Command, Key, Outcome};
 
 #[derive(Default)]
 pub(super) struct T6 {
@@ -32,7 +33,7 @@ fn is_settled(known: &Attempt) -> bool {
 /// An abort needs no acks: whoever asks about an attempt without a record is told
 /// that it was aborted, so nothing depends on who has forgotten it (the presumed
 /// abort of R*, Mohan, Lindsay and Obermarck 1986; `docs/decisions/0007`).
-fn resolved(ledger: &Ledger, attempt: AttemptId, group: GroupId) -> bool {
+fn resolved(ledger: &Ledger, attempt: AttemptId, anchor: &Key) -> bool {
     let Some(known) = ledger.get(attempt) else {
         return true;
     };
@@ -43,7 +44,7 @@ fn resolved(ledger: &Ledger, attempt: AttemptId, group: GroupId) -> bool {
         return true;
     }
     known
-        .held_in(group)
+        .held_by(anchor)
         .is_none_or(|held| held.resolved.is_some())
 }
 
@@ -56,7 +57,7 @@ impl Rule for T6 {
         true
     }
 
-    fn event(&mut self, event: &Event<'_>, ledger: &Ledger, setting: &Setting) -> Verdict {
+    fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         if let Event::Decided(fresh) = event
             && let Some(Command::Intent(intent)) = &fresh.command
         {
@@ -66,10 +67,11 @@ impl Rule for T6 {
             Event::Ack {
                 attempt,
                 group,
+                anchor,
                 node,
-            } if !resolved(ledger, *attempt, *group) => {
+            } if !resolved(ledger, *attempt, anchor) => {
                 let known = ledger.get(*attempt);
-                let slot = known.and_then(|k| Some(k.held_in(*group)?.slot));
+                let slot = known.and_then(|k| Some(k.held_by(anchor)?.slot));
                 Err(format!(
                     "{node} acknowledges the outcome of {attempt} for {group} before its \
                      resolution is decided; its intent is in slot {slot:?}, told: {:?}",
@@ -84,17 +86,18 @@ impl Rule for T6 {
                 else {
                     return Ok(());
                 };
-                for anchor in participants {
-                    let shard = setting.map.shard_of(anchor).map(|s| s.id);
-                    if let Some(group) = shard.filter(|g| !resolved(ledger, *attempt, *g)) {
-                        return Err(format!(
-                            "slot {} of {} says that {group} acknowledged {attempt}; its \
-                             resolution is not decided",
-                            fresh.slot, fresh.group
-                        ));
-                    }
+                let early = participants.iter();
+                let mut early = early.filter(|anchor| !resolved(ledger, *attempt, anchor));
+                match early.next() {
+                    Some(anchor) => Err(format!(
+                        "slot {} of {} says that {} acknowledged {attempt}; its resolution is \
+                         not decided",
+                        fresh.slot,
+                        fresh.group,
+                        show_key(anchor)
+                    )),
+                    None => Ok(()),
                 }
-                Ok(())
             }
             _ => Ok(()),
         }

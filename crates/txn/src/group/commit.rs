@@ -122,6 +122,12 @@ impl Group {
             }
             return true;
         }
+        if self.refuse_joined(from, request) {
+            return true;
+        }
+        let Some(office) = self.office.as_deref_mut() else {
+            return true;
+        };
         if let Some(active) = office.active.get_mut(&attempt) {
             match &mut active.progress {
                 Progress::Running => return false,
@@ -463,7 +469,7 @@ impl Group {
     ) {
         let attempt = request.attempt;
         let coordinates = request.here == request.coordinator;
-        let anchor = request.participants[request.here as usize].anchor.clone();
+        let anchor = request.anchor().clone();
         let coordinator = request.participants[request.coordinator as usize].clone();
         let Some(office) = self.office.as_deref_mut() else {
             return;

@@ -3,12 +3,13 @@
 
 use super::office::Progress;
 use super::{Cx, Group};
+use crate::command::Intent;
 use crate::merge::Absorb;
-use crate::request::CommitRequest;
+use crate::request::{CommitRequest, Refusal};
 use crate::state::State;
-use crate::types::{AbortReason, AttemptId};
+use crate::types::{AbortReason, AttemptId, Caller};
 use synod_paxos::Slot;
-use synod_probe::{Mutation, mutated};
+use synod_probe::{Mark, Mutation, mark, mutated};
 
 impl Group {
     /// As [`Group::suspend`], before a merge. Commits of several shards do not wait for its end but
@@ -39,6 +40,29 @@ impl Group {
         };
         let here = request.participants.iter();
         here.filter(|p| span.contains(&p.anchor)).count() > 1
+    }
+
+    /// Refuses a Commit for good if another participant of its attempt has its intent here, or is
+    /// about to: both were shards of their own when the client named them, and are this one now.
+    /// [`Group::names_merged`] cannot tell, as a Commit names only its own participant and the
+    /// coordinator (decision 13). The attempt has one intent here, and this Commit is not in it.
+    pub(super) fn refuse_joined(&mut self, from: Caller, request: &CommitRequest) -> bool {
+        let attempt = request.attempt;
+        let active = self.office.as_deref().and_then(|o| o.active.get(&attempt));
+        let met = match active.map(|active| &active.progress) {
+            Some(Progress::Queued(queued)) => Some(queued.request.anchor()),
+            Some(Progress::Intent(proposed)) => Some(&proposed.anchor),
+            _ => self.own_intent(attempt).map(Intent::anchor),
+        };
+        let coordinates = request.here == request.coordinator;
+        if coordinates || met.is_none_or(|met| met == request.anchor()) {
+            return false;
+        }
+        mark(Mark::JointRefused);
+        let reason = AbortReason::Moved;
+        self.refuse(from, Refusal::Aborted(reason));
+        self.vote_down(request, reason);
+        true
     }
 
     /// Whether a decided `Absorb` takes effect: then it needs the other shard's state.

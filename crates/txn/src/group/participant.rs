@@ -133,7 +133,7 @@ impl Group {
             return;
         };
         mark(Mark::AskedOrAborted);
-        let anchor = intent.participants[intent.here as usize].anchor.clone();
+        let anchor = intent.anchor().clone();
         let coordinator = intent.participants[intent.coordinator as usize].clone();
         let body = PeerBody::AskOrAbort {
             participants: intent.participants.clone(),
@@ -432,7 +432,7 @@ impl Group {
         } else if self.is_unknown_term(named, current) && !self.state.knows(attempt) {
             return self.bury(cx, attempt);
         } else {
-            self.answer_poll(attempt, &from, named == current)
+            self.answer_poll(attempt, &anchor, &from, named == current)
         };
         if let Some(vote) = answer {
             let body = PeerBody::Vote { vote, term: named };
@@ -464,17 +464,29 @@ impl Group {
     }
 
     /// None: an entry of it is on its way; the vote follows its apply.
-    fn answer_poll(&mut self, attempt: AttemptId, from: &Key, same_term: bool) -> Option<Vote> {
+    fn answer_poll(
+        &mut self,
+        attempt: AttemptId,
+        anchor: &Key,
+        from: &Key,
+        same_term: bool,
+    ) -> Option<Vote> {
         if let Some(intent) = self.state.intents.get(&attempt) {
             if intent.names_other(from) {
                 return Some(Vote::No(AbortReason::Malformed));
+            }
+            if intent.anchor() != anchor {
+                // The intent holds what another participant writes. This one was another
+                // shard, and is part of this one by now: an attempt has one intent here.
+                return Some(Vote::No(AbortReason::Moved));
             }
             mark(Mark::PollYes);
             return Some(Vote::Yes(intent.timestamp));
         }
         if let Some(resolution) = self.state.resolutions.get(&attempt) {
             mark(Mark::PollYesResolved);
-            // s is the maximum of all ts_i, so saying s gives the same maximum.
+            // s is the maximum of all ts_i, so saying s gives the same maximum. By whichever
+            // anchor it is resolved here: who decided a commit had the yes of each.
             return Some(match resolution.outcome {
                 Outcome::Committed(s) => Vote::Yes(s),
                 Outcome::Aborted(reason) => Vote::No(reason),

@@ -300,7 +300,7 @@ impl Group {
             }
             _ => self.state.intents.get(&victim).map(|intent| {
                 let coordinator = intent.participants[intent.coordinator as usize].clone();
-                let anchor = intent.participants[intent.here as usize].anchor.clone();
+                let anchor = intent.anchor().clone();
                 (coordinator, anchor)
             }),
         };

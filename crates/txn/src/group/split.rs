@@ -123,7 +123,7 @@ impl Group {
         let commits = |progress: &Progress| match progress {
             Progress::Queued(queued) => {
                 let request = &queued.request;
-                let anchor = &request.participants[request.here as usize].anchor;
+                let anchor = request.anchor();
                 gone.contains(anchor) || request.writes.iter().any(|w| gone.contains(&w.key))
             }
             _ => false,

@@ -51,9 +51,11 @@ impl<R: Rule> Story<R> {
     }
 
     fn denies(&mut self, group: GroupId) -> bool {
+        let here = participants().into_iter().find(|p| p.shard == group);
         self.event(&Event::No {
             attempt: X,
             group,
+            anchor: here.expect("a participant").anchor,
             node: NodeId(1),
         })
     }
@@ -155,6 +157,7 @@ fn t1_a_vote_at_another_timestamp() {
     let yes = |timestamp| Event::Yes {
         attempt: X,
         group: B,
+        anchor: Bytes::from_static(b"z"),
         timestamp: Timestamp(timestamp),
         node: NodeId(1),
     };
@@ -174,9 +177,39 @@ fn t2_committed_without_a_vote_or_elsewhere_than_at_the_maximum() {
     assert!(!story.event(&Event::Yes {
         attempt: X,
         group: B,
+        anchor: Bytes::from_static(b"z"),
         timestamp: Timestamp(20),
         node: NodeId(1),
     }));
+}
+
+/// Two participants that are one shard by now: the intent of one is not that of the other.
+#[test]
+fn t2_an_intent_that_counts_for_two() {
+    let mut story = Story::of(crate::rules::t2::T2);
+    let three = |here: u32, timestamp| {
+        let Command::Intent(mut intent) = intent(here, timestamp) else {
+            unreachable!("an intent");
+        };
+        if here == 0 {
+            let mut third = intent.participants[1].clone();
+            third.anchor = Bytes::from_static(b"zz");
+            intent.participants.push(third);
+        }
+        Command::Intent(intent)
+    };
+    assert!(story.decides(A, 1, 0, three(0, 10)));
+    assert!(story.decides(B, 1, 0, three(1, 20)));
+    let yes = |anchor| Event::Yes {
+        attempt: X,
+        group: B,
+        anchor: Bytes::from_static(anchor),
+        timestamp: Timestamp(20),
+        node: NodeId(1),
+    };
+    assert!(story.event(&yes(b"z")));
+    assert!(!story.event(&yes(b"zz")));
+    assert!(!story.tells(COMMITTED));
 }
 
 #[test]
@@ -235,6 +268,7 @@ fn t6_an_ack_before_the_resolution() {
     let ack = Event::Ack {
         attempt: X,
         group: B,
+        anchor: Bytes::from_static(b"z"),
         node: NodeId(1),
     };
     assert!(!story.event(&ack));
