@@ -43,7 +43,8 @@ pub struct ListArgs {
   synod shard auto --copy-rate 16MiB --endpoint 127.0.0.1:7001 --certs certs
 
 Without a setting they are shown. 0 is never, `default` takes a setting away. What is changed
-holds from the next look on, within placement.look_seconds; what is under way goes on.
+holds from the next look on, within placement.look_seconds (for merges, a minute); what is under
+way goes on.
 
 Neighbours become one again that are on the same nodes, hold no more than shard.merge_size
 together (and a quarter of shard.split_size), and are asked no more than a twentieth of
