@@ -98,6 +98,7 @@ pub struct EngineLane {
     collector: Collector,
     outgoing: Outgoing,
     incoming: Incoming,
+    collected: Option<GroupId>,
 }
 
 impl EngineLane {
@@ -108,11 +109,20 @@ impl EngineLane {
             collector: Collector::default(),
             outgoing: Outgoing::default(),
             incoming: Incoming::new(staging),
+            collected: None,
         }
+    }
+
+    /// A group whose garbage is gone since the last piece of work, if there was any: it holds
+    /// less than was written to it.
+    #[must_use]
+    pub fn collected(&self) -> Option<GroupId> {
+        self.collected
     }
 
     /// Does one piece of work. After [`EngineEvent::Fatal`] the node ends.
     pub fn work(&mut self, engine: &dyn Engine, work: EngineWork) -> Vec<EngineEvent> {
+        self.collected = None;
         let done = match work {
             EngineWork::Apply { writes, marks } => self.apply(engine, writes, &marks),
             EngineWork::Checkpoint { states, garbage } => {
@@ -141,7 +151,7 @@ impl EngineLane {
             marks: marks.iter().map(|(g, s)| (*g, *s)).collect(),
             ..EngineBatch::default()
         })?;
-        self.collector.step(engine, count)?;
+        self.collected = self.collector.step(engine, count)?;
         let events = marks.iter().map(|(group, slot)| {
             let (group, slot) = (*group, *slot);
             EngineEvent::input(Input::EngineApplied { group, slot })

@@ -35,7 +35,7 @@ pub use memory::Memory;
 pub use merge::Merger;
 pub use records::{Acting, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
-pub use seen::{Intent, Seen};
+pub use seen::{Intent, Seen, policies};
 pub use split::Splitter;
 pub use survey::{Survey, Weight, map};
 pub use walk::{Pace, Walked, plan, walk};

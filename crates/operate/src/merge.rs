@@ -14,7 +14,10 @@ use synod_shard::wire::{ShardDescriptor, ShardMap};
 pub struct Merger<'a> {
     right: GroupId,
     press: Press<'a>,
+    judge: Judge,
 }
+
+type Judge = fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>;
 
 impl<'a> Merger<'a> {
     /// This shard is to become part of its left neighbour, until the deadline.
@@ -23,7 +26,16 @@ impl<'a> Merger<'a> {
         Merger {
             right,
             press: Press::new(pool, deadline),
+            judge,
         }
+    }
+
+    /// Whatever stands in the way is not waited for: nobody is in a hurry, and each attempt
+    /// holds up commits to both shards.
+    #[must_use]
+    pub fn only_once(mut self) -> Merger<'a> {
+        self.judge = judge_once;
+        self
     }
 
     /// This node seems to lead the left shard.
@@ -54,8 +66,18 @@ impl<'a> Merger<'a> {
             left: left.id,
             right: self.right,
         });
-        self.press.press(map, left, &request, limit, judge).await
+        let press = &mut self.press;
+        press.press(map, left, &request, limit, self.judge).await
     }
+}
+
+/// As [`judge`], but a refusal for now is one.
+fn judge_once(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
+    let is_refusal = matches!(&answer, NodeResponse::Merge(MergeAnswer::Refused(_)));
+    Ok(match judge(answer)? {
+        Asked::Later(why) if is_refusal => Asked::Never(Trouble::Failed(why)),
+        asked => asked,
+    })
 }
 
 fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
@@ -82,4 +104,35 @@ fn judge(answer: NodeResponse) -> Result<Asked, Box<NodeResponse>> {
         | MergeError::OtherSharding
         | MergeError::Version { .. } => Asked::Never(Trouble::Input(why)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(error: MergeError) -> NodeResponse {
+        NodeResponse::Merge(MergeAnswer::Refused(error))
+    }
+
+    #[test]
+    fn who_asks_once_gives_up_where_others_wait() {
+        let busy = || refused(MergeError::Busy { open: 2 });
+        assert!(matches!(judge(busy()), Ok(Asked::Later(_))));
+        let given_up = judge_once(busy());
+        assert!(matches!(
+            given_up,
+            Ok(Asked::Never(Trouble::Failed(why))) if why.contains("2 transactions")
+        ));
+        for judge in [judge, judge_once] {
+            // The attempt itself is waited for, and a new leader is asked.
+            let under_way = NodeResponse::Merge(MergeAnswer::Underway);
+            assert!(matches!(judge(under_way), Ok(Asked::Later(_))));
+            let leader = Some(NodeId(3));
+            let moved = judge(refused(MergeError::NotLeader { leader }));
+            assert!(matches!(moved, Ok(Asked::NotLeader(_, found)) if found == leader));
+            // For good is another thing.
+            let never = judge(refused(MergeError::OtherSharding));
+            assert!(matches!(never, Ok(Asked::Never(Trouble::Input(_)))));
+        }
+    }
 }

@@ -25,24 +25,7 @@ impl Intent {
     /// # Errors
     /// When a policy there cannot be read.
     pub fn of_records(records: &Records, down: &[NodeId]) -> Result<Intent, Trouble> {
-        let mut policies = Policies::default();
-        for (prefix, text) in &records.policies {
-            let policy: Policy = text.parse().map_err(|error| {
-                let of = match prefix.as_slice() {
-                    [] => "the cluster".to_owned(),
-                    prefix => format!("the keys {}…", show_key(&prefix.to_vec().into())),
-                };
-                Trouble::Input(format!(
-                    "the stored policy of {of} cannot be read: {error}; replace it with `synod \
-                     placement policy`"
-                ))
-            })?;
-            if prefix.is_empty() {
-                policies.default = policy;
-            } else {
-                policies.directories.insert(prefix.clone(), policy);
-            }
-        }
+        let policies = policies(&records.policies)?;
         let rows = records.nodes.iter();
         let leaving = rows.filter(|row| row.standing != Standing::Active);
         Ok(Intent {
@@ -51,6 +34,32 @@ impl Intent {
             down: down.iter().copied().collect(),
         })
     }
+}
+
+/// The policies that the cluster's records keep as text.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn policies(texts: &BTreeMap<Vec<u8>, String>) -> Result<Policies, Trouble> {
+    let mut policies = Policies::default();
+    for (prefix, text) in texts {
+        let policy: Policy = text.parse().map_err(|error| {
+            let of = match prefix.as_slice() {
+                [] => "the cluster".to_owned(),
+                prefix => format!("the keys {}…", show_key(&prefix.to_vec().into())),
+            };
+            Trouble::Input(format!(
+                "the stored policy of {of} cannot be read: {error}; replace it with `synod \
+                 placement policy`"
+            ))
+        })?;
+        if prefix.is_empty() {
+            policies.default = policy;
+        } else {
+            policies.directories.insert(prefix.clone(), policy);
+        }
+    }
+    Ok(policies)
 }
 
 /// A survey, and the planner's view of it.

@@ -8,7 +8,8 @@
 //! OSDI 2012).
 //!
 //! Everything here is a pure function: the same view gives the same plan, on
-//! whichever node it is made. (The planner of splits remembers what it asked for last.)
+//! whichever node it is made. (The planners of splits and merges remember what they asked for last,
+//! and that of merges how long shards have been cold.)
 //!
 //! - [`Locality`], [`Tiers`]: where nodes are, in tiers of any name and number.
 //! - [`Policy`], [`Policies`]: what is wanted, for each directory of keys, as text.
@@ -19,6 +20,7 @@
 //! - [`explain`], [`explain_all`], [`what_if`], [`survives`]: why replicas are where they are, and
 //!   what a failure would do.
 //! - [`SplitPlanner`]: which shards are split, when, and where.
+//! - [`MergePlanner`]: which neighbouring shards become one, and when.
 //! - [`propose_move`], [`propose_leader`]: what a person wants moved, and what speaks against it.
 //! - [`CopyRate`]: how fast copies are made.
 //!
@@ -44,13 +46,16 @@ mod fill;
 mod lead;
 mod leaders;
 mod locality;
+mod merges;
 mod nearest;
+mod patience;
 mod plan;
 mod planner;
 mod policy;
 mod problem;
 mod replan;
 mod route;
+mod settings;
 mod splits;
 mod spread;
 mod step;
@@ -63,12 +68,14 @@ mod view;
 
 pub use by_hand::{Move, MoveError, propose_leader, propose_move};
 pub use check::check;
-pub use copies::{CopyRate, RateError, SettingError, check_setting};
+pub use copies::CopyRate;
 pub use explain::{
     Explanation, Reason, ReplicaReason, ShardLoss, WhatIf, explain, explain_all, what_if,
 };
 pub use locality::{Locality, LocalityError, MAX_TIERS, NODE_TIER, TIERS};
+pub use merges::{Descent, Merge, MergeLimit, MergeLimits, MergePlanner, Merges, Neighbour, Scene};
 pub use nearest::nearest;
+pub use patience::Ended;
 pub use plan::{DEFAULT_REPLICAS, MAX_SHARDS, NodeView, PlanError, PlanRequest, ShardPlan, plan};
 pub use policy::{
     Expr, MAX_ITEMS, MAX_LEARNERS, MAX_POLICY_BYTES, MAX_VOTERS, Policies, Policy, PolicyError,
@@ -76,8 +83,9 @@ pub use policy::{
 };
 pub use problem::{Claim, Problem};
 pub use replan::{Replan, replan};
+pub use settings::{SettingError, check_setting, default_setting};
 pub use splits::{
-    Cause, Cut, LimitError, ShardLoad, SplitLimit, SplitLimits, SplitPlanner, Splits, Wish, halve,
+    Cause, Cut, ShardLoad, SplitLimit, SplitLimits, SplitPlanner, Splits, Wish, halve,
 };
 pub use step::{Aim, ApplyError, Change, Step};
 pub use survive::{Domain, Survival, survives};

@@ -9,21 +9,17 @@ mod cut;
 mod limits;
 
 pub use cut::{Cut, halve};
-pub use limits::{LimitError, SplitLimit, SplitLimits};
+pub use limits::{SplitLimit, SplitLimits};
 
+use crate::patience::{Ended, Patience};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use synod_paxos::{GroupId, NodeId};
 
 /// Shards that are split at the same time, on different nodes.
 const AT_ONCE: usize = 4;
-/// So long no other shard of the same node is split.
-const PAUSE: Duration = Duration::from_secs(5);
-/// After a first failure a shard is left in peace so long, then twice as long each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
-const LAST_BACK_OFF: Duration = Duration::from_secs(600);
 
 /// What the node that leads a shard knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,10 +90,7 @@ pub struct Splits {
 /// by the shards that are beyond a limit.
 #[derive(Clone, Debug, Default)]
 pub struct SplitPlanner {
-    /// Until when no shard of a node is split.
-    pauses: BTreeMap<NodeId, Duration>,
-    /// How often in a row a shard was not split, and until when it is left in peace.
-    failed: BTreeMap<GroupId, (u32, Duration)>,
+    patience: Patience<GroupId>,
     told: BTreeSet<String>,
 }
 
@@ -128,8 +121,7 @@ impl SplitPlanner {
             }
         }
         let wanted: BTreeSet<GroupId> = crowded.iter().map(|c| c.wish.shard).collect();
-        self.failed.retain(|shard, _| wanted.contains(shard));
-        self.pauses.retain(|_, until| *until > now);
+        self.patience.only(now, |shard| wanted.contains(shard));
         crowded.sort_by_key(|c| (std::cmp::Reverse(c.excess), c.wish.shard));
         let most = usize::try_from(limits.shards).unwrap_or(usize::MAX);
         let mut room = most.saturating_sub(shards);
@@ -141,10 +133,14 @@ impl SplitPlanner {
             ));
         }
         room = room.min(AT_ONCE);
+        let mut failing = Vec::new();
         for Crowded { wish, .. } in crowded {
-            let backs_off = self.failed.get(&wish.shard).is_some_and(|f| f.1 > now);
+            if let Some(why) = self.patience.backs_off(now, &wish.shard) {
+                failing.push(not_split(wish.shard, why));
+                continue;
+            }
             let has_one = splits.now.iter().any(|other| other.node == wish.node);
-            if room > 0 && !backs_off && !has_one && !self.pauses.contains_key(&wish.node) {
+            if room > 0 && !has_one && !self.patience.rests(now, wish.node) {
                 room -= 1;
                 splits.now.push(wish);
             }
@@ -152,21 +148,20 @@ impl SplitPlanner {
         let old = std::mem::take(&mut self.told);
         self.told = splits.problems.iter().cloned().collect();
         splits.news = self.told.difference(&old).cloned().collect();
+        // Whoever tried has told of these.
+        splits.problems.append(&mut failing);
         splits
     }
 
     /// A wish came about, or did not.
-    pub fn ended(&mut self, now: Duration, wish: &Wish, done: bool) {
-        self.pauses.insert(wish.node, now + PAUSE);
-        if done {
-            self.failed.remove(&wish.shard);
-            return;
-        }
-        let times = self.failed.get(&wish.shard).map_or(0, |f| f.0);
-        let rest = FIRST_BACK_OFF.saturating_mul(1 << times.min(16));
-        let until = now + rest.min(LAST_BACK_OFF);
-        self.failed.insert(wish.shard, (times + 1, until));
+    pub fn ended(&mut self, now: Duration, wish: &Wish, ended: Ended) {
+        self.patience.ended(now, &[wish.node], wish.shard, ended);
     }
+}
+
+/// What is told of a shard as long as it is left in peace after a failure.
+fn not_split(shard: GroupId, why: &str) -> String {
+    format!("shard {}: it is not split, for now: {why}", shard.0)
 }
 
 /// Whether a shard is to be split, or why it cannot be although it should.

@@ -1,7 +1,7 @@
 //! Questions to single nodes: status, counters, members, loads, the map.
 
 use crate::copies::CopiesStatus;
-use crate::load::LoadStatus;
+use crate::load::{LoadStatus, MergesStatus};
 use crate::members::MembersStatus;
 use crate::placement::PlacementStatus;
 use crate::recover::Remains;
@@ -202,5 +202,21 @@ pub async fn hears(pool: &Pool, node: SocketAddr, limit: Duration) -> Result<Hea
     match ask(pool, node, NodeRequest::Hears, limit).await? {
         NodeResponse::Hears(status) => Ok(status),
         other => Err(format!("the node at {node} answered {other:?} to Hears")),
+    }
+}
+
+/// What the cluster merges by itself; none if the node does not lead the meta shard. Programs of
+/// before do not understand the question.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn merges(
+    pool: &Pool,
+    node: SocketAddr,
+    limit: Duration,
+) -> Result<Option<MergesStatus>, String> {
+    match ask(pool, node, NodeRequest::Merges, limit).await? {
+        NodeResponse::Merges(status) => Ok(status.map(|status| *status)),
+        other => Err(format!("the node at {node} answered {other:?} to Merges")),
     }
 }

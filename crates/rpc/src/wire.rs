@@ -12,7 +12,7 @@ use synod_txn::{AttemptId, ClientId, Hashing};
 
 pub use crate::copies::{CopiesStatus, RefusedCopy};
 pub use crate::hash::{HashAnswer, HashRequest, HashedShard};
-pub use crate::load::{LoadStatus, SplitsStatus};
+pub use crate::load::{LoadStatus, MergesStatus, SplitsStatus};
 pub use crate::members::{MemberStatus, MembersAnswer, MembersRequest, MembersStatus};
 pub use crate::merge::{MergeAnswer, MergeRequest};
 pub use crate::placement::{JoinRequest, PlacementStatus, RecordChange};
@@ -156,6 +156,8 @@ pub enum NodeRequest {
     HashShard(Box<HashRequest>),
     /// Which of the shards that this node leads are of hashed directories.
     Hashed,
+    /// What the cluster merges by itself.
+    Merges,
 }
 
 /// A node's answer to a [`NodeRequest`].
@@ -223,6 +225,8 @@ pub enum NodeResponse {
     Hash(HashAnswer),
     /// To [`NodeRequest::Hashed`], ascending by shard.
     Hashed(Vec<HashedShard>),
+    /// To [`NodeRequest::Merges`]; none from a node that does not lead the meta shard.
+    Merges(Option<Box<MergesStatus>>),
 }
 
 /// A request without its number, as callers of the [`Pool`](crate::Pool) give it.

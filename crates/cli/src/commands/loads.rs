@@ -1,5 +1,5 @@
 //! `synod shard list|auto`: how large shards are and how much they are asked, when the
-//! cluster splits them by itself, and how fast it copies them.
+//! cluster splits and merges them by itself, and how fast it copies them.
 
 use super::status::{end_key, first_key, table};
 use crate::connection::ConnectionArgs;
@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use synod_operate::{Acting, acting, change, map};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{CopyRate, ShardLoad, SplitLimit, SplitLimits, check_setting};
-use synod_rpc::load::SplitsStatus;
+use synod_placement::{
+    CopyRate, MergeLimit, MergeLimits, ShardLoad, SplitLimit, SplitLimits, check_setting,
+    default_setting,
+};
+use synod_rpc::load::{MergesStatus, SplitsStatus};
 use synod_rpc::placement::RecordChange;
 use synod_rpc::{Pool, ask};
 use synod_shard::wire::{ShardMap, show_key};
@@ -35,10 +38,19 @@ pub struct ListArgs {
   synod shard auto --endpoint 127.0.0.1:7001 --certs certs
   synod shard auto --size 1GiB --load 50000 --endpoint 127.0.0.1:7001 --certs certs
   synod shard auto --size 0 --load 0 --endpoint 127.0.0.1:7001 --certs certs
+  synod shard auto --merge-size 32MiB --merge-after 10m --endpoint 127.0.0.1:7001 --certs certs
+  synod shard auto --merge-size 0 --endpoint 127.0.0.1:7001 --certs certs
   synod shard auto --copy-rate 16MiB --endpoint 127.0.0.1:7001 --certs certs
 
 Without a setting they are shown. 0 is never, `default` takes a setting away. What is changed
-holds from the next look on, within placement.look_seconds; a split under way goes on.")]
+holds from the next look on, within placement.look_seconds (for merges, a minute); what is under
+way goes on.
+
+Neighbours become one again that are on the same nodes, hold no more than shard.merge_size
+together (and a quarter of shard.split_size), and are asked no more than a twentieth of
+shard.split_load, if that has been so for shard.merge_after. The cluster's first borders, from
+`synod init`, stay, and those of directories with a policy; others, drawn by
+`synod shard split` too, are given up. --merge-size 0 keeps them all.")]
 pub struct AutoArgs {
     /// shard.split_size: split a shard that holds more; such as 256MiB or 1GiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -49,6 +61,12 @@ pub struct AutoArgs {
     /// shard.max_shards: split none once the cluster has so many
     #[arg(long, value_name = "SHARDS", value_parser = parse_number)]
     max_shards: Option<Given>,
+    /// shard.merge_size: merge neighbours that hold no more than this together; such as 64MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    merge_size: Option<Given>,
+    /// shard.merge_after: merge them once they have been cold for so long; such as 60m, or seconds
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
+    merge_after: Option<Given>,
     /// shard.copy_rate: bytes of copies of shards that each node sends in a second, at most
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     copy_rate: Option<Given>,
@@ -81,6 +99,18 @@ fn parse_bytes(text: &str) -> Result<Given, String> {
     Ok(Given(Some(bytes)))
 }
 
+/// Whole seconds, as a duration or as their number.
+fn parse_seconds(text: &str) -> Result<Given, String> {
+    if let Ok(given) = parse_number(text) {
+        return Ok(given);
+    }
+    let duration = crate::duration::parse(text)?;
+    if duration.subsec_nanos() > 0 {
+        return Err(format!("`{text}` is no whole number of seconds"));
+    }
+    Ok(Given(Some(duration.as_secs())))
+}
+
 /// What is shown of a shard.
 #[derive(Debug, Serialize)]
 struct ShardRow {
@@ -106,15 +136,32 @@ struct SplitsRow {
     failed: u64,
 }
 
+/// What is shown of merges.
+#[derive(Debug, Serialize)]
+struct MergesRow {
+    settings: BTreeMap<&'static str, u64>,
+    doing: Vec<String>,
+    problems: Vec<String>,
+    merged: u64,
+    failed: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Shown {
     shards: Vec<ShardRow>,
     /// None while no node leads the meta shard.
     splits: Option<SplitsRow>,
+    /// None also while an older program leads it.
+    merges: Option<MergesRow>,
 }
 
 fn settings(limits: &SplitLimits) -> BTreeMap<&'static str, u64> {
     let all = SplitLimit::ALL.into_iter();
+    all.map(|limit| (limit.name(), limits.get(limit))).collect()
+}
+
+fn merge_settings(limits: &MergeLimits) -> BTreeMap<&'static str, u64> {
+    let all = MergeLimit::ALL.into_iter();
     all.map(|limit| (limit.name(), limits.get(limit))).collect()
 }
 
@@ -141,13 +188,19 @@ async fn look(pool: &Pool, map: &ShardMap) -> Shown {
         asked.spawn(async move { ask::loads(&pool, address, None, ANSWER).await });
     }
     let mut known: BTreeMap<GroupId, (NodeId, ShardLoad)> = BTreeMap::new();
-    let mut splits = None;
+    let mut acting = None;
     for answer in asked.join_all().await.into_iter().flatten() {
         let of = answer.shards.into_iter();
         known.extend(of.map(|load| (load.shard, (answer.node, load))));
-        splits = splits.or(answer.splits);
+        acting = acting.or(answer.splits.map(|splits| (answer.node, splits)));
     }
     let hashed = synod_operate::hashed(pool, map).await;
+    let (acting, splits) = acting.unzip();
+    let merges = match acting.and_then(|acting| map.node(acting)) {
+        // Last, as a program from before does not understand it.
+        Some(acting) => ask::merges(pool, acting.address, ANSWER).await.ok(),
+        None => None,
+    };
     let name = |id: NodeId| {
         let node = map.node(id);
         node.map_or_else(|| id.to_string(), |node| node.name.clone())
@@ -173,6 +226,13 @@ async fn look(pool: &Pool, map: &ShardMap) -> Shown {
             by_size: splits.by_size,
             by_load: splits.by_load,
             failed: splits.failed,
+        }),
+        merges: merges.flatten().map(|merges: MergesStatus| MergesRow {
+            settings: merge_settings(&merges.limits),
+            doing: merges.doing,
+            problems: merges.problems,
+            merged: merges.merged,
+            failed: merges.failed,
         }),
     }
 }
@@ -212,19 +272,39 @@ pub async fn list(args: ListArgs) -> Result<Status, Failure> {
     }
     println!("{shards}\n");
     let Some(splits) = &shown.splits else {
-        println!("no node leads the meta shard: nothing is split by itself now");
+        println!("no node leads the meta shard: nothing is split or merged by itself now");
         return Ok(Status::Done);
     };
+    tell_splits(splits);
+    if let Some(merges) = &shown.merges {
+        tell_merges(merges);
+    }
+    Ok(Status::Done)
+}
+
+fn tell_splits(splits: &SplitsRow) {
     tell_settings(&splits.settings);
     println!(
         "since this node leads the meta shard: {} split for their size, {} for their load; {} \
          attempts failed",
         splits.by_size, splits.by_load, splits.failed
     );
-    splits.doing.iter().for_each(|line| println!("now: {line}"));
-    let problems = splits.problems.iter();
-    problems.for_each(|line| println!("problem: {line}"));
-    Ok(Status::Done)
+    tell_lines(&splits.doing, &splits.problems);
+}
+
+fn tell_merges(merges: &MergesRow) {
+    println!();
+    tell_settings(&merges.settings);
+    println!(
+        "since this node leads the meta shard: {} merged; {} attempts failed",
+        merges.merged, merges.failed
+    );
+    tell_lines(&merges.doing, &merges.problems);
+}
+
+fn tell_lines(doing: &[String], problems: &[String]) {
+    doing.iter().for_each(|line| println!("now: {line}"));
+    { problems.iter() }.for_each(|line| println!("problem: {line}"));
 }
 
 fn tell_settings(settings: &BTreeMap<&'static str, u64>) {
@@ -248,39 +328,42 @@ async fn limits(pool: &Pool, acting: &Acting) -> Option<SplitLimits> {
     loads.ok()?.splits.map(|splits| splits.limits)
 }
 
-/// The same, and what the node that acts tells all others about copies.
+/// The same, what it tells all others about copies, and when it merges shards; that not if its
+/// program is from before.
 async fn all_settings(pool: &Pool, acting: &Acting) -> Option<BTreeMap<&'static str, u64>> {
     let mut all = settings(&limits(pool, acting).await?);
     let copies = ask::copies(pool, acting.address, None, ANSWER).await.ok()?;
     all.insert(CopyRate::NAME, copies.rate);
+    let merges = ask::merges(pool, acting.address, ANSWER).await.ok();
+    let merges = merges.flatten();
+    all.extend(merges.into_iter().flat_map(|m| merge_settings(&m.limits)));
     Some(all)
-}
-
-/// What holds without a row.
-fn default_of(name: &str) -> u64 {
-    let limit = SplitLimit::named(name).map(SplitLimit::default_value);
-    limit.unwrap_or(CopyRate::default().0)
 }
 
 /// Shows or changes the settings.
 pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let given = [args.size, args.load, args.max_shards];
-    let wanted = SplitLimit::ALL.into_iter().zip(given);
-    let wanted = wanted.filter_map(|(limit, given)| Some((limit, given?.0)));
-    let wanted: Vec<(SplitLimit, Option<u64>)> = wanted.collect();
-    let mut wanted: Vec<(&'static str, Option<u64>)> = { wanted.into_iter() }
-        .map(|(limit, value)| (limit.name(), value))
-        .collect();
-    wanted.extend(args.copy_rate.map(|given| (CopyRate::NAME, given.0)));
+    let given = [
+        (SplitLimit::Size.name(), args.size),
+        (SplitLimit::Load.name(), args.load),
+        (SplitLimit::Shards.name(), args.max_shards),
+        (MergeLimit::Size.name(), args.merge_size),
+        (MergeLimit::After.name(), args.merge_after),
+        (CopyRate::NAME, args.copy_rate),
+    ];
+    let wanted = given
+        .into_iter()
+        .filter_map(|(name, given)| Some((name, given?.0)));
+    let wanted: Vec<(&'static str, Option<u64>)> = wanted.collect();
     for (name, value) in &wanted {
         check_setting(name, *value).map_err(Failure::input)?;
     }
     for (name, value) in wanted {
         let shows = async |acting: &Acting| {
             let now = all_settings(&pool, acting).await;
-            now.is_some_and(|now| now.get(name) == Some(&value.unwrap_or(default_of(name))))
+            let wanted = value.or_else(|| default_setting(name));
+            now.is_some_and(|now| now.get(name).copied() == wanted)
         };
         let name = name.to_owned();
         let setting = RecordChange::Setting { name, value };
@@ -299,6 +382,22 @@ pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_whole_seconds() {
+        for (text, seconds) in [
+            ("1s", Some(1)),
+            ("90", Some(90)),
+            ("2m", Some(120)),
+            ("60m", Some(3_600)),
+            ("default", None),
+        ] {
+            assert_eq!(parse_seconds(text), Ok(Given(seconds)), "{text}");
+        }
+        for bad in ["", "x", "-1", "1500ms", "1.5"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_and_shown() {

@@ -32,8 +32,9 @@ const GLANCE: Duration = Duration::from_millis(500);
   synod shard list --endpoint 127.0.0.1:7101 --certs certs
   synod shard auto --size 1GiB --endpoint 127.0.0.1:7101 --certs certs
 
-The cluster splits shards by itself that hold too much or are asked too often; `auto` says from
-when on. When `split` cuts one: the keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
+The cluster splits shards by itself that hold too much or are asked too often, and makes
+neighbours one that have been cold for long; `auto` says from when on. That goes for shards from
+`split`, too. When `split` cuts one: the keys from KEY on become a new shard, on the same nodes; nothing is copied, and both halves
 serve on. Commits to the shard wait for a moment. It returns once the new shard has a leader; running
 it again is harmless. `merge` makes a shard and its right neighbour one again, if both are on the same
 nodes.")]
@@ -52,9 +53,10 @@ enum Command {
     Move(moves::MoveArgs),
     /// Let another voter lead a shard
     TransferLeader(moves::TransferArgs),
-    /// Show every shard's size and load, and what the cluster splits by itself
+    /// Show every shard's size and load, and what the cluster splits and merges by
+    /// itself
     List(loads::ListArgs),
-    /// Show or set when the cluster splits shards by itself, and how fast it copies them
+    /// Show or set when the cluster splits and merges shards by itself, and how fast it copies them
     Auto(loads::AutoArgs),
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Collector {
     due: VecDeque<Garbage>,
     /// Where the first of them goes on.
     cursor: Option<Cursor>,
+    /// Versions of it that were removed so far.
+    removed: u64,
     /// The horizon each group was last gone through at.
     done: BTreeMap<GroupId, Timestamp>,
 }
@@ -55,22 +57,31 @@ impl Collector {
         }
     }
 
-    /// Goes on a little, after so many versions were applied.
-    pub(super) fn step(&mut self, engine: &dyn Engine, versions: usize) -> Result<(), EngineError> {
+    /// Goes on a little, after so many versions were applied. A group that is through, if
+    /// something of it was removed.
+    pub(super) fn step(
+        &mut self,
+        engine: &dyn Engine,
+        versions: usize,
+    ) -> Result<Option<GroupId>, EngineError> {
         let Some(garbage) = self.due.front() else {
-            return Ok(());
+            return Ok(None);
         };
         let items = (versions * ITEMS_PER_VERSION).clamp(ITEMS.0, ITEMS.1);
         let after = self.cursor.take();
         let (removed, next) =
             engine.collect(&garbage.span, garbage.horizon, after.as_ref(), items)?;
         tracing::trace!(shard = garbage.group.0, removed, "collected garbage");
-        if next.is_none() {
-            self.done.insert(garbage.group, garbage.horizon);
-            self.due.pop_front();
-        }
+        self.removed += removed;
         self.cursor = next;
-        Ok(())
+        if self.cursor.is_some() {
+            return Ok(None);
+        }
+        let group = garbage.group;
+        self.done.insert(group, garbage.horizon);
+        self.due.pop_front();
+        let removed = std::mem::take(&mut self.removed);
+        Ok((removed > 0).then_some(group))
     }
 }
 
@@ -132,10 +143,13 @@ mod tests {
         assert_eq!(versions(&engine), 1200, "nothing was noted");
         collector.note(garbage(30));
         let mut steps = 0;
+        let mut through = None;
         while !collector.due.is_empty() {
-            collector.step(&engine, 1).unwrap();
+            assert_eq!(through, None);
+            through = collector.step(&engine, 1).unwrap();
             steps += 1;
         }
+        assert_eq!(through, Some(GroupId(2)));
         // Of each key the versions at 30 and 40 are left.
         assert_eq!(versions(&engine), 600);
         assert!(steps > 1200 / ITEMS.0, "{steps} steps");
@@ -147,5 +161,10 @@ mod tests {
         collector.note(garbage(40));
         collector.note(garbage(41));
         assert_eq!(collector.due.len(), 1, "once is enough");
+        let through = collector.step(&engine, 1000).unwrap();
+        assert_eq!(through, Some(GroupId(2)));
+        collector.note(garbage(50));
+        let through = collector.step(&engine, 1000).unwrap();
+        assert_eq!(through, None, "there was nothing to remove");
     }
 }

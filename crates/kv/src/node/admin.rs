@@ -62,6 +62,7 @@ impl Driver {
             NodeRequest::Hashed => NodeResponse::Hashed(self.hashed()),
             NodeRequest::Versions => NodeResponse::Versions(Box::new(self.versions())),
             NodeRequest::Hears => NodeResponse::Hears(self.hears()),
+            NodeRequest::Merges => NodeResponse::Merges(self.merges_status().map(Box::new)),
             NodeRequest::Loads { above } => {
                 let is_splitter = self.is_member(user);
                 NodeResponse::Loads(Box::new(self.loads(above, is_splitter)))
@@ -76,7 +77,7 @@ impl Driver {
         }
     }
 
-    /// Whether a user, or another node's keeper or splitter, may ask this. Anybody may look.
+    /// Whether a user, or another node's keeper, splitter or merger, may ask this. Anybody may look.
     fn may(&self, user: &str, request: &NodeRequest) -> bool {
         match request {
             NodeRequest::Init(_) | NodeRequest::Join(_) | NodeRequest::Recover(_) => is_admin(user),
@@ -100,6 +101,7 @@ impl Driver {
             | NodeRequest::Hears
             | NodeRequest::Remains
             | NodeRequest::Hashed
+            | NodeRequest::Merges
             | NodeRequest::Loads { .. }
             | NodeRequest::Copies { .. } => true,
         }

@@ -1,6 +1,7 @@
 //! Copies of shards as the node's loop has to do with them: when further ones are read, which
 //! are taken in, what is told of them, and how fast all nodes may send (decision 20).
 
+use super::chores::instruct;
 use super::connections::Connections;
 use super::driver::Driver;
 use crate::config::NodeConfig;
@@ -94,20 +95,11 @@ impl Driver {
 
     /// Says what all nodes are to be told; nothing if this node does not lead the meta shard.
     pub(super) fn instruct_rates(&mut self) {
-        let orders = self.reading.latest().map(|records| {
-            let nodes = self.machine.worker().map(|worker| &worker.map().nodes);
-            RateOrders {
-                rate: CopyRate::of(&records.settings).0,
-                endpoints: nodes.into_iter().flatten().map(|n| n.address).collect(),
-            }
+        let orders = self.reading.latest().map(|records| RateOrders {
+            rate: CopyRate::of(&records.settings).0,
+            endpoints: self.endpoints(),
         });
-        self.rates.0.send_if_modified(|current| {
-            let changed = *current != orders;
-            if changed {
-                *current = orders;
-            }
-            changed
-        });
+        instruct(&self.rates.0, orders);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::certificates::Certificates;
 use super::clients::{self, Clients};
+use super::connections::Connections;
 use super::copies::{Pulse, Rates};
 use super::engine_thread::EngineThread;
 use super::farewell::Farewell;
@@ -12,11 +13,12 @@ use super::gossip::Gossip;
 use super::intake::Intake;
 use super::keeper::Keeper;
 use super::lanes::{Counts, RealLanes};
+use super::merger::{self, Merger};
 use super::pacer::Pacer;
 use super::records::Reading;
 use super::rows::Rows;
 use super::space::Space;
-use super::splitter::Splitter;
+use super::splitter::{self, Splitter};
 use super::{Fatal, StartError, recovery};
 use crate::config::NodeConfig;
 use crate::identity::Directory;
@@ -64,6 +66,7 @@ pub(super) struct Driver {
     pub(super) reading: Reading,
     pub(super) keeper: Keeper,
     pub(super) splitter: Splitter,
+    pub(super) merger: Merger,
     pub(super) gauge: Gauge,
     pub(super) intake: Intake,
     pub(super) rates: Rates,
@@ -148,9 +151,12 @@ impl Driver {
             config.disk_reserve_bytes,
             Instant::now(),
         );
-        let (splitter, splits) = Splitter::new(&config);
+        let asking = Connections::new(&config);
+        let (splitter, splits) = splitter::new(&config, asking.share());
+        let (merger, merges) = merger::new(&config, asking.share());
         let (rates, telling) = Rates::new(&config);
-        let keeper = Keeper::start(&config, Instant::now(), splits, telling);
+        let chores = (splits, merges);
+        let keeper = Keeper::start(&config, Instant::now(), asking, chores, telling);
         let keeper = keeper.map_err(|source| StartError::Io {
             action: "start the keeper's thread",
             source,
@@ -179,6 +185,7 @@ impl Driver {
             reading: Reading::new(Instant::now()),
             keeper,
             splitter,
+            merger,
             gauge,
             intake: Intake::default(),
             rates,

@@ -70,6 +70,9 @@ fn run(
             weights.wrote(writes);
         }
         let events = lane.work(engine, work);
+        if let Some(group) = lane.collected() {
+            weights.collected(group);
+        }
         let ended = events.iter().any(|e| matches!(e, EngineEvent::Fatal(_)));
         report(events);
         if ended {

@@ -7,9 +7,11 @@
 //! person, at most make each other plan again. It has a thread and connections of its own,
 //! so that the node's loop never waits for it.
 
+use super::chores::{self, instruct};
 use super::connections::Connections;
 use super::copies::RatesAtWork;
 use super::driver::Driver;
+use super::merger::MergerAtWork;
 use super::splitter::SplitterAtWork;
 use crate::config::NodeConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,21 +84,22 @@ pub(super) struct Keeper {
 const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Keeper {
-    /// Starts the thread, which the splitter and who tells the rates of copies have a share of;
-    /// the keeper's ends when this value is dropped.
+    /// Starts the thread, which the splitter, the merger and who tells the rates of copies have a share
+    /// of; the keeper's ends when this value is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(
         config: &NodeConfig,
         now: Instant,
-        splitter: SplitterAtWork,
+        connections: Connections,
+        (splitter, merger): (SplitterAtWork, MergerAtWork),
         rates: RatesAtWork,
     ) -> std::io::Result<Keeper> {
         let (orders, ordered) = watch::channel(None);
         let report = Arc::new(Mutex::new(Report::default()));
         let at_work = AtWork {
-            connections: splitter.share_connections(),
+            connections,
             look: config.keeper_look,
             report: report.clone(),
             memory: Memory::default(),
@@ -108,7 +111,9 @@ impl Keeper {
         std::thread::Builder::new()
             .name("synod-keeper".to_owned())
             .spawn(move || {
-                let all = async { tokio::join!(at_work.run(ordered), splitter.run(), rates.run()) };
+                let keeper = at_work.run(ordered);
+                let chores = (chores::run(splitter), chores::run(merger), rates.run());
+                let all = async { tokio::join!(keeper, chores.0, chores.1, chores.2) };
                 tokio::task::LocalSet::new().block_on(&runtime, all);
             })?;
         Ok(Keeper {
@@ -144,15 +149,10 @@ impl Driver {
         }
         self.keeper.next = now + HEARD_INTERVAL;
         self.instruct_splitter();
+        self.instruct_merger();
         self.instruct_rates();
         let orders = self.orders(now);
-        self.keeper.orders.send_if_modified(|current| {
-            let changed = *current != orders;
-            if changed {
-                *current = orders;
-            }
-            changed
-        });
+        instruct(&self.keeper.orders, orders);
     }
 
     fn orders(&mut self, now: Instant) -> Option<Orders> {
@@ -165,7 +165,7 @@ impl Driver {
         let hearing = worker.hearing();
         let is_there = |id: &&NodeId| hearing.is_there(**id, mono);
         let heard: BTreeSet<NodeId> = others.iter().filter(is_there).copied().collect();
-        let endpoints = worker.map().nodes.iter().map(|n| n.address).collect();
+        let endpoints = self.endpoints();
         let map_changes = worker.map_changes();
         self.keeper.heard.retain(|id, _| others.contains(id));
         for id in &others {
@@ -200,15 +200,18 @@ impl Driver {
             return PlacementStatus::default();
         };
         let splits = self.splits_status().unwrap_or_default();
+        let merges = self.merges_status().unwrap_or_default();
         PlacementStatus {
             acting: true,
             records: records.clone(),
             down: current.as_ref().map_or_else(Vec::new, |o| o.down.clone()),
             doing: { report.doing.values().cloned() }
                 .chain(splits.doing)
+                .chain(merges.doing)
                 .collect(),
             problems: { report.problems.iter().cloned() }
                 .chain(splits.problems)
+                .chain(merges.problems)
                 .collect(),
             looks: report.looks,
             steps: report.steps,

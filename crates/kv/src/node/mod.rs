@@ -3,6 +3,7 @@
 
 mod admin;
 mod certificates;
+mod chores;
 mod clients;
 mod connections;
 mod copies;
@@ -17,6 +18,7 @@ mod join;
 mod keeper;
 mod lanes;
 mod members;
+mod merger;
 mod own;
 mod pacer;
 mod records;

@@ -6,27 +6,22 @@
 //! splits as an operator's command would. It goes on while the keeper moves replicas,
 //! which may take long, and whether or not it is to.
 
+use super::chores::{self, Chore, Desk, Handle};
 use super::connections::Connections;
 use super::driver::Driver;
 use crate::config::NodeConfig;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_operate::{Splitter as Split, Trouble};
 use synod_paxos::{GroupId, NodeId};
-use synod_placement::{Cause, ShardLoad, SplitLimits, SplitPlanner, Splits, Wish};
+use synod_placement::{Cause, Ended, ShardLoad, SplitLimits, SplitPlanner, Splits, Wish};
+use synod_rpc::Pool;
 use synod_rpc::load::SplitsStatus;
-use synod_rpc::{Pool, ask};
 use synod_shard::wire::{ShardMap, show_key};
 use synod_txn::Key;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a node may take to answer.
-const ANSWER: Duration = Duration::from_secs(1);
-/// How long a map of many shards may take.
-const MAP: Duration = Duration::from_secs(5);
 /// How long one split may take; commits to the shard wait for parts of that.
 const SPLIT: Duration = Duration::from_secs(10);
 
@@ -37,77 +32,46 @@ pub(super) struct SplitOrders {
     endpoints: Vec<SocketAddr>,
 }
 
-/// What a splitter tells of itself, but for its settings.
+/// How many shards it has split, and why.
 #[derive(Debug, Default)]
-struct Report {
-    doing: BTreeMap<GroupId, String>,
-    problems: Vec<String>,
+pub(super) struct SplitCounts {
     by_size: u64,
     by_load: u64,
-    failed: u64,
-}
-
-/// Nobody panics while holding it.
-fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
-    report.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The handle that the node's loop has of it.
-#[derive(Debug)]
-pub(super) struct Splitter {
-    orders: watch::Sender<Option<SplitOrders>>,
-    report: Arc<Mutex<Report>>,
-}
+pub(super) type Splitter = Handle<SplitOrders, SplitCounts>;
 
-impl Splitter {
-    /// The handle, and what is to be run on a thread; that ends when the handle is dropped.
-    pub(super) fn new(config: &NodeConfig) -> (Splitter, SplitterAtWork) {
-        let (orders, ordered) = watch::channel(None);
-        let report = Arc::new(Mutex::new(Report::default()));
-        let at_work = SplitterAtWork {
-            connections: Connections::new(config),
-            pause: config.keeper_look,
-            report: report.clone(),
-            planner: SplitPlanner::default(),
-            begun: Instant::now(),
-            ordered,
-        };
-        (Splitter { orders, report }, at_work)
-    }
+/// The handle, and what is to be run on a thread.
+pub(super) fn new(config: &NodeConfig, connections: Connections) -> (Splitter, SplitterAtWork) {
+    let (handle, desk) = Handle::new(config, connections);
+    let planner = SplitPlanner::default();
+    (handle, SplitterAtWork { desk, planner })
 }
 
 impl Driver {
     /// Tells the splitter what to go by; nothing if this node does not lead the meta shard, or
     /// the cluster's version does not allow splits yet: no id is spent on them then.
     pub(super) fn instruct_splitter(&mut self) {
-        let version = self.machine.worker().map(synod_shard::Worker::version);
-        let allowed = version >= Some(synod_txn::Command::SPLIT_SINCE);
-        let orders = self.reading.latest().filter(|_| allowed).map(|records| {
-            let nodes = self.machine.worker().map(|worker| &worker.map().nodes);
-            SplitOrders {
-                limits: SplitLimits::of(&records.settings),
-                endpoints: nodes.into_iter().flatten().map(|n| n.address).collect(),
-            }
+        let allowed = self.is_allowed(synod_txn::Command::SPLIT_SINCE);
+        let orders = self.reading.latest().filter(|_| allowed);
+        let orders = orders.map(|records| SplitOrders {
+            limits: SplitLimits::of(&records.settings),
+            endpoints: self.endpoints(),
         });
-        self.splitter.orders.send_if_modified(|current| {
-            let changed = *current != orders;
-            if changed {
-                *current = orders;
-            }
-            changed
-        });
+        self.splitter.instruct(orders);
     }
 
     /// What the splitter does, if this node leads the meta shard.
     pub(super) fn splits_status(&self) -> Option<SplitsStatus> {
         let records = self.reading.latest()?;
-        let report = lock(&self.splitter.report);
+        let report = self.splitter.report();
         Some(SplitsStatus {
             limits: SplitLimits::of(&records.settings),
             doing: report.doing.values().cloned().collect(),
             problems: report.problems.clone(),
-            by_size: report.by_size,
-            by_load: report.by_load,
+            by_size: report.done.by_size,
+            by_load: report.done.by_load,
             failed: report.failed,
         })
     }
@@ -115,75 +79,49 @@ impl Driver {
 
 /// The part on the thread.
 pub(super) struct SplitterAtWork {
-    connections: Connections,
-    /// Between two looks.
-    pause: Duration,
-    report: Arc<Mutex<Report>>,
+    desk: Desk<SplitOrders, SplitCounts>,
     planner: SplitPlanner,
-    /// The moment that the planner's times count from.
-    begun: Instant,
-    ordered: watch::Receiver<Option<SplitOrders>>,
 }
 
-impl SplitterAtWork {
-    /// A share of its connections, for whom it shares a thread with.
-    pub(super) fn share_connections(&self) -> Connections {
-        self.connections.share()
+impl Chore for SplitterAtWork {
+    type Orders = SplitOrders;
+    type Done = SplitCounts;
+
+    fn desk(&mut self) -> &mut Desk<SplitOrders, SplitCounts> {
+        &mut self.desk
     }
 
-    /// Looks again and again, until the node ends.
-    pub(super) async fn run(mut self) {
-        let mut ordered = self.ordered.clone();
-        loop {
-            let orders = ordered.borrow_and_update().clone();
-            let Some(orders) = orders else {
-                *lock(&self.report) = Report::default();
-                self.planner = SplitPlanner::default();
-                self.connections.close();
-                if ordered.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            let looks = async {
-                tokio::time::sleep(self.pause).await;
-                self.look(&orders).await;
-            };
-            tokio::select! {
-                biased;
-                // Somebody else acts from now on: a split on its way is left as it is.
-                ended = ordered.wait_for(Option::is_none) => if ended.is_err() {
-                    return;
-                },
-                () = looks => {}
-            }
-            lock(&self.report).doing.clear();
-        }
+    fn forget(&mut self) {
+        self.planner = SplitPlanner::default();
     }
 
-    /// Looks at all shards, and splits what is to be split now.
+    fn rest(&self, _orders: &SplitOrders) -> Duration {
+        self.desk.pause
+    }
+
     async fn look(&mut self, orders: &SplitOrders) {
         let limits = &orders.limits;
         if limits.size == 0 && limits.load == 0 {
-            lock(&self.report).problems.clear();
+            self.desk.report().problems.clear();
             return;
         }
         if let Err(reason) = self.split_what_is_due(orders).await {
             tracing::debug!(%reason, "nothing can be split now");
-            lock(&self.report).problems = vec![reason];
+            self.desk.report().problems = vec![reason];
         }
     }
+}
 
+impl SplitterAtWork {
     async fn split_what_is_due(&mut self, orders: &SplitOrders) -> Result<(), String> {
-        let pool = self.connections.pool()?;
+        let pool = self.desk.connections.pool()?;
         let found = crowded(&pool, orders).await;
         let map = if found.is_empty() {
             ShardMap::default()
         } else {
-            let map = synod_operate::map(&pool, &orders.endpoints, MAP).await;
-            map.map_err(|trouble| trouble.to_string())?
+            chores::whole_map(&pool, &orders.endpoints).await?
         };
-        let now = self.begun.elapsed();
+        let now = self.desk.now();
         let splits = self
             .planner
             .plan(now, &orders.limits, map.shards.len(), &found);
@@ -195,7 +133,7 @@ impl SplitterAtWork {
         for problem in news {
             tracing::warn!("splits: {problem}");
         }
-        lock(&self.report).problems = problems;
+        self.desk.report().problems = problems;
         let map = Arc::new(map);
         let endpoints: Arc<[SocketAddr]> = orders.endpoints.clone().into();
         let mut under_way = JoinSet::new();
@@ -218,12 +156,16 @@ impl SplitterAtWork {
         let at = show_key(&Key::copy_from_slice(&wish.at));
         let line = format!("shard {}: split at {at}, as {}", wish.shard.0, wish.cause);
         tracing::info!("splits: {line}");
-        lock(&self.report).doing.insert(wish.shard, line);
+        self.desk.report().doing.insert(wish.shard, line);
     }
 
     fn ended(&mut self, wish: &Wish, done: Result<GroupId, Trouble>) {
-        self.planner.ended(self.begun.elapsed(), wish, done.is_ok());
-        let mut report = lock(&self.report);
+        let ended = match &done {
+            Ok(_) => Ended::Done,
+            Err(trouble) => Ended::Failed(trouble.to_string()),
+        };
+        self.planner.ended(self.desk.now(), wish, ended);
+        let mut report = self.desk.report();
         report.doing.remove(&wish.shard);
         match (done, wish.cause) {
             (Err(trouble), _) => {
@@ -237,8 +179,8 @@ impl SplitterAtWork {
             }
             (Ok(child), cause) => {
                 match cause {
-                    Cause::Size(_) => report.by_size += 1,
-                    Cause::Load(_) => report.by_load += 1,
+                    Cause::Size(_) => report.done.by_size += 1,
+                    Cause::Load(_) => report.done.by_load += 1,
                 }
                 tracing::info!(shard = wish.shard.0, child = child.0, %cause, "a shard is split");
             }
@@ -246,19 +188,10 @@ impl SplitterAtWork {
     }
 }
 
-/// The shards beyond a limit, and who leads them. A node that does not answer is asked again next
-/// time.
+/// The shards beyond a limit, and who leads them.
 async fn crowded(pool: &Pool, orders: &SplitOrders) -> Vec<(NodeId, ShardLoad)> {
-    let mut asked = JoinSet::new();
-    for address in orders.endpoints.clone() {
-        let (pool, limits) = (pool.clone(), orders.limits);
-        asked.spawn(async move {
-            let loads = ask::loads(&pool, address, Some(limits), ANSWER).await?;
-            Ok::<_, String>(loads)
-        });
-    }
-    let answers = asked.join_all().await.into_iter().flatten();
-    let found = answers.flat_map(|loads| {
+    let told = chores::loads(pool, &orders.endpoints, Some(orders.limits)).await;
+    let found = told.into_iter().flat_map(|loads| {
         let node = loads.node;
         loads.shards.into_iter().map(move |load| (node, load))
     });

@@ -1,4 +1,5 @@
 use super::*;
+use std::collections::BTreeMap;
 
 const LIMITS: SplitLimits = SplitLimits {
     size: 1_000,
@@ -34,6 +35,10 @@ fn busy(shard: u64, requests: u64) -> ShardLoad {
         by_load: at("q"),
         ..quiet(shard)
     }
+}
+
+fn failed() -> Ended {
+    Ended::Failed("no id".to_owned())
 }
 
 fn seconds(n: u64) -> Duration {
@@ -105,7 +110,7 @@ fn a_node_splits_one_shard_and_then_has_a_pause() {
         at: b"m".to_vec(),
         cause: Cause::Size(5_000),
     };
-    planner.ended(seconds(1), &wish(20, 2), true);
+    planner.ended(seconds(1), &wish(20, 2), Ended::Done);
     let found = [(2, large(2, 2_000)), (3, large(3, 1_500))];
     let ids = |planner: &mut SplitPlanner, now| {
         let now = planned(planner, now, &LIMITS, &found);
@@ -133,16 +138,16 @@ fn what_fails_is_tried_again_later_and_later() {
             now += 1;
         }
         rests.push(now - begun);
-        planner.ended(seconds(now), &wish, false);
+        planner.ended(seconds(now), &wish, failed());
     }
     assert_eq!(rests, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
     // Once done, or no more beyond the limit, it begins anew.
     now += 600;
-    planner.ended(seconds(now), &wish, true);
-    planner.ended(seconds(now), &wish, false);
+    planner.ended(seconds(now), &wish, Ended::Done);
+    planner.ended(seconds(now), &wish, failed());
     assert_eq!(planned(&mut planner, now + 9, &LIMITS, &found), []);
     assert_eq!(planned(&mut planner, now + 10, &LIMITS, &found).len(), 1);
-    planner.ended(seconds(now), &wish, false);
+    planner.ended(seconds(now), &wish, failed());
     assert_eq!(
         planned(&mut planner, now + 6, &LIMITS, &[(1, quiet(2))]),
         []
@@ -214,13 +219,4 @@ fn settings_are_bounded_and_have_defaults() {
     let rows = rows.map(|(name, value)| (name.to_owned(), value));
     let limits = SplitLimits::of(&BTreeMap::from(rows));
     assert_eq!((limits.size, limits.load), (0, 20_000));
-    for limit in SplitLimit::ALL {
-        assert_eq!(SplitLimit::named(limit.name()), Ok(limit));
-        assert_eq!(limit.check(limit.default_value()), Ok(()));
-        assert_eq!(limit.check(0), Ok(()));
-        let refused = limit.check(u64::MAX).expect_err("too much");
-        assert!(refused.to_string().contains(limit.name()));
-    }
-    let refused = SplitLimit::named("shard.split").expect_err("no setting");
-    assert!(refused.to_string().contains("shard.split_load"));
 }

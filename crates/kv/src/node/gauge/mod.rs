@@ -1,9 +1,9 @@
 //! How large the shards are that this node leads, and how much they are asked: what the
-//! cluster's splitter goes by (decision 18).
+//! cluster's splitter and merger go by (decisions 18 and 23).
 //!
 //! Bytes are counted as they are written (`weights`), on the engine's thread. What that does
 //! not tell (what was there before, what was collected since, where the middle is) is found by
-//! going through a shard's range once it may have become too large: on a thread of its own, of low
+//! going through a shard's range once it may have become too large, or garbage was collected: on a thread of its own, of low
 //! priority, in pieces, and not faster than [`BYTES_PER_SECOND`]. Requests are sampled on the node's
 //! loop (`load`).
 
@@ -63,6 +63,11 @@ impl SharedWeights {
             });
             state.weights.wrote(*group, bytes.sum());
         }
+    }
+
+    /// Notes that garbage was collected.
+    pub(super) fn collected(&self, group: GroupId) {
+        self.lock().weights.collected(group);
     }
 
     /// The next shard to go through; none at the end.

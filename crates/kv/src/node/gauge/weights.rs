@@ -4,7 +4,9 @@
 //! Of each shard: what it weighed when it was gone through last, and what was written since.
 //! That is too much where keys are written again and old versions are collected, and never too
 //! little; so a shard is gone through anew once it may be too large, and enough was
-//! written since for that to be worth while.
+//! written since for that to be worth while. Where old versions were collected, the collector has just
+//! gone through all of it; so much is worth knowing what is left, or a shard whose rows were
+//! deleted would count as large for ever, and not be merged.
 
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::GroupId;
@@ -33,6 +35,8 @@ struct Weight {
     measured: Option<Measured>,
     /// What had been written when it was taken from the queue to be gone through.
     begun: Option<u64>,
+    /// Something of it was collected since then.
+    collected: bool,
     queued: bool,
 }
 
@@ -43,6 +47,7 @@ impl Weight {
             written: 0,
             measured: None,
             begun: None,
+            collected: false,
             queued: false,
         }
     }
@@ -56,6 +61,9 @@ impl Weight {
         let Some(measured) = &self.measured else {
             return true;
         };
+        if self.collected {
+            return true;
+        }
         let since = self.written - measured.written;
         if measured.bytes > limit {
             return since > measured.bytes / GROWN;
@@ -118,12 +126,20 @@ impl Weights {
         }
     }
 
+    /// Garbage of a shard was collected.
+    pub(super) fn collected(&mut self, group: GroupId) {
+        if let Some(weight) = self.shards.get_mut(&group) {
+            weight.collected = true;
+        }
+    }
+
     /// The next shard to be gone through.
     pub(super) fn next(&mut self) -> Option<(GroupId, Span)> {
         while let Some(id) = self.queue.pop_front() {
             if let Some(weight) = self.shards.get_mut(&id).filter(|weight| weight.queued) {
                 weight.queued = false;
                 weight.begun = Some(weight.written);
+                weight.collected = false;
                 return Some((id, weight.span.clone()));
             }
         }
@@ -234,6 +250,32 @@ mod tests {
         weights.wrote(two, 1);
         leads(&mut weights, &led);
         assert_eq!(go_through(&mut weights, 1_376), [2]);
+    }
+
+    #[test]
+    fn a_shard_is_gone_through_again_when_garbage_was_collected() {
+        let mut weights = weights();
+        let led = [(2, span("", "g")), (3, span("g", ""))];
+        leads(&mut weights, &led);
+        go_through(&mut weights, 2_000);
+        let (two, span) = (GroupId(2), &led[0].1);
+        // Its rows are deleted: that writes little.
+        weights.wrote(two, 20);
+        leads(&mut weights, &led);
+        assert_eq!(go_through(&mut weights, 0), [0; 0]);
+        assert_eq!(weights.bytes(two, span), Some(2_020));
+        weights.collected(two);
+        weights.collected(GroupId(9));
+        leads(&mut weights, &led);
+        // What is collected while it is gone through, may have been counted.
+        assert_eq!(weights.next(), Some((two, span.clone())));
+        weights.collected(two);
+        weights.measured(two, span, 900, Cut::Nowhere);
+        leads(&mut weights, &led);
+        assert_eq!(go_through(&mut weights, 30), [2]);
+        assert_eq!(weights.bytes(two, span), Some(30));
+        leads(&mut weights, &led);
+        assert_eq!(go_through(&mut weights, 0), [0; 0], "once is enough");
     }
 
     #[test]
