@@ -176,6 +176,9 @@ impl Replica {
     pub(crate) fn handle_held(&mut self, cx: &Cx<'_>, from: NodeId, began: Began, holds: bool) {
         let epoch = began.configuration.epoch;
         let known = self.configuration().epoch;
+        if epoch.0 >= ABSURD_EPOCH {
+            return self.ignore(Ignored::Absurd);
+        }
         // Taken in again before it was emptied, by who has to do with another log.
         let overruled = epoch.era() > self.log_era() && !began.configuration.is_elector(self.me);
         if epoch < known || began.configuration.is_member(self.me) && !overruled {

@@ -419,6 +419,32 @@ fn dropped_messages_are_counted_by_reason() {
 }
 
 #[test]
+fn an_absurd_configuration_leaves_nobody_behind() {
+    let leases = leases();
+    let cx = Cx {
+        now: Mono(5),
+        leases: &leases,
+    };
+    let held = |epoch| Message::Held {
+        began: Box::new(synod_paxos::Began {
+            configuration: Configuration {
+                epoch: Epoch(epoch),
+                ..Configuration::of_voters(vec![PEER, NodeId(9)])
+            },
+            after: Slot(9),
+            left: vec![ME],
+        }),
+        holds: false,
+    };
+    let mut r = replica();
+    r.handle_message(&cx, PEER, held(u32::MAX));
+    assert_eq!(r.ignored().get(&Ignored::Absurd), Some(&1));
+    assert_eq!(r.left_behind_by(), None);
+    r.handle_message(&cx, PEER, held(5));
+    assert_eq!(r.left_behind_by().map(|c| c.epoch), Some(Epoch(5)));
+}
+
+#[test]
 fn a_late_completion_of_an_older_ballot_counts_for_nothing() {
     let leases = leases();
     let cx = Cx {

@@ -643,8 +643,11 @@ impl Worker {
 
     fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
         let id = request.shard;
-        let has_turned =
-            |shard: &Shard| shard.is_gone() || shard.replica.left_behind_by().is_some();
+        let is_behind = |shard: &Shard| {
+            // Whoever serves knows better than whoever told it so.
+            shard.replica.left_behind_by().is_some() && !shard.in_office()
+        };
+        let has_turned = |shard: &Shard| shard.is_gone() || is_behind(shard);
         let turned = self.shards.get(&id).is_some_and(has_turned);
         if let Some(reply) = turned.then(|| self.reply_elsewhere(now, id)).flatten() {
             self.outbox.reply_wrong_node(caller, reply);
@@ -671,10 +674,9 @@ impl Worker {
     /// names, may all be gone, and the client may know no others.
     fn reply_left_behind(&mut self, now: Now, id: GroupId) -> Option<ShardReply> {
         let replica = &self.shards.get(&id)?.replica;
-        replica.left_behind_by()?;
-        let logged = replica.configuration().epoch;
+        let told = replica.left_behind_by()?.epoch;
         if let Some(mapped) = self.map.shard(id)
-            && mapped.configuration.epoch > logged
+            && mapped.configuration.epoch >= told
         {
             return Some(ShardReply::WrongNode(Some(Box::new(mapped.clone()))));
         }

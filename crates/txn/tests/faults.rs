@@ -905,6 +905,10 @@ fn a_poll_for_a_term_that_nobody_issued_has_an_end() {
         ..shard.term()
     };
     let denied = Some(Vote::No(AbortReason::Malformed));
+    // The anchor may be another shard's by now: a final no needs the lease.
+    shard.lease = false;
+    assert_eq!(poll(&mut shard, now, foreign), None);
+    shard.lease = true;
     assert_eq!(poll(&mut shard, now, foreign), denied);
     // One that may still come: only an entry makes the no final.
     let future = shard.term_of(shard.round + 9);

@@ -427,8 +427,9 @@ impl Group {
             return;
         }
         let answer = if named.group != self.shard && !self.descends_from(named.group) {
-            // No Commit that names it is ever let in here (T4).
-            Some(Vote::No(AbortReason::Malformed))
+            // No Commit that names it is ever let in here (T4). Who leads without a lease may not
+            // know that its shard was split, and that the anchor is another's since.
+            cx.lease.then_some(Vote::No(AbortReason::Malformed))
         } else if self.is_unknown_term(named, current) && !self.state.knows(attempt) {
             return self.bury(cx, attempt);
         } else {
