@@ -99,6 +99,13 @@ impl Replica {
         let Some(transfer) = transfer else {
             return self.ignore(Ignored::Stale);
         };
+        // The driver has one open for each member: what it opened last. The answer before was to
+        // an earlier wish, of a transfer that was given up meanwhile.
+        if chunk == 0 && transfer.id.is_some_and(|known| known != id) {
+            mark(Mark::SnapshotReopened);
+            transfer.id = None;
+            transfer.chunk = 0;
+        }
         if transfer.chunk != chunk || transfer.id.is_some_and(|known| known != id) {
             return self.ignore(Ignored::Stale);
         }

@@ -489,6 +489,38 @@ fn a_snapshot_that_opens_slowly_is_opened_once() {
     assert!(bench.said.iter().any(sent));
 }
 
+/// A transfer is given up while its snapshot opens, and another begun: the answers to both
+/// wishes come, and only what was opened last can be read on.
+#[test]
+fn of_two_snapshots_opened_for_a_follower_the_later_is_sent() {
+    let mut bench = Bench::new(trimmed_log(), 100, Settings::default());
+    for _ in 0..3 {
+        bench.renew();
+        bench.now += MS;
+    }
+    let own = bench.lead();
+    let (given_up, open) = (id(100, 1), id(100, 2));
+    bench.with(|r, cx| r.handle_snapshot_read(cx, OTHER, given_up, 0, Bytes::new(), false));
+    bench.settle();
+    let ack = |id| Message::SnapshotAck {
+        ballot: own,
+        id,
+        next: 1,
+        installed: false,
+    };
+    bench.hear(OTHER, ack(given_up));
+    bench.said.clear();
+    bench.with(|r, cx| r.handle_snapshot_read(cx, OTHER, open, 0, Bytes::new(), false));
+    bench.settle();
+    let begins = |(_, m): &(NodeId, Message)| matches!(m, Message::SnapshotChunk { id, chunk: 0, .. } if *id == open);
+    assert!(bench.said.iter().any(begins));
+    bench.effects.clear();
+    bench.hear(OTHER, ack(open));
+    let reads_on =
+        |e: &Effect| matches!(e, Effect::ReadSnapshot { id, chunk: 1, .. } if *id == Some(open));
+    assert!(bench.effects.iter().any(reads_on));
+}
+
 #[test]
 fn while_it_installs_a_follower_answers_repeated_chunks() {
     let old = ballot(1, PEER);

@@ -104,6 +104,8 @@ marks! {
     SnapshotChunkAgain,
     /// A transfer that nobody answered was given up.
     SnapshotGivenUp,
+    /// The answer to an earlier wish for a snapshot was taken for that to a later one.
+    SnapshotReopened,
     /// A transfer went on, or started over, at another chunk than the next.
     SnapshotResumed,
     /// A snapshot came that is not newer than the state.
@@ -399,6 +401,7 @@ impl Mark {
                 | Mark::ProposalRefused
                 | Mark::ReadsOvertaken
                 | Mark::SnapshotGivenUp
+                | Mark::SnapshotReopened
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited
                 | Mark::SnapshotHelped
