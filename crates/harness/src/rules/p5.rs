@@ -2,9 +2,10 @@
 //! accepted under that ballot. That rests on logs accepted under one ballot
 //! being prefixes of one log: one value per ballot and slot.
 
-use super::{Change, Context, GroupBook, Rule, Verdict, hash};
+use super::{Change, Context, GroupBook, Rule, Taken, Verdict, hash};
 use std::collections::BTreeMap;
-use synod_paxos::{Ballot, Entry, GroupId, NodeId, Replica, Slot};
+use synod_paxos::{Ballot, Entry, GroupId, Message, NodeId, Replica, Slot};
+use synod_shard::{Input, NodeMessage};
 use synod_txn::{Command, command};
 
 /// Values kept per group; those of decided slots are not needed.
@@ -13,10 +14,20 @@ const VALUES: usize = 1 << 14;
 /// Digests by slot and ballot, and who showed them first.
 type Values = BTreeMap<(Slot, Ballot), (u64, NodeId)>;
 
+/// A leader's word that a slot is decided, which a node has taken.
+struct Word {
+    node: usize,
+    group: GroupId,
+    under: Ballot,
+    slot: Slot,
+}
+
 #[derive(Default)]
 pub(super) struct P5 {
     /// Undecided values.
     values: BTreeMap<GroupId, Values>,
+    /// What was taken since the last step.
+    words: Vec<Word>,
 }
 
 impl P5 {
@@ -70,39 +81,56 @@ impl P5 {
         )
     }
 
-    fn believed(cx: &Context<'_>, change: &Change, book: &GroupBook) -> Verdict {
+    /// Up to where the node was told in this step that the group's log is decided, by those who led
+    /// under the ballot that its log had before, or under one between that and its present one.
+    /// A step is all that a node does in one turn: it may believe such a one, as it must, and
+    /// then take a younger leader's log, who need not know yet what is decided in it.
+    fn told_before(&self, cx: &Context<'_>, change: &Change, book: &GroupBook) -> Slot {
+        let ballots = change.before.accepted..change.after.accepted;
+        let words = self.words.iter().filter(|word| {
+            word.node == cx.look.node && word.group == change.group && ballots.contains(&word.under)
+        });
+        // Nobody's word counts for more than its leader knew.
+        let slots = words.map(|w| {
+            book.told_by(w.under)
+                .map_or(w.slot, |told| told.min(w.slot))
+        });
+        slots.max().unwrap_or_default()
+    }
+
+    fn believed(&self, cx: &Context<'_>, change: &Change, book: &GroupBook) -> Verdict {
         let (before, after) = (change.before, change.after);
         // A snapshot brings what its sender had applied.
         if after.decided <= before.decided
             || after.decided <= after.trimmed
             || after.leads == Some(after.accepted)
             // It may have found out and been deposed in one step.
-            || before.leads == Some(after.accepted)
+            || before.leads.is_some()
         {
             return Ok(());
         }
-        match book.told_by(after.accepted) {
-            Some(told) if after.decided > told && !Self::is_believed(cx, change) => Err(format!(
-                "{} of {} believes slot {} decided; its log was accepted under {}, whose leader \
-                 knew no more than slot {told}",
-                cx.look.id, change.group, after.decided, after.accepted
-            )),
-            _ => Ok(()),
+        let Some(told) = book.told_by(after.accepted) else {
+            return Ok(());
+        };
+        if after.decided <= told
+            || after.decided <= self.told_before(cx, change, book)
+            || Self::is_believed(cx, change)
+        {
+            return Ok(());
         }
+        Err(format!(
+            "{} of {} believes slot {} decided; its log was accepted under {}, whose leader \
+             knew no more than slot {told}",
+            cx.look.id, change.group, after.decided, after.accepted
+        ))
     }
-}
 
-impl Rule for P5 {
-    fn number(&self) -> &'static str {
-        "P5"
-    }
-
-    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+    fn check(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
             let Some(book) = cx.book.group(change.group) else {
                 continue;
             };
-            Self::believed(cx, change, book)?;
+            self.believed(cx, change, book)?;
             let first = change.first_new();
             if first > change.after.last {
                 continue;
@@ -113,6 +141,42 @@ impl Rule for P5 {
             }
         }
         Ok(())
+    }
+}
+
+impl Rule for P5 {
+    fn number(&self) -> &'static str {
+        "P5"
+    }
+
+    fn follows_inputs(&self) -> bool {
+        true
+    }
+
+    fn taken(&mut self, taken: &Taken<'_>) {
+        if let Input::Peer { message, .. } = taken.input
+            && let NodeMessage::Group { group, message } = message
+            && let Message::Decided {
+                ballot,
+                slot: decided,
+            }
+            | Message::Accept {
+                ballot, decided, ..
+            } = message
+        {
+            self.words.push(Word {
+                node: taken.node,
+                group: *group,
+                under: *ballot,
+                slot: *decided,
+            });
+        }
+    }
+
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        let verdict = self.check(cx);
+        self.words.clear();
+        verdict
     }
 
     fn restarted(&mut self, cx: &Context<'_>) -> Verdict {

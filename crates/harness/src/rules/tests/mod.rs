@@ -1,5 +1,6 @@
 //! Violations made by hand: each rule that can be shown one without a cluster is.
 
+mod believed;
 mod retired;
 mod stories;
 

@@ -1,12 +1,13 @@
-//! L1 where an elector's replica is retired while another one leads the group.
+//! Three nodes by hand; L1 where an elector's replica is retired while another one leads the
+//! group.
 
 use super::*;
 use synod_paxos::Record;
 
-/// Nodes 1 to 3, by index. The group of shard `A` is absorbed by `B`, as node 2 knows, and only it.
-struct Trio {
+/// Nodes 1 to 3, by index.
+pub(super) struct Trio {
     rules: Rules,
-    workers: Vec<Worker>,
+    pub(super) workers: Vec<Worker>,
     now: Now,
 }
 
@@ -19,7 +20,7 @@ fn merged() -> ShardMap {
     merged
 }
 
-fn leads() -> Ballot {
+pub(super) fn leads() -> Ballot {
     Ballot {
         priority: 1,
         ..ballot(1, 1)
@@ -70,45 +71,77 @@ fn worker(id: u64, map: &ShardMap, under: Option<Ballot>, now: Now) -> Worker {
 }
 
 impl Trio {
-    /// Node 1 leads `A` with node 2's vote. Node 2's replica has accepted under this ballot.
+    /// Node 1 leads `A` with node 2's vote. Node 2 knows that `B` has absorbed it, and only it
+    /// does; its replica has accepted under this ballot.
     fn new(under: Option<Ballot>) -> Trio {
+        let maps = [map(), merged(), map()];
+        let mut trio = Trio::of(Box::new(crate::rules::l1::L1::default()), &maps, under);
+        trio.elects(0, leads(), 2, promise(leads()));
+        trio
+    }
+
+    /// They go by these maps, and node 2's replica of `A` has accepted under this ballot.
+    pub(super) fn of(rule: Box<dyn Rule>, maps: &[ShardMap; 3], under: Option<Ballot>) -> Trio {
         let now = at(SECOND, 100 * SECOND);
         let workers = vec![
-            worker(1, &map(), None, now),
-            worker(2, &merged(), under, now),
-            worker(3, &map(), None, now),
+            worker(1, &maps[0], None, now),
+            worker(2, &maps[1], under, now),
+            worker(3, &maps[2], None, now),
         ];
-        let rules: Vec<Box<dyn Rule>> = vec![Box::new(crate::rules::l1::L1::default())];
         let mut trio = Trio {
-            rules: Rules::of(setting(), rules),
+            rules: Rules::of(setting(), vec![rule]),
             workers,
             now,
         };
         (0..3).for_each(|node| trio.show(node, true));
-        trio.step(0);
-        trio.pass(2 * setting().election_nanos);
-        trio.hears(0, Input::Tick);
-        let ballot = leads();
-        trio.hears_peer(0, 2, group(Message::PreVoteReply { ballot }));
-        trio.hears_peer(0, 2, promise(ballot));
-        let led = trio.workers[0].shard(A).map(|s| s.replica().term_ballot());
-        assert_eq!(led, Some(Some(ballot)));
+        (0..3).for_each(|node| trio.step(node));
         trio
     }
 
-    fn pass(&mut self, nanos: u64) {
+    /// The node campaigns for `A`, and leads under this ballot with that voter's promise.
+    pub(super) fn elects(&mut self, node: usize, ballot: Ballot, voter: u64, promise: NodeMessage) {
+        self.pass(2 * setting().election_nanos);
+        self.hears(node, Input::Tick);
+        self.hears_peer(node, voter, group(Message::PreVoteReply { ballot }));
+        self.hears_peer(node, voter, promise);
+        let led = self.workers[node].shard(A);
+        assert_eq!(led.map(|s| s.replica().term_ballot()), Some(Some(ballot)));
+    }
+
+    pub(super) fn pass(&mut self, nanos: u64) {
         let (mono, wall) = (self.now.mono.0, self.now.clock.latest.0);
         self.now = at(mono + nanos, wall + nanos);
     }
 
-    fn hears(&mut self, node: usize, input: Input) {
+    fn takes(&mut self, node: usize, input: Input) {
+        let id = NodeId(node as u64 + 1);
+        self.rules.taken(node, id, self.now, &input);
         self.workers[node].handle(self.now, input);
+    }
+
+    fn hears(&mut self, node: usize, input: Input) {
+        self.takes(node, input);
         self.step(node);
     }
 
-    fn hears_peer(&mut self, node: usize, from: u64, message: NodeMessage) {
+    pub(super) fn hears_peer(&mut self, node: usize, from: u64, message: NodeMessage) {
         let from = NodeId(from);
         self.hears(node, Input::Peer { from, message });
+    }
+
+    /// The node hears all of these in one step.
+    pub(super) fn hears_at_once(&mut self, node: usize, heard: Vec<(u64, NodeMessage)>) {
+        for (from, message) in heard {
+            let from = NodeId(from);
+            self.takes(node, Input::Peer { from, message });
+        }
+        self.step(node);
+    }
+
+    /// The rules broken since this was last asked.
+    pub(super) fn found(&mut self) -> Vec<&'static str> {
+        let found = self.rules.take_violations();
+        found.into_iter().map(|violation| violation.rule).collect()
     }
 
     /// Ends the node's step, syncs its log at once, and shows it to the rules.
@@ -196,8 +229,7 @@ impl Trio {
         let shard = self.workers[0].shard(A);
         let lease = shard.and_then(|shard| shard.replica().lease(&cx));
         assert!(lease.is_some(), "node 1 believes it");
-        let found = self.rules.take_violations();
-        found.into_iter().map(|violation| violation.rule).collect()
+        self.found()
     }
 }
 
