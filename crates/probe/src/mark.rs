@@ -144,6 +144,8 @@ marks! {
     QuarantineAgreed,
     /// A quarantine ended because its time was over.
     QuarantineExpired,
+    /// After a quarantine's time was over, a clock was used against most others.
+    QuarantineOutlasted,
     /// A request waited for a leader-elect to take office.
     WaitedForOffice,
     /// A proposal was refused after its slot was counted on, and the term ended.

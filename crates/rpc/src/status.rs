@@ -49,7 +49,8 @@ pub struct ClockStatus {
     pub bound_nanos: Option<u64>,
     /// The highest timestamp a majority of its peers grants it now (L4).
     pub limit: Timestamp,
-    /// Why it does not trust its clock, if it does not (K2).
+    /// Why it does not trust its clock, if it does not (K2): it leads nothing, or, after the
+    /// quarantine's while, only what nobody better leads.
     pub quarantined: Option<String>,
 }
 

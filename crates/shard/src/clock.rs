@@ -4,10 +4,17 @@
 //! A clock that jumped, or that misses the one a majority agrees on, is not
 //! used: the node hands its leaderships over and says so. In unbounded mode it
 //! is trusted again once it agrees with a majority, or after a fixed while:
-//! clocks may cost latency there, never correctness (U2). Where no majority
-//! agrees there is nothing to miss, and every clock is as good as any other:
-//! all nodes would quarantine themselves, again and again if their clocks run at
-//! different rates, and no leader would last.
+//! clocks may cost latency there, never correctness (U2).
+//!
+//! After that while the majority's word counts no more, until the clock has agreed
+//! with one or jumps anew: all voters of a shard may be among those whose clocks
+//! are wrong, as in a site with a bad time server, and the shard would never have a
+//! leader again. The node still says that its clock is doubted, so that those lead
+//! who are not, where there are any.
+//!
+//! Where no majority agrees there is nothing to miss, and every clock is as good as
+//! any other: all nodes would quarantine themselves, again and again if their clocks
+//! run at different rates, and no leader would last.
 
 use crate::shard::Now;
 use serde::Serialize;
@@ -51,6 +58,11 @@ pub struct ClockMonitor {
     base: Now,
     peers: BTreeMap<NodeId, Reading>,
     quarantined: Option<(synod_paxos::Mono, String)>,
+    /// A quarantine lasted its while and the clock has not agreed with a majority since:
+    /// others' clocks begin no further one.
+    outlasted: bool,
+    /// What the majority's clocks say against one that is used all the same.
+    doubted: Option<String>,
     /// Times it was quarantined.
     quarantines: u64,
 }
@@ -63,6 +75,8 @@ impl ClockMonitor {
             base: now,
             peers: BTreeMap::new(),
             quarantined: None,
+            outlasted: false,
+            doubted: None,
             quarantines: 0,
         }
     }
@@ -71,6 +85,13 @@ impl ClockMonitor {
     #[must_use]
     pub fn quarantine(&self) -> Option<&str> {
         self.quarantined.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// Why the clock is not believed, if so: that of the quarantine, or, where that has lasted its
+    /// while and the clock is used again, what the majority's clocks still say against it.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&str> {
+        self.quarantine().or(self.doubted.as_deref())
     }
 
     /// How often the clock was quarantined, for who looks only now and then: it may be
@@ -102,6 +123,7 @@ impl ClockMonitor {
         if now.mono.since(*since) >= QUARANTINE_NANOS {
             mark(Mark::QuarantineExpired);
             self.quarantined = None;
+            self.outlasted = true;
             return Some(ClockVerdict::Usable);
         }
         None
@@ -143,17 +165,25 @@ impl ClockMonitor {
             let against = fresh.iter().map(|offset| near(*offset)).max();
             if 2 * against.unwrap_or(0) <= heard {
                 mark(Mark::ClocksAllDisagree);
+                self.doubted = None;
+                return None;
+            }
+            let why = format!("{differ} other nodes' clocks are over 1 s away");
+            if self.outlasted {
+                mark(Mark::QuarantineOutlasted);
+                self.doubted = Some(why);
                 return None;
             }
             mark(Mark::QuarantinedByPeers);
-            return self.enter(
-                now,
-                format!("{differ} other nodes' clocks are over 1 s away"),
-            );
+            return self.enter(now, why);
         }
-        if agree > differ && agree > 1 && self.quarantined.take().is_some() {
-            mark(Mark::QuarantineAgreed);
-            return Some(ClockVerdict::Usable);
+        if agree > differ && agree > 1 {
+            self.outlasted = false;
+            self.doubted = None;
+            if self.quarantined.take().is_some() {
+                mark(Mark::QuarantineAgreed);
+                return Some(ClockVerdict::Usable);
+            }
         }
         None
     }
@@ -163,6 +193,7 @@ impl ClockMonitor {
         self.quarantines += 1;
         // A further step starts the while anew, but is no new verdict.
         self.quarantined = Some((now.mono, why));
+        self.doubted = None;
         fresh.then_some(ClockVerdict::Quarantined)
     }
 }
@@ -223,16 +254,44 @@ mod tests {
         assert_eq!(verdict, Some(ClockVerdict::Quarantined));
     }
 
+    /// Hears two clocks that are `ahead` of this one by as much, each second of `during`.
+    fn hears_both(clock: &mut ClockMonitor, during: std::ops::Range<u64>, ahead: u64) {
+        for passed in during {
+            let now = at(passed, 100 + passed);
+            clock.check(now);
+            for peer in [2, 3] {
+                clock.compare(now, NodeId(peer), &says(100 + passed + ahead));
+            }
+        }
+    }
+
     #[test]
-    fn a_majority_that_agrees_is_never_got_used_to() {
+    fn a_while_ends_what_a_majority_began_and_the_doubt_stays() {
         let mut clock = ClockMonitor::new(at(0, 100));
-        assert_eq!(clock.compare(at(1, 101), NodeId(2), &says(500)), None);
-        let verdict = clock.compare(at(1, 101), NodeId(3), &says(500));
-        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
-        assert_eq!(clock.check(at(6, 106)), Some(ClockVerdict::Usable));
-        assert_eq!(clock.compare(at(7, 107), NodeId(2), &says(506)), None);
-        let verdict = clock.compare(at(7, 107), NodeId(3), &says(506));
-        assert_eq!(verdict, Some(ClockVerdict::Quarantined));
+        hears_both(&mut clock, 1..6, 400);
+        assert!(clock.quarantine().is_some() && clock.doubt().is_some());
+        // The majority's clocks are heard of all the time, and the node may lead nevertheless:
+        // a shard may have no voters but such.
+        hears_both(&mut clock, 6..60, 400);
+        assert_eq!(clock.quarantine(), None);
+        assert_eq!(clock.quarantines(), 1);
+        assert!(clock.doubt().is_some());
+    }
+
+    #[test]
+    fn who_has_agreed_again_is_quarantined_anew() {
+        let mut clock = ClockMonitor::new(at(0, 100));
+        hears_both(&mut clock, 1..20, 400);
+        assert_eq!(clock.quarantine(), None);
+        hears_both(&mut clock, 20..25, 0);
+        assert_eq!(clock.doubt(), None);
+        hears_both(&mut clock, 25..27, 400);
+        assert!(clock.quarantine().is_some());
+        // And so is who jumps, however long it was used.
+        hears_both(&mut clock, 27..60, 400);
+        assert_eq!(clock.quarantine(), None);
+        let jumped = at(61, 100);
+        assert_eq!(clock.check(jumped), Some(ClockVerdict::Quarantined));
     }
 
     #[test]

@@ -134,17 +134,17 @@ impl Driver {
     fn status(&self) -> NodeStatus {
         let identity = self.directory.identity();
         let now = time::now();
-        let quarantined = self
+        let doubted = self
             .machine
             .worker()
-            .and_then(|w| w.clock().quarantine().map(str::to_owned));
+            .and_then(|w| w.clock().doubt().map(str::to_owned));
         let health = match self.machine.worker() {
             None => Health::Uninitialized,
             Some(_) if !self.machine.is_healthy() => {
                 Health::Degraded("the log's disk stalls".to_owned())
             }
             Some(worker) => {
-                let clock = quarantined.as_ref();
+                let clock = doubted.as_ref();
                 let clock = clock.map(|why| format!("the clock is not trusted: {why}"));
                 let lately = worker.leases().abstains(now.mono).then(|| {
                     "it was started lately and votes for nobody until the leases it may have \
@@ -185,7 +185,7 @@ impl Driver {
                         .held_from(me, now.mono)
                         .map_or_else(Default::default, |h| h.limit)
                 }),
-                quarantined,
+                quarantined: doubted,
             },
             shards,
         }

@@ -3,7 +3,7 @@
 use super::{Event, Sim};
 use crate::sim::client::Pace;
 use crate::sim::config::SECOND;
-use crate::sim::fault::{Down, Fault, Kind, Planned};
+use crate::sim::fault::{Down, Fault};
 use crate::sim::net::LinkFault;
 use synod_paxos::ClusterVersion;
 use synod_shard::Input;
@@ -153,7 +153,7 @@ impl Sim {
         let (mut voters, mut learners) = (now.voters.clone(), now.learners.clone());
         let mut witnesses = now.witnesses.clone();
         let nth = |of: usize, salt: u64| (pick / salt % of.max(1) as u64) as usize;
-        if pick % 8 == 3 && voters.len() > now.majority() && self.clocks_hold() {
+        if pick % 8 == 3 && voters.len() > now.majority() {
             witnesses.push(voters.remove(nth(now.voters.len(), 8)));
         } else if pick % 8 == 4 && !witnesses.is_empty() {
             voters.push(witnesses.remove(nth(now.witnesses.len(), 8)));
@@ -186,16 +186,6 @@ impl Sim {
         self.trace.line(self.t, || {
             format!("{id} asked for {asked} of {group}: {answer:?}")
         });
-    }
-
-    /// Whether no clock of this run jumps or drifts away. Some stay wrong for good, and whose clock is wrong does
-    /// not lead (K2): a shard whose other voters are witnesses would have nobody who may.
-    fn clocks_hold(&self) -> bool {
-        let jumps = |planned: &Planned| {
-            let kind = planned.fault.kind();
-            matches!(kind, Kind::ClockJump | Kind::ClockJumpAll | Kind::ClockRate)
-        };
-        !self.plan.iter().any(jumps)
     }
 
     /// The node that is in office for a shard; the first, if several think so.
