@@ -20,6 +20,7 @@ mod duration;
 mod exit;
 mod lab;
 mod sdk;
+mod signals;
 
 use clap::{Parser, Subcommand};
 use exit::{Failure, Status};
