@@ -324,6 +324,15 @@ async fn shards_are_merged_while_money_moves() {
     everybody_has(&cluster, &pool, &[2, 4, 1]).await;
     settled(&cluster).await;
 
+    // What made the cluster may be said again; the shards are no longer those that it named.
+    let again = synod(&cluster, &["init", "--split", "g", "--split", "p"], "");
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    assert!(
+        text(&again).contains("3 nodes, 3 shards"),
+        "{}",
+        text(&again)
+    );
+
     // Everything is killed, and comes back as it was; what is one can be split again.
     let reader = connect(&cluster).await;
     let before = balances(&reader).await;
@@ -340,6 +349,20 @@ async fn shards_are_merged_while_money_moves() {
     let told = split(&cluster, &["--at", "bank/00012"]).await;
     assert!(told.contains("shard 8: bank/00012 to p"), "{told}");
     assert_eq!(balances(&connect(&cluster).await).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_a_split_ends_in_time_and_a_node_that_is_down_does_not_stop_one() {
+    let mut cluster = spread(3, "");
+    cluster.node_mut(2).kill();
+    let told = split(&cluster, &["--at", "b"]).await;
+    assert!(told.contains("shard 5: b to g"), "{told}");
+    cluster.node_mut(1).kill();
+    let begun = std::time::Instant::now();
+    let out = ends(spawn(&cluster, &["--at", "d", "--timeout", "3s"])).await;
+    let took = begun.elapsed();
+    assert_ne!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(took < Duration::from_secs(8), "{took:?}: {}", text(&out));
 }
 
 #[tokio::test(flavor = "multi_thread")]

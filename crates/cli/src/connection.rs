@@ -54,6 +54,11 @@ pub struct Connection {
 }
 
 impl ConnectionArgs {
+    /// Whether they may name endpoints: here, in the environment or in a file.
+    pub fn names_endpoints(&self) -> bool {
+        !self.endpoints.is_empty() || self.config.is_some()
+    }
+
     /// Puts flags, environment and file together and loads the certificates.
     pub fn resolve(&self) -> Result<Connection, Failure> {
         let file = match &self.config {

@@ -24,11 +24,16 @@ pub enum Status {
     Crash = 12,
     /// The lab itself failed, which says nothing about Synod.
     Harness = 13,
+    /// Ended by SIGINT, after what it had started.
+    Interrupted = 130,
+    /// Ended by SIGTERM, after what it had started.
+    Terminated = 143,
 }
 
 /// What the statuses mean, for `--help`.
 pub const HELP: &str = "Exit status: 0 done, 1 aborted or a check failed, 2 bad arguments or input \
-(nothing was sent), 3 unknown outcome, 4 no cluster answered, or a node cannot run.";
+(nothing was sent), 3 unknown outcome, 4 no cluster answered, or a node cannot run, \
+130 and 143 ended by SIGINT and SIGTERM.";
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]

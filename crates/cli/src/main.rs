@@ -20,6 +20,7 @@ mod duration;
 mod exit;
 mod lab;
 mod sdk;
+mod signals;
 
 use clap::{Parser, Subcommand};
 use exit::{Failure, Status};
@@ -164,10 +165,16 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for command in Args::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string);
-            let help = help.unwrap_or_default();
-            assert!(help.contains("Example"), "{}", command.get_name());
+        fn check(command: &clap::Command, name: &str) {
+            for command in command.get_subcommands() {
+                let name = format!("{name} {}", command.get_name());
+                let help = command.get_after_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                assert!(help.contains("Example"), "{name}");
+                assert!(help.contains(name.as_str()), "{name}");
+                check(command, &name);
+            }
         }
+        check(&Args::command(), "synod");
     }
 }

@@ -32,6 +32,14 @@ pub fn write(text: Arguments<'_>) {
     }
 }
 
+/// So many of these, such as `1 node` or `2 nodes`.
+pub fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 /// Runs the program; none if nobody reads what it prints.
 pub fn while_read<T>(program: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(program)) {

@@ -117,6 +117,9 @@ fn bad_input_is_status_2_and_says_what_to_do() {
     std::fs::write(dir.path().join("h.edn"), "{:type :invoke\n").expect("written");
     let (_, err) = ends(dir.path(), &["check", "h.edn"], 2);
     assert!(err.contains("h.edn is no history: line"), "{err}");
+    std::fs::write(dir.path().join("h.edn"), "\n").expect("written");
+    let (_, err) = ends(dir.path(), &["check", "h.edn"], 2);
+    assert!(err.contains("nothing to check"), "{err}");
     std::fs::write(dir.path().join("h.edn"), b"\xff\xfe").expect("written");
     let (_, err) = ends(dir.path(), &["check", "h.edn"], 2);
     assert!(err.contains("UTF-8"), "{err}");

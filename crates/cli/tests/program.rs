@@ -118,6 +118,11 @@ fn missing_connections_and_certificates_are_bad_arguments() {
     assert!(err.contains("--replicas"), "{err}");
     let (_, err) = ends(dir.path(), &["bench", "failover"], 2);
     assert!(err.contains("--local"), "{err}");
+    let (_, err) = ends(dir.path(), &["bench", "put"], 2);
+    assert!(
+        err.contains("--local") && err.contains("--endpoint"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -132,6 +137,9 @@ fn a_cluster_that_is_not_there_is_status_4() {
     let args = [&["get", "a", "--timeout", "300ms"][..], &flags].concat();
     let (_, err) = ends(dir.path(), &args, 4);
     assert!(err.contains(&address), "{err}");
+    let args = [&["status", "--timeout-millis", "300"][..], &flags].concat();
+    let (_, err) = ends(dir.path(), &args, 4);
+    assert!(err.contains("are the endpoints right"), "{err}");
 }
 
 #[test]
@@ -164,6 +172,32 @@ fn a_reader_who_goes_ends_the_program_without_a_word() {
     let mut stderr = child.stderr.take().expect("a pipe");
     stderr.read_to_string(&mut err).expect("text");
     assert_eq!((status.code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_leaves_nothing() {
+    let dir = directory();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["demo", "--duration", "10m", "--no-kill"])
+        .env("TMPDIR", dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let begun = std::time::Instant::now();
+    let within = || std::fs::read_dir(dir.path()).expect("listed").flatten();
+    // A node has begun to write. (If none does, the demo is ended all the same.)
+    let writes = || within().any(|cluster| cluster.path().join("data-n1").exists());
+    while !writes() && begun.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let wrote = writes();
+    let told = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(told.expect("kill runs").success());
+    let status = demo.wait().expect("it ends");
+    assert!(wrote, "no node starts");
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(within().count(), 0, "a directory is left");
 }
 
 #[test]

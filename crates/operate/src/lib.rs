@@ -33,7 +33,7 @@ pub use change::{Changer, Roles, Stopped, roles, with_role};
 pub use hash::{hash, hashed};
 pub use memory::Memory;
 pub use merge::Merger;
-pub use records::{Acting, acting, change, find};
+pub use records::{Acting, FAILOVER, acting, change, find};
 pub use recover::{Choice, InDoubt, LostShard, Wreck};
 pub use seen::{Intent, Seen, policies};
 pub use split::Splitter;

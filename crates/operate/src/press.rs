@@ -11,7 +11,7 @@ use synod_shard::wire::{ShardDescriptor, ShardMap};
 
 /// Between two questions.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a node may take to answer.
+/// How long a node may take to answer, if there is so much time.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What became of one question.
@@ -101,7 +101,8 @@ impl<'a> Press<'a> {
         request: NodeRequest,
         judge: fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>,
     ) -> Result<Asked, Trouble> {
-        match ask::try_ask(self.pool, node, request, ANSWER).await {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match ask::try_ask(self.pool, node, request, ANSWER.min(left)).await {
             Ok(answer) => judge(answer).map_err(|other| {
                 Trouble::Unreachable(format!(
                     "the node at {node} answered {other:?} to another question"

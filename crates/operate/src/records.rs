@@ -11,8 +11,8 @@ use synod_rpc::{NodeRequest, Pool};
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a change may take to show in the records.
 const SHOWN: Duration = Duration::from_secs(30);
-/// A cluster without a leader of its meta shard is waited for so long.
-const FAILOVER: Duration = Duration::from_secs(10);
+/// A cluster without a leader of its meta shard is waited for so long, where nobody says how long.
+pub const FAILOVER: Duration = Duration::from_secs(10);
 /// A change that does not show after so long is asked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Between two looks.
@@ -26,17 +26,26 @@ pub struct Acting {
     pub status: PlacementStatus,
 }
 
-/// Finds it, with patience for a failover.
+/// Finds it, with patience for a failover until then.
 ///
 /// # Errors
-/// When there is none for long, or no node answers.
-pub async fn acting(pool: &Pool, endpoints: &[SocketAddr]) -> Result<Acting, Trouble> {
-    let begun = Instant::now();
+/// When there is none until then, or no node answers.
+pub async fn acting(
+    pool: &Pool,
+    endpoints: &[SocketAddr],
+    until: Instant,
+) -> Result<Acting, Trouble> {
+    let mut last = nobody_acts();
     loop {
-        match find(pool, endpoints).await {
-            Err(_) if begun.elapsed() < FAILOVER => tokio::time::sleep(POLL).await,
-            found => return found,
+        match tokio::time::timeout_at(until.into(), find(pool, endpoints)).await {
+            Ok(Ok(acting)) => return Ok(acting),
+            Ok(Err(trouble)) => last = trouble,
+            Err(_) => return Err(last),
         }
+        if Instant::now() >= until {
+            return Err(last);
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -58,11 +67,15 @@ pub async fn find(pool: &Pool, endpoints: &[SocketAddr]) -> Result<Acting, Troub
             return Ok(Acting { address, status });
         }
     }
-    Err(Trouble::Unreachable(
+    Err(nobody_acts())
+}
+
+fn nobody_acts() -> Trouble {
+    Trouble::Unreachable(
         "no node leads the meta shard now, so nothing was changed; see `synod status`, and run the \
          command again"
             .to_owned(),
-    ))
+    )
 }
 
 /// Has a change made, and waits until it shows.

@@ -2,7 +2,7 @@
 //! be repeated and given up at any time.
 
 use crate::press::{Asked, Press};
-use crate::{Trouble, acting, change};
+use crate::{FAILOVER, Trouble, acting, change};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId};
@@ -106,7 +106,8 @@ impl<'a> Splitter<'a> {
     }
 
     async fn last_claim(&self) -> Result<Option<Claim>, Trouble> {
-        let acting = acting(self.pool, self.endpoints).await?;
+        let until = self.deadline.min(Instant::now() + FAILOVER);
+        let acting = acting(self.pool, self.endpoints, until).await?;
         Ok(acting.status.records.claim)
     }
 

@@ -288,8 +288,17 @@ pub async fn map(
                 last = format!("the node at {endpoint} is not initialized: run `synod init`");
             }
             Ok(other) => last = format!("the node at {endpoint} answered {other:?} to Map"),
-            Err(reason) => last = reason,
+            Err(reason) => last = unreachable(&reason),
         }
     }
     Err(Trouble::Unreachable(last))
+}
+
+/// As the SDK says it.
+fn unreachable(reason: &str) -> String {
+    let advice = match reason.ends_with('?') {
+        true => "",
+        false => "; are the endpoints right and the nodes up?",
+    };
+    format!("no node of the cluster can be reached: {reason}{advice}")
 }

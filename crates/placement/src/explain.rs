@@ -78,6 +78,8 @@ pub enum Reason {
     LeadsByOrigin,
     /// It leads because that evens out what leaders are asked.
     LeadsByBalance,
+    /// It leads because there is no other voter.
+    LeadsAlone,
     /// It leads although another voter should.
     LeadsForNow,
     /// The policy allows no replica here; it is to move.
@@ -107,6 +109,7 @@ impl fmt::Display for Reason {
             Reason::LeadsByPreference => f.write_str("leads: the policy prefers it"),
             Reason::LeadsByOrigin => f.write_str("leads: its requests come from near it"),
             Reason::LeadsByBalance => f.write_str("leads: this evens out what leaders are asked"),
+            Reason::LeadsAlone => f.write_str("leads: it is the only voter"),
             Reason::LeadsForNow => f.write_str("leads for now: another voter should"),
             Reason::NotAllowed => f.write_str("the policy allows no such replica here"),
             Reason::State(state) => write!(f, "the node is {state}"),
@@ -271,6 +274,8 @@ impl Planner<'_> {
             |merit: &dyn Fn(usize) -> u64| voters.iter().any(|other| merit(*other) != merit(node));
         if !candidates.contains(&node) {
             Reason::LeadsForNow
+        } else if voters == [node] {
+            Reason::LeadsAlone
         } else if differ(&|n| class.preference_of(n) as u64) {
             Reason::LeadsByPreference
         } else if differ(&|n| self.origin(shard, n)) {
@@ -371,9 +376,12 @@ impl fmt::Display for WhatIf {
         let leaders = self.shards.iter().filter(|s| s.leader_lost && s.quorum);
         writeln!(
             f,
-            "without {} ({} nodes): {} of {} shards lose their quorum, {} elect another leader",
+            "without {} ({}): {} of {} shards lose their quorum, {} elect another leader",
             self.lose,
-            self.nodes.len(),
+            match self.nodes.len() {
+                1 => "1 node".to_owned(),
+                more => format!("{more} nodes"),
+            },
             stopped.count(),
             self.total,
             leaders.count()

@@ -71,6 +71,15 @@ fn each_replica_has_its_reasons() {
 }
 
 #[test]
+fn a_shards_only_voter_leads_for_no_other_reason() {
+    let mut view = view();
+    view.shards[0].replicas = [(NodeId(3), Role::Voter)].into();
+    let explained = explain(&view, GroupId(7)).expect("explained");
+    let text = explained.expect("the shard").to_string();
+    assert!(text.contains("leads: it is the only voter"), "{text}");
+}
+
+#[test]
 fn reasons_against_a_replica_are_told_too() {
     let mut view = view();
     view.nodes[0].state = NodeState::Leaving;
@@ -111,6 +120,7 @@ fn what_would_lose_quorum_is_counted() {
         "without dc=3 (2 nodes): 0 of 1 shards lose their quorum, 1 elect another leader\n  \
            shard 7: 2 of 3 voters survive, 2 must, 1 of them with data: goes on after an election\n"
     );
+    assert!(lose(&view, "dc=1").starts_with("without dc=1 (1 node): "));
     assert_eq!(
         lose(&view, "dc=9"),
         "without dc=9 (0 nodes): 0 of 1 shards lose their quorum, 0 elect another leader\n"

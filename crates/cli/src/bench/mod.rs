@@ -7,6 +7,7 @@ mod report;
 
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
+use crate::signals::Signals;
 use operation::Workload;
 use report::Table;
 use std::net::SocketAddr;
@@ -29,7 +30,8 @@ node that leads most, again and again; needs --local). Without names: put, get a
 
 Each client waits for its answer before it asks again. Latencies are of whole calls, retries
 included; RETRIES counts attempts beyond the first. CPU is processor time per operation; with
---local everything shares this machine. Keys are bench/<number>, from 0 to --keys.")]
+--local everything shares this machine. Keys are bench/<number>, from 0 to --keys; in a cluster that
+is not --local they stay when it is over.")]
 pub struct Args {
     /// What to run
     #[arg(value_enum)]
@@ -101,42 +103,45 @@ pub fn run(mut args: Args) -> Result<Status, Failure> {
             "failover kills nodes, so it needs a cluster of its own: add --local 3",
         ));
     }
-    let mut cluster = match args.local {
-        Some(nodes) => Some(local(&args, nodes)?),
-        None => None,
-    };
     crate::block_on(async {
-        let target = target(&args, cluster.as_ref()).await?;
-        let (keys, value) = (args.keys(), args.value());
-        let mut table = Table::new(args.json);
-        let mut loaded = false;
-        for workload in &args.workloads {
-            if let (Workload::Failover, Some(cluster)) = (workload, &mut cluster) {
-                failover::run(&args, cluster, &target).await?;
-                continue;
-            }
-            if !loaded {
-                operation::fill(&target.client, &keys, &value).await?;
-                loaded = true;
-            }
-            for &clients in &args.clients {
-                let seconds = Duration::from_secs(args.seconds);
-                let warmup = Duration::from_secs(args.warmup);
-                let plan = measure::Plan {
-                    workload: *workload,
-                    clients,
-                    seconds,
-                    warmup,
-                };
-                table.add(&measure::run(&target, &keys, &value, &plan).await);
-            }
-        }
-        Ok(Status::Done)
+        let Some(nodes) = args.local else {
+            return measure_all(&args, None).await;
+        };
+        let mut signals = Signals::listen()?;
+        let mut cluster = signals.start(local(&args, nodes)?).await?;
+        signals.unless(measure_all(&args, Some(&mut cluster))).await
     })
 }
 
+async fn measure_all(args: &Args, mut cluster: Option<&mut Cluster>) -> Result<Status, Failure> {
+    let target = target(args, cluster.as_deref()).await?;
+    let (keys, value) = (args.keys(), args.value());
+    let mut table = Table::new(args.json);
+    let mut loaded = false;
+    for workload in &args.workloads {
+        if let (Workload::Failover, Some(cluster)) = (workload, cluster.as_deref_mut()) {
+            failover::run(args, cluster, &target).await?;
+            continue;
+        }
+        if !loaded {
+            operation::fill(&target.client, &keys, &value).await?;
+            loaded = true;
+        }
+        for &clients in &args.clients {
+            let plan = measure::Plan {
+                workload: *workload,
+                clients,
+                seconds: Duration::from_secs(args.seconds),
+                warmup: Duration::from_secs(args.warmup),
+            };
+            table.add(&measure::run(&target, &keys, &value, &plan).await);
+        }
+    }
+    Ok(Status::Done)
+}
+
 /// A cluster on this machine, its shards cut over the benchmark's keys.
-fn local(args: &Args, nodes: u16) -> Result<Cluster, Failure> {
+fn local(args: &Args, nodes: u16) -> Result<Options, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::cluster(format!("cannot find this program: {e}")))?;
     let mut options = Options::new(program);
@@ -145,7 +150,7 @@ fn local(args: &Args, nodes: u16) -> Result<Cluster, Failure> {
     options.engine.clone_from(&args.engine);
     options.log_filter = "warn".to_owned();
     options.splits = args.keys().splits(args.shards.into());
-    Cluster::start(options).map_err(Failure::cluster)
+    Ok(options)
 }
 
 async fn target(args: &Args, cluster: Option<&Cluster>) -> Result<Target, Failure> {
@@ -159,6 +164,12 @@ async fn target(args: &Args, cluster: Option<&Cluster>) -> Result<Target, Failur
             pool: cluster.pool().map_err(Failure::cluster)?,
             nodes: nodes.map(|n| (n.name.clone(), n.address)).collect(),
         });
+    }
+    if !args.connection.names_endpoints() {
+        return Err(Failure::input(
+            "no cluster to measure: --local 3 starts one for it; or say where a node of yours listens \
+             with --endpoint HOST:PORT, SYNOD_ENDPOINTS, or [client] endpoints in --config FILE",
+        ));
     }
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;

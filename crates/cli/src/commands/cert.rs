@@ -20,6 +20,8 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Make a new cluster's CA: ca.crt, which everyone gets, and ca.key, which signs
+    #[command(after_help = "Example:
+  synod cert ca --cluster bank --certs certs")]
     Ca {
         #[command(flatten)]
         dir: Dir,
@@ -28,8 +30,12 @@ enum What {
         cluster: String,
     },
     /// Issue certificates of nodes: node-NAME.crt and node-NAME.key
+    #[command(after_help = "Example:
+  synod cert node n1 n2 n3 --certs certs")]
     Node(Names),
     /// Issue certificates of users: user-NAME.crt and user-NAME.key
+    #[command(after_help = "Example:
+  synod cert user admin --certs certs")]
     User(Names),
 }
 

@@ -1,12 +1,13 @@
 //! `synod cluster`: the cluster's version is raised (decision 17).
 
-use super::records::{ANSWER, acting, find};
+use super::records::{ANSWER, acting_by, find};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
+use crate::output::count;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use synod_operate::Survey;
+use synod_operate::{FAILOVER, Survey};
 use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_rpc::ask::{self, AskError};
 use synod_rpc::placement::RecordChange;
@@ -39,6 +40,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Begin to use what a newer program brings, once all nodes run it
+    #[command(after_help = "Example:
+  synod cluster upgrade --dry-run --endpoint 127.0.0.1:7101 --certs certs
+  synod cluster upgrade --endpoint 127.0.0.1:7101 --certs certs")]
     Upgrade(UpgradeArgs),
 }
 
@@ -69,8 +73,9 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
 pub(super) async fn version(
     pool: &Pool,
     connection: &Connection,
+    until: Instant,
 ) -> Result<Option<ClusterVersion>, Failure> {
-    let acting = acting(pool, connection).await?;
+    let acting = acting_by(pool, connection, until).await?;
     let status = ask::versions(pool, acting.address, ANSWER).await.ok();
     Ok(status.and_then(|status| status.cluster))
 }
@@ -79,10 +84,11 @@ pub(super) async fn version(
 pub(super) async fn check_version<E: std::fmt::Display>(
     pool: &Pool,
     connection: &Connection,
+    until: Instant,
     since: ClusterVersion,
     refusal: impl FnOnce(ClusterVersion) -> E,
 ) -> Result<(), Failure> {
-    match version(pool, connection).await? {
+    match version(pool, connection, until).await? {
         Some(at) if at < since => Err(Failure::input(refusal(at))),
         _ => Ok(()),
     }
@@ -179,10 +185,12 @@ fn target(
 }
 
 async fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
-    let deadline = Instant::now() + args.timeout;
+    let begun = Instant::now();
+    let deadline = begun + args.timeout;
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let rows = acting(&pool, &connection).await?.status.records.nodes;
+    let known = acting_by(&pool, &connection, deadline.min(begun + FAILOVER)).await?;
+    let rows = known.status.records.nodes;
     let members = members(&pool, &rows).await;
     let (current, wanted) = target(&members, args.to)?;
     if args.dry_run {
@@ -190,9 +198,9 @@ async fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
             println!("the cluster is at version {} already", current.0);
         } else {
             println!(
-                "the cluster is at version {}, and all {} nodes know {}: it can be raised",
+                "the cluster is at version {}, and all {} know {}: it can be raised",
                 current.0,
-                members.len(),
+                count(members.len(), "node"),
                 wanted.0
             );
         }
@@ -201,8 +209,9 @@ async fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
     raise(&pool, &connection, wanted, deadline).await?;
     let shards = wait(&pool, &connection, wanted, deadline).await?;
     println!(
-        "the cluster is at version {}, in all {shards} shards (the meta shard included)",
-        wanted.0
+        "the cluster is at version {}, in all {} (the meta shard included)",
+        wanted.0,
+        count(shards, "shard")
     );
     Ok(Status::Done)
 }

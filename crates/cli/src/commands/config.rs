@@ -17,8 +17,12 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Print a sample file that explains every key and shows its default
+    #[command(after_help = "Example:
+  synod config sample > n1.toml")]
     Sample,
     /// Check a file's keys and values, not the certificates it names; starts nothing
+    #[command(after_help = "Example:
+  synod config check n1.toml")]
     Check {
         /// The file
         file: PathBuf,

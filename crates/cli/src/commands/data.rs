@@ -123,6 +123,12 @@ pub async fn put(args: PutArgs) -> Result<Status, Failure> {
             .take(synod_txn::MAX_VALUE_BYTES as u64 + 1)
             .read_to_end(&mut value)
             .map_err(|e| Failure::input(format!("cannot read the value: {e}")))?;
+        if value.len() > synod_txn::MAX_VALUE_BYTES {
+            return Err(Failure::input(format!(
+                "a value has at most {most} bytes, and standard input has more than {most}",
+                most = synod_txn::MAX_VALUE_BYTES
+            )));
+        }
     }
     let client = args.common.client().await?;
     let receipt = client.put(&args.key.0, &value).await;

@@ -53,7 +53,7 @@ pub async fn apply(
         let policies = policies.keys().map(|other| &other[..]);
         let within = policies.filter(|other| hashing.is_some() && other.starts_with(&prefix));
         check_others(&prefix, hashed.chain(within))?;
-        check_version(pool, connection).await?;
+        check_version(pool, connection, deadline).await?;
         check_keys(connection, &prefix).await?;
         check_shards(&known, &prefix)?;
         for border in [&directory.start, &directory.end] {
@@ -98,10 +98,14 @@ fn check_others<'a>(
     }
 }
 
-async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
+async fn check_version(
+    pool: &Pool,
+    connection: &Connection,
+    until: Instant,
+) -> Result<(), Failure> {
     let since = synod_txn::Command::HASH_SINCE;
     let refusal = |at| HashError::Version { at, since };
-    cluster::check_version(pool, connection, since, refusal).await
+    cluster::check_version(pool, connection, until, since, refusal).await
 }
 
 async fn check_keys(connection: &Connection, prefix: &Key) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 use super::records::change;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
+use crate::output::count;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use synod_paxos::{ClusterVersion, Configuration, GroupId};
@@ -80,14 +81,15 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
                 Failure::failed(format!("node {} refuses the map: {reason}", node.name))
             })?;
     }
-    wait_for_leaders(&pool, &bootstrap.map, deadline).await?;
+    let map = wait_for_leaders(&pool, &bootstrap.map, deadline).await?;
     keep_policy(&pool, &connection, args.replicas).await?;
+    let replicas = (args.replicas as usize).min(bootstrap.map.nodes.len());
     println!(
-        "cluster {} is ready: {} nodes, {} shards (the meta shard included), {} replicas each",
+        "cluster {} is ready: {}, {} (the meta shard included), {} each",
         uuid::Uuid::from_u128(bootstrap.cluster),
-        bootstrap.map.nodes.len(),
-        bootstrap.map.shards.len(),
-        (args.replicas as usize).min(bootstrap.map.nodes.len())
+        count(bootstrap.map.nodes.len(), "node"),
+        count(map.shards.len(), "shard"),
+        count(replicas, "replica")
     );
     Ok(Status::Done)
 }
@@ -228,10 +230,28 @@ fn even_splits(shards: u32) -> Vec<Vec<u8>> {
         .collect()
 }
 
-async fn wait_for_leaders(pool: &Pool, map: &ShardMap, deadline: Instant) -> Result<(), Failure> {
+/// Waits until every shard has a leader: those that the cluster has now, which has perhaps split and
+/// merged some and taken in nodes since it was initialized. Returns the map as it is now.
+async fn wait_for_leaders(
+    pool: &Pool,
+    first: &ShardMap,
+    deadline: Instant,
+) -> Result<ShardMap, Failure> {
     loop {
+        let mut map = first.clone();
+        for node in &first.nodes {
+            if let Ok(known) = ask::map(pool, node.address, ANSWER).await {
+                let is_new = |new: &&NodeDescriptor| map.node(new.id).is_none();
+                let new: Vec<NodeDescriptor> = known.nodes.iter().filter(is_new).cloned().collect();
+                map.nodes.extend(new);
+                map.learn_all(&known.shards);
+            }
+        }
         let mut waiting: Vec<u64> = map.shards.iter().map(|s| s.id.0).collect();
         for node in &map.nodes {
+            if waiting.is_empty() {
+                break;
+            }
             if let Ok(status) = ask::status(pool, node.address, ANSWER).await {
                 let led = status.shards.iter().filter(|s| s.in_office);
                 for shard in led {
@@ -240,7 +260,7 @@ async fn wait_for_leaders(pool: &Pool, map: &ShardMap, deadline: Instant) -> Res
             }
         }
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(map);
         }
         if Instant::now() >= deadline {
             return Err(Failure::cluster(format!(

@@ -1,17 +1,18 @@
 //! `synod shard list|auto`: how large shards are and how much they are asked, when the
 //! cluster splits and merges them by itself, and how fast it copies them.
 
+use super::records::{acting, change_until};
 use super::status::{end_key, first_key, table};
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use synod_operate::{Acting, acting, change, map};
+use synod_operate::{Acting, map};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::{
-    CopyRate, MergeLimit, MergeLimits, ShardLoad, SplitLimit, SplitLimits, check_setting,
-    default_setting,
+    CopyRate, MergeLimit, MergeLimits, SettingError, ShardLoad, SplitLimit, SplitLimits,
+    check_setting, default_setting,
 };
 use synod_rpc::load::{MergesStatus, SplitsStatus};
 use synod_rpc::placement::RecordChange;
@@ -24,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// `synod shard list …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod shard list --endpoint 127.0.0.1:7001 --certs certs")]
 pub struct ListArgs {
     /// Print one JSON object
     #[arg(long)]
@@ -86,17 +89,63 @@ fn parse_number(text: &str) -> Result<Given, String> {
     text.parse().map(|n| Given(Some(n))).map_err(refuse)
 }
 
+/// Units of sizes, and how many bits they are larger than a byte.
+const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
 fn parse_bytes(text: &str) -> Result<Given, String> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let unit = units
+    let unit = UNITS
         .into_iter()
         .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let Some((digits, shift)) = unit else {
-        return parse_number(text);
+    let bytes = match unit {
+        Some((digits, shift)) => {
+            { digits.parse::<u64>().ok() }.and_then(|n| n.checked_mul(1 << shift))
+        }
+        None if text == "default" => return Ok(Given(None)),
+        None => text.parse().ok(),
     };
-    let bytes = { digits.parse::<u64>().ok() }.and_then(|n| n.checked_mul(1 << shift));
-    let bytes = bytes.ok_or_else(|| format!("`{text}` is no size: write for instance 256MiB"))?;
-    Ok(Given(Some(bytes)))
+    let refuse = || {
+        format!(
+            "`{text}` is no size, and not `default`: write a whole number of bytes, or one of KiB, \
+             MiB, GiB or TiB, for instance 256MiB"
+        )
+    };
+    bytes.map(|bytes| Given(Some(bytes))).ok_or_else(refuse)
+}
+
+/// A number of bytes in the largest unit in which it is a whole one.
+fn in_units(bytes: u64) -> String {
+    let whole = |(_, shift): &(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    let unit = UNITS.into_iter().find(whole);
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(unit, shift)| format!("{}{unit}", bytes >> shift),
+    )
+}
+
+/// Refuses what a setting may not be, with sizes in the units in which they are given.
+fn check(name: &str, value: Option<u64>) -> Result<(), Failure> {
+    let sizes = [
+        SplitLimit::Size.name(),
+        MergeLimit::Size.name(),
+        CopyRate::NAME,
+    ];
+    match check_setting(name, value) {
+        Ok(_) => Ok(()),
+        Err(SettingError::Bounds {
+            name,
+            never,
+            low,
+            high,
+            value,
+        }) if sizes.contains(&name) => Err(Failure::input(format!(
+            "{name} is {}from {} to {}; {} was asked for",
+            if never { "0 (never), or " } else { "" },
+            in_units(low),
+            in_units(high),
+            in_units(value)
+        ))),
+        Err(error) => Err(Failure::input(error)),
+    }
 }
 
 /// Whole seconds, as a duration or as their number.
@@ -357,7 +406,7 @@ pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
         .filter_map(|(name, given)| Some((name, given?.0)));
     let wanted: Vec<(&'static str, Option<u64>)> = wanted.collect();
     for (name, value) in &wanted {
-        check_setting(name, *value).map_err(Failure::input)?;
+        check(name, *value)?;
     }
     for (name, value) in wanted {
         let shows = async |acting: &Acting| {
@@ -367,9 +416,9 @@ pub async fn auto(args: AutoArgs) -> Result<Status, Failure> {
         };
         let name = name.to_owned();
         let setting = RecordChange::Setting { name, value };
-        change(&pool, &connection.endpoints, setting, shows).await?;
+        change_until(&pool, &connection, setting, shows).await?;
     }
-    let acting = acting(&pool, &connection.endpoints).await?;
+    let acting = acting(&pool, &connection).await?;
     let now = all_settings(&pool, &acting).await.ok_or_else(|| {
         Failure::cluster(
             "the node that leads the meta shard does not tell its settings; run the command again",
@@ -400,6 +449,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_told_in_units() {
+        let refused = check(SplitLimit::Size.name(), Some(1 << 60)).expect_err("too much");
+        let text = refused.to_string();
+        assert!(
+            text.contains("iB to ") && text.contains("1048576TiB"),
+            "{text}"
+        );
+        let refused = check(SplitLimit::Load.name(), Some(u64::MAX)).expect_err("too much");
+        assert!(!refused.to_string().contains("iB"), "{refused}");
+    }
+
+    #[test]
     fn sizes_are_read_and_shown() {
         for (text, bytes) in [
             ("0", Some(0)),
@@ -407,12 +468,14 @@ mod tests {
             ("1MiB", Some(1 << 20)),
             ("2GiB", Some(2 << 30)),
             ("512KiB", Some(512 << 10)),
+            ("2TiB", Some(2 << 40)),
             ("default", None),
         ] {
             assert_eq!(parse_bytes(text), Ok(Given(bytes)), "{text}");
         }
         for bad in ["", "x", "-1", "1MB", "MiB", "99999999999GiB", "1.5GiB"] {
-            assert!(parse_bytes(bad).is_err(), "{bad}");
+            let refused = parse_bytes(bad).expect_err(bad);
+            assert!(refused.contains("KiB, MiB, GiB or TiB"), "{refused}");
         }
         assert_eq!(show_bytes(700), "700 B");
         assert_eq!(show_bytes(10 << 10), "10 KiB");

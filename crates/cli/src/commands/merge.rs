@@ -1,11 +1,12 @@
 //! `synod shard merge`: two neighbouring shards become one.
 
 use super::cluster;
-use super::shard::{LOOK, range, whole_map};
+use super::loads::show_hashing;
+use super::shard::{LOOK, number, range, whole_map};
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
-use synod_operate::{Merger, Survey};
+use synod_operate::{Merger, Survey, Trouble};
 use synod_rpc::Pool;
 use synod_shard::wire::{RESERVED_PREFIX, ShardDescriptor, ShardMap};
 use synod_shard::{META_SHARD, MergeError};
@@ -13,12 +14,15 @@ use synod_txn::Span;
 
 /// `synod shard merge …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod shard merge 2 --endpoint 127.0.0.1:7101 --certs certs
+  synod shard merge 2 5 --timeout 10s --endpoint 127.0.0.1:7101 --certs certs")]
 pub struct MergeArgs {
     /// The shard that stays, by its number, as `synod shard list` shows it
-    #[arg(value_name = "SHARD")]
+    #[arg(value_name = "SHARD", value_parser = number)]
     left: u64,
     /// The one that becomes part of it; without it, the one that begins where SHARD ends
-    #[arg(value_name = "RIGHT")]
+    #[arg(value_name = "RIGHT", value_parser = number)]
     right: Option<u64>,
     /// How long it may take
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::duration::parse)]
@@ -105,30 +109,31 @@ pub async fn run(args: MergeArgs) -> Result<Status, Failure> {
     let deadline = begun + args.timeout;
     let connection = args.connection.resolve()?;
     let pool = connection.pool()?;
-    let map = whole_map(&pool, &connection, deadline).await?;
-    let (mut left, right) = find(&map, args.left, args.right)?;
-    check_version(&pool, &connection).await?;
-    let survey = Survey::take(&pool, &connection.endpoints, LOOK).await?;
+    let survey = whole_map(&pool, &connection, deadline).await?;
+    let (mut left, right) = find(&survey.map, args.left, args.right)?;
+    check_version(&pool, &connection, deadline).await?;
     check_members(&survey, &left, &right)?;
     let mut merger = Merger::new(&pool, right.id, deadline);
     if let Some((leader, _)) = survey.leader(left.id) {
         merger = merger.led_by(leader);
     }
-    let mut map = map;
+    let mut map = survey.map;
     loop {
-        if merger.press(&map, &left, LOOK).await? {
-            break;
+        match merger.press(&map, &left, LOOK).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(trouble) => return Err(refused(&pool, &map, &left, &right, trouble).await),
         }
         if Instant::now() >= deadline {
             return Err(Failure::failed(format!(
-                "shards {} and {} were not merged in time: {}. They may still be; run the command \
-                 again: that is harmless",
+                "shards {} and {} were not merged in time ({}); they may still be: run the command \
+                 again, that is harmless",
                 left.id.0,
                 right.id.0,
                 merger.why()
             )));
         }
-        map = whole_map(&pool, &connection, deadline).await?;
+        map = whole_map(&pool, &connection, deadline).await?.map;
         let now = map.shard(left.id).cloned();
         let Some(now) = now else {
             return Err(Failure::failed(format!(
@@ -155,11 +160,34 @@ pub async fn run(args: MergeArgs) -> Result<Status, Failure> {
     Ok(Status::Done)
 }
 
+/// Why it cannot be; with how both shards' keys are stored, if that differs.
+async fn refused(
+    pool: &Pool,
+    map: &ShardMap,
+    left: &ShardDescriptor,
+    right: &ShardDescriptor,
+    trouble: Trouble,
+) -> Failure {
+    if trouble != Trouble::Input(MergeError::OtherSharding.to_string()) {
+        return trouble.into();
+    }
+    let stored = synod_operate::hashed(pool, map).await;
+    let told = [left, right].map(|shard| match stored.get(&shard.id) {
+        Some(hashing) => format!("shard {}'s by {}", shard.id.0, show_hashing(hashing)),
+        None => format!("shard {}'s as they are", shard.id.0),
+    });
+    Failure::input(format!("{trouble}. Keys are stored: {}", told.join(", ")))
+}
+
 /// Nothing is begun that the cluster's version does not allow.
-async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
+async fn check_version(
+    pool: &Pool,
+    connection: &Connection,
+    until: Instant,
+) -> Result<(), Failure> {
     let since = synod_txn::Command::MERGE_SINCE;
     let refusal = |at| MergeError::Version { at, since };
-    cluster::check_version(pool, connection, since, refusal).await
+    cluster::check_version(pool, connection, until, since, refusal).await
 }
 
 #[cfg(test)]

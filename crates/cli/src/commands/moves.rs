@@ -1,6 +1,7 @@
 //! `synod shard move|transfer-leader`: one replica goes to another node, or another voter leads.
 
 use super::rearrange::{Pace, changer, check_shard, stopped, unless_interrupted};
+use super::shard::number;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
 use std::time::Duration;
@@ -11,9 +12,10 @@ use synod_placement::{Aim, Change, Move, MoveError, Role, Step, propose_leader, 
 #[derive(Debug, clap::Args)]
 struct Common {
     /// The shard's number, as `synod status` shows it
-    #[arg(value_name = "SHARD")]
+    #[arg(value_name = "SHARD", value_parser = number)]
     shard: u64,
-    /// Do it although the shard's policy, or the node, has something against it
+    /// Do it although the shard's policy, or the node, has something against it (only after `synod
+    /// placement auto off`, as the cluster would undo it)
     #[arg(long)]
     anyway: bool,
     #[command(flatten)]
@@ -94,21 +96,22 @@ impl Common {
         let against: String = { objections.iter() }
             .map(|objection| format!("\n  {}", seen.named(objection)))
             .collect();
-        if !self.anyway {
-            return Err(Failure::input(format!(
-                "shard {}: this should not be:{against}\nNothing was changed; --anyway does it all \
-                 the same",
-                self.shard
-            )));
-        }
         if seen.survey.is_automatic() {
             return Err(Failure::input(format!(
-                "shard {}: the cluster moves replicas by itself, and would undo this:{against}\n\
-                 Nothing was changed; run `synod placement auto off` first, or set a policy",
+                "shard {}: this should not be, and the cluster, which moves replicas by itself, would \
+                 undo it:{against}\nNothing was changed; set another policy (`synod placement \
+                 policy`), or run `synod placement auto off` first, and then this with --anyway",
                 self.shard
             )));
         }
-        Ok(())
+        if self.anyway {
+            return Ok(());
+        }
+        Err(Failure::input(format!(
+            "shard {}: this should not be:{against}\nNothing was changed; --anyway does it all the \
+             same",
+            self.shard
+        )))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
-use synod_operate::{Seen, Survey, plan};
+use synod_operate::{FAILOVER, Seen, Survey, plan};
 use synod_paxos::{ClusterVersion, NodeId};
 use synod_rpc::placement::{JoinRequest, RecordChange};
 use synod_rpc::{NodeRequest, NodeResponse, Pool, ask};
@@ -39,12 +39,22 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Take a node that runs and belongs to no cluster yet into this one
+    #[command(after_help = "Example:
+  synod node join 127.0.0.1:7104 --endpoint 127.0.0.1:7101 --certs certs")]
     Join(JoinArgs),
     /// Move everything off a node and keep it empty
+    #[command(after_help = "Example:
+  synod node drain n3 --dry-run --endpoint 127.0.0.1:7101 --certs certs
+  synod node drain n3 --endpoint 127.0.0.1:7101 --certs certs")]
     Drain(EmptyArgs),
     /// The same, and take it out of the cluster for good
+    #[command(after_help = "Example:
+  synod node decommission n3 --dry-run --endpoint 127.0.0.1:7101 --certs certs
+  synod node decommission n3 --endpoint 127.0.0.1:7101 --certs certs")]
     Decommission(EmptyArgs),
     /// Use a node again that was drained or decommissioned
+    #[command(after_help = "Example:
+  synod node rejoin n3 --endpoint 127.0.0.1:7101 --certs certs")]
     Rejoin(RejoinArgs),
 }
 
@@ -114,7 +124,7 @@ async fn join(args: JoinArgs) -> Result<Status, Failure> {
         println!("{} belongs to the cluster already", node.name);
         return Ok(Status::Done);
     }
-    let version = cluster::version(&pool, &connection).await?;
+    let version = cluster::version(&pool, &connection, Instant::now() + FAILOVER).await?;
     let version = version.unwrap_or(ClusterVersion::OLDEST);
     cluster::check_newcomer(&pool, (&node.name, id, address), version).await?;
     let knows = |records: &Records| {

@@ -3,10 +3,12 @@
 
 use super::loads::show_hashing;
 use super::records;
+use super::shard::number;
 use super::status::{first_key, table};
 use super::{holdings, rearrange};
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
+use crate::output::count;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,6 +43,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Show every place and shard, and whose loss would stop which shard
+    #[command(after_help = "Example:
+  synod placement show --endpoint 127.0.0.1:7001 --certs certs
+  synod placement show --json --endpoint 127.0.0.1:7001 --certs certs")]
     Show {
         #[command(flatten)]
         common: Common,
@@ -49,27 +54,39 @@ enum Command {
         json: bool,
     },
     /// Say why the replicas of one shard are where they are
+    #[command(after_help = "Example:
+  synod placement explain 2 --endpoint 127.0.0.1:7001 --certs certs")]
     Explain {
         /// The shard's number, as `synod status` shows it
-        #[arg(value_name = "SHARD")]
+        #[arg(value_name = "SHARD", value_parser = number)]
         shard: u64,
         #[command(flatten)]
         common: Common,
     },
     /// Say what the loss of some nodes would do; exit status 1 if a shard would stop
+    #[command(after_help = "Example:
+  synod placement what-if --lose dc=eu-1 --endpoint 127.0.0.1:7001 --certs certs
+  synod placement what-if --lose 'node=n1 | node=n2' --endpoint 127.0.0.1:7001 --certs certs")]
     WhatIf {
-        /// The nodes that fail, such as dc=eu-1
+        /// The nodes that fail, by where they are, such as dc=eu-1 or 'rack=r1 | rack=r2', or by
+        /// name, such as node=n1
         #[arg(long, value_name = "EXPRESSION")]
         lose: String,
         #[command(flatten)]
         common: Common,
     },
     /// Print the steps to a policy, and what stands in its way; exit status 1 if something does
+    #[command(after_help = "Example:
+  synod placement plan --endpoint 127.0.0.1:7001 --certs certs
+  synod placement plan --policy 'voters = 5, survive = dc' --endpoint 127.0.0.1:7001 --certs certs")]
     Plan {
         #[command(flatten)]
         common: Common,
     },
     /// Go the steps that `plan` prints, one by one. May be stopped at any time, and run again
+    #[command(after_help = "Example:
+  synod placement apply --dry-run --endpoint 127.0.0.1:7001 --certs certs
+  synod placement apply --endpoint 127.0.0.1:7001 --certs certs")]
     Apply(rearrange::ApplyArgs),
     /// Show the policies that the cluster keeps, or set one
     Policy(records::PolicyArgs),
@@ -143,10 +160,12 @@ pub async fn run(args: Args) -> Result<Status, Failure> {
         }
         Command::Explain { shard, common } => tell_why(&common.look().await?, GroupId(shard)),
         Command::WhatIf { lose, common } => {
-            let lose: Expr = lose
-                .parse()
-                .map_err(|error| Failure::input(format!("--lose: {error}")))?;
-            tell_what_if(&common.look().await?, &lose)
+            let lose: Expr = lose.parse().map_err(|error| {
+                Failure::input(format!(
+                    "--lose: {error}; write a place such as dc=eu-1, or a node such as node=n1"
+                ))
+            })?;
+            tell_what_if(&named_nodes(common.look().await?), &lose)
         }
         Command::Plan { common } => tell_plan(&common.look().await?),
         Command::Apply(args) => rearrange::apply(args).await,
@@ -321,8 +340,11 @@ fn tell_keeper(seen: &Seen) {
             println!("\nthe node that leads the meta shard has not looked yet")
         }
         [] => println!(
-            "\nnothing is moved now; {} steps since this node leads the meta shard",
-            keeper.steps
+            "\nnothing is moved now; {} since this node leads the meta shard",
+            match keeper.steps {
+                1 => "1 step".to_owned(),
+                steps => format!("{steps} steps"),
+            }
         ),
         doing => doing.iter().for_each(|line| println!("\nnow: {line}")),
     }
@@ -436,6 +458,15 @@ fn tell_why(seen: &Seen, shard: GroupId) -> Result<Status, Failure> {
     }
 }
 
+/// The same, where `node=NAME` is a kind of nodes, unless there is a tier of this name.
+fn named_nodes(mut seen: Seen) -> Seen {
+    for node in &mut seen.view.nodes {
+        let name = seen.survey.name(node.id);
+        node.labels.insert("node".to_owned(), name);
+    }
+    seen
+}
+
 fn tell_what_if(seen: &Seen, lose: &Expr) -> Result<Status, Failure> {
     let outcome = what_if(&seen.view, lose).map_err(Failure::input)?;
     if outcome.nodes.is_empty() {
@@ -444,7 +475,7 @@ fn tell_what_if(seen: &Seen, lose: &Expr) -> Result<Status, Failure> {
             .map(|node| format!("{} is in {}", node.name, node.locality))
             .collect();
         return Err(Failure::input(format!(
-            "--lose: no node is of the kind {lose}; {}",
+            "--lose: no node is of the kind {lose}, by its place or as node=NAME; {}",
             known.join("; ")
         )));
     }
@@ -459,8 +490,8 @@ fn tell_plan(seen: &Seen) -> Result<Status, Failure> {
         println!("{}", seen.named(&step.to_string()));
     }
     println!(
-        "{} steps; nothing was done, `synod placement apply` goes them",
-        plan.steps.len()
+        "{}; nothing was done, `synod placement apply` goes them",
+        count(plan.steps.len(), "step")
     );
     if let Some(unweighed) = plan.unweighed {
         println!(

@@ -1,8 +1,10 @@
 //! `synod placement apply|members`: what changes where replicas are, by hand.
 
 use super::placement::Common;
+use super::shard::number;
 use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Status};
+use crate::output::count;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_operate::{Changer, Roles, Seen, Stopped, Survey, Tell, plan, roles, walk};
@@ -60,9 +62,14 @@ impl ApplyArgs {
 
 /// `synod placement members …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod placement members 3 --voters n1,n2,n4 --endpoint 127.0.0.1:7001 --certs certs
+  synod placement members 3 --voters n1,n2 --witnesses n3 --learners n4 --endpoint 127.0.0.1:7001 --certs certs
+
+Only after `synod placement auto off`, as the cluster would undo it.")]
 pub struct MembersArgs {
     /// The shard's number, as `synod status` shows it
-    #[arg(value_name = "SHARD")]
+    #[arg(value_name = "SHARD", value_parser = number)]
     shard: u64,
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -143,9 +150,9 @@ pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, F
                 println!("{}", seen.named(&step.to_string()));
             }
             if dry {
-                println!("{} steps; nothing was done", steps.len());
+                println!("{}; nothing was done", count(steps.len(), "step"));
             } else {
-                println!("{gone} steps done");
+                println!("{} done", count(gone, "step"));
             }
             for problem in &plan.problems {
                 println!("problem: {}", seen.named(&problem.to_string()));
@@ -163,8 +170,9 @@ pub(super) async fn go(args: &ApplyArgs, only: Option<NodeId>) -> Result<Seen, F
         }
     }
     Err(Failure::failed(format!(
-        "{gone} steps done, and then the cluster was changed by others {PLANS} times; run the \
-         command again once they have finished"
+        "{} done, and then the cluster was changed by others {PLANS} times; run the \
+         command again once they have finished",
+        count(gone, "step")
     )))
 }
 

@@ -6,8 +6,8 @@ use super::placement::parse;
 use crate::bytes;
 use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
-use std::time::Duration;
-use synod_operate::{Acting, Seen, Survey};
+use std::time::{Duration, Instant};
+use synod_operate::{Acting, FAILOVER, Seen, Survey};
 use synod_placement::{Policy, Problem, check};
 use synod_rpc::Pool;
 use synod_rpc::placement::RecordChange;
@@ -16,6 +16,8 @@ use synod_shard::wire::show_key;
 
 /// How long a node may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// After so long without a word it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// `synod placement policy …`
 #[derive(Debug, clap::Args)]
@@ -66,9 +68,29 @@ pub struct AutoArgs {
     connection: ConnectionArgs,
 }
 
+/// Says on standard error what is waited for, once that takes long.
+pub(super) async fn telling<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(SILENCE) => eprintln!("synod: waiting for {what}"),
+    }
+    work.await
+}
+
 /// Finds the node whose keeper acts, with patience for a failover.
 pub(super) async fn acting(pool: &Pool, connection: &Connection) -> Result<Acting, Failure> {
-    Ok(synod_operate::acting(pool, &connection.endpoints).await?)
+    acting_by(pool, connection, Instant::now() + FAILOVER).await
+}
+
+/// The same, with patience until then.
+pub(super) async fn acting_by(
+    pool: &Pool,
+    connection: &Connection,
+    until: Instant,
+) -> Result<Acting, Failure> {
+    let acting = synod_operate::acting(pool, &connection.endpoints, until);
+    Ok(telling("a node that leads the meta shard", acting).await?)
 }
 
 /// Looks for it once; among all nodes that the endpoints know.
@@ -84,7 +106,18 @@ pub(super) async fn change(
     shows: impl Fn(&Records) -> bool,
 ) -> Result<Acting, Failure> {
     let shows = async |acting: &Acting| shows(&acting.status.records);
-    Ok(synod_operate::change(pool, &connection.endpoints, change, shows).await?)
+    change_until(pool, connection, change, shows).await
+}
+
+/// The same, where more than the records tell whether it is made.
+pub(super) async fn change_until(
+    pool: &Pool,
+    connection: &Connection,
+    change: RecordChange,
+    shows: impl AsyncFn(&Acting) -> bool,
+) -> Result<Acting, Failure> {
+    let changed = synod_operate::change(pool, &connection.endpoints, change, shows);
+    Ok(telling("the cluster's records to show the change", changed).await?)
 }
 
 /// Shows, sets or removes a policy.
@@ -185,7 +218,10 @@ fn show(records: &Records) {
         default &= !prefix.is_empty();
     }
     if default {
-        println!("the cluster: nothing said; as many voters as most shards have");
+        println!(
+            "the cluster: nothing said; shards keep as many voters as they have, if all have the \
+             same odd number of them, and else say how many: 'voters = …'"
+        );
     }
 }
 

@@ -51,6 +51,9 @@ enum Command {
 
 /// `synod recover plan …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod recover plan --endpoint 127.0.0.1:7101 --certs certs
+  synod recover plan --json --endpoint 127.0.0.1:7101 --certs certs")]
 pub struct PlanArgs {
     /// Print one JSON object
     #[arg(long)]
@@ -61,6 +64,8 @@ pub struct PlanArgs {
 
 /// `synod recover apply …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod recover apply --lost n2,n3 --yes --endpoint 127.0.0.1:7101 --certs certs")]
 pub struct ApplyArgs {
     /// Names of the nodes that are lost for good, with commas: all that the plan rests on
     #[arg(long, value_name = "NODES", value_delimiter = ',')]

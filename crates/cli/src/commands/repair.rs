@@ -14,9 +14,10 @@ serves again.
 
 The log cannot be repaired. It holds what this node has promised to others, and a node that has
 forgotten a promise can make acknowledged data vanish. A node whose log is damaged or lost stays
-off: the cluster serves as long as most replicas of every shard are left. Adding another node in
-its place is not in this version; to have all replicas again, make a new cluster and copy the data
-(`synod scan --json` reads it). Never start such a node from an old copy of its directory.")]
+off: the cluster serves as long as most replicas of every shard are left, and if it has a node to
+spare, that one takes the place of one silent for placement.down_seconds. Or a node with an empty
+directory takes it: `synod start` it, `synod node join` it, and `synod node decommission` the lost one
+(docs/operations.md tells the order). Never start such a node from an old copy of its directory.")]
 pub struct Args {
     #[command(subcommand)]
     what: What,

@@ -1,6 +1,6 @@
 //! `synod shard`: shards are split, by hand or by themselves, merged and moved.
 
-use super::records::ANSWER;
+use super::records::{ANSWER, telling};
 use super::status::{end_key, first_key};
 use super::{cluster, loads, merge, moves};
 use crate::bytes;
@@ -8,17 +8,18 @@ use crate::connection::{Connection, ConnectionArgs};
 use crate::exit::{Failure, Status};
 use std::time::{Duration, Instant};
 use synod_operate::{Splitter, Survey};
-use synod_paxos::{GroupId, NodeId};
-use synod_rpc::Pool;
+use synod_paxos::GroupId;
+use synod_rpc::{Pool, ask};
 use synod_shard::wire::{ShardDescriptor, ShardMap, show_key};
 use synod_shard::{META_SHARD, RESERVED_PREFIX, SplitError};
 use synod_txn::{Key, MAX_KEY_BYTES, Span};
+use tokio::task::JoinSet;
 
 /// Between two questions.
 const POLL: Duration = Duration::from_millis(50);
 /// After so long without an end the map is looked at again.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// How long a node may take to say whether it leads the new shard.
+/// How long a node may take to answer where another one may do.
 const GLANCE: Duration = Duration::from_millis(500);
 
 /// `synod shard …`
@@ -60,11 +61,20 @@ enum Command {
     Auto(loads::AutoArgs),
 }
 
+/// A shard's number on the command line.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    let refuse = |_| "that is not a shard's number, as `synod shard list` shows it".to_owned();
+    text.parse().map_err(refuse)
+}
+
 /// `synod shard split …`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  synod shard split --at accounts/5 --endpoint 127.0.0.1:7101 --certs certs
+  synod shard split 3 --at \"x'00ff'\" --timeout 10s --endpoint 127.0.0.1:7101 --certs certs")]
 pub struct SplitArgs {
     /// The shard's number, as `synod status` shows it; without it, the one that KEY lies in
-    #[arg(value_name = "SHARD")]
+    #[arg(value_name = "SHARD", value_parser = number)]
     shard: Option<u64>,
     /// The first key of the new shard: text, or x'hex'
     #[arg(long, value_name = "KEY", value_parser = bytes::parse)]
@@ -148,8 +158,18 @@ pub(super) fn range(span: &Span) -> String {
 pub(super) enum Border {
     /// It was that already.
     Was(ShardDescriptor),
-    /// It is that now; who leads the new shard.
-    Made(Box<Survey>, GroupId, NodeId),
+    /// It is that now.
+    Made(Cut),
+}
+
+/// A shard that was cut in two.
+pub(super) struct Cut {
+    /// The half that stays as it was, if that is known.
+    kept: Option<(GroupId, Span)>,
+    /// The new shard.
+    new: (GroupId, Span),
+    /// Who leads that one.
+    leader: String,
 }
 
 async fn split(args: SplitArgs) -> Result<Status, Failure> {
@@ -164,7 +184,7 @@ async fn split(args: SplitArgs) -> Result<Status, Failure> {
             shard.id.0,
             range(&shard.span)
         ),
-        Border::Made(survey, id, leader) => tell(&survey, &at, id, leader, begun.elapsed()),
+        Border::Made(cut) => tell(&cut, begun.elapsed()),
     }
     Ok(Status::Done)
 }
@@ -180,28 +200,32 @@ pub(super) async fn split_at(
     let mut splitter = Splitter::new(pool, &connection.endpoints, at.clone(), deadline);
     let mut claimed = None;
     loop {
-        let map = whole_map(pool, connection, deadline).await?;
-        let parent = match find(&map, shard, at)? {
+        let survey = whole_map(pool, connection, deadline).await?;
+        let map = &survey.map;
+        let parent = match find(map, shard, at)? {
             Found::Begins(child) if claimed == Some(child.id) => child,
             Found::Begins(shard) => return Ok(Border::Was(shard)),
             Found::Inside(parent) => parent,
         };
+        if let Some((leader, _)) = survey.leader(parent.id) {
+            splitter = splitter.led_by(leader);
+        }
         let id = match claimed {
             Some(id) => id,
             None => {
-                check_version(pool, connection).await?;
+                check_version(pool, connection, deadline).await?;
                 let nonce = uuid::Uuid::new_v4().as_u128();
-                *claimed.insert(splitter.claim(&map, nonce).await?)
+                *claimed.insert(splitter.claim(map, nonce).await?)
             }
         };
-        let done = parent.id == id || splitter.press(&map, &parent, id, LOOK).await?;
-        if done {
-            let (survey, leader) = led(pool, connection, id, deadline).await?;
-            return Ok(Border::Made(Box::new(survey), id, leader));
+        if parent.id == id || splitter.press(map, &parent, id, LOOK).await? {
+            let leader = led(pool, map, id, deadline);
+            let leader = telling("the new shard to have a leader", leader).await?;
+            return Ok(Border::Made(Cut::of(map, &parent, at, id, leader)));
         }
         if Instant::now() >= deadline {
             return Err(Failure::failed(format!(
-                "shard {} was not split in time: {}. It may still be; run the command again: that \
+                "shard {} was not split in time ({}); it may still be: run the command again, that \
                  is harmless",
                 parent.id.0,
                 splitter.why()
@@ -210,66 +234,108 @@ pub(super) async fn split_at(
     }
 }
 
-/// Says what was done.
-fn tell(survey: &Survey, at: &Key, id: GroupId, leader: NodeId, took: Duration) {
-    let shards = &survey.map.shards;
-    let child = shards.iter().position(|s| s.id == id);
-    let before = child.and_then(|child| shards.get(child.checked_sub(1)?));
-    if let (Some(parent), Some(child)) = (before, child.map(|child| &shards[child])) {
-        // A node may have told of one half only.
-        let kept = Span {
-            start: parent.span.start.clone(),
-            end: at.clone(),
+impl Cut {
+    /// Of the shard `from` at this key; `from` may be the new one already.
+    fn of(map: &ShardMap, from: &ShardDescriptor, at: &Key, id: GroupId, leader: String) -> Cut {
+        let before = map.shards.iter().position(|s| s.id == from.id);
+        let before = before.and_then(|at| map.shards.get(at.checked_sub(1)?));
+        let kept = if from.id == id { before } else { Some(from) };
+        let kept = kept.map(|shard| {
+            // A node may have told of one half only.
+            let span = Span {
+                start: shard.span.start.clone(),
+                end: at.clone(),
+            };
+            (shard.id, span)
+        });
+        let span = Span {
+            start: at.clone(),
+            end: from.span.end.clone(),
         };
-        println!("shard {}: {}", parent.id.0, range(&kept));
-        println!("shard {}: {}", id.0, range(&child.span));
+        Cut {
+            kept,
+            new: (id, span),
+            leader,
+        }
+    }
+}
+
+/// Says what was done.
+fn tell(cut: &Cut, took: Duration) {
+    for (id, span) in cut.kept.iter().chain([&cut.new]) {
+        println!("shard {}: {}", id.0, range(span));
     }
     println!(
         "shard {} is led by {}, {} ms after the command began",
-        id.0,
-        survey.name(leader),
+        cut.new.0.0,
+        cut.leader,
         took.as_millis()
     );
 }
 
 /// No id is spent on a split that the cluster's version does not allow.
-async fn check_version(pool: &Pool, connection: &Connection) -> Result<(), Failure> {
+async fn check_version(
+    pool: &Pool,
+    connection: &Connection,
+    until: Instant,
+) -> Result<(), Failure> {
     let since = synod_txn::Command::SPLIT_SINCE;
     let refusal = |at| SplitError::Version { at, since };
-    cluster::check_version(pool, connection, since, refusal).await
+    cluster::check_version(pool, connection, until, since, refusal).await
 }
 
-/// The map as all nodes know it together; of a split they may know one half for a moment.
+/// What all nodes say, once they know the whole map together; of a split they may know one half
+/// for a moment.
 pub(super) async fn whole_map(
     pool: &Pool,
     connection: &Connection,
     deadline: Instant,
-) -> Result<ShardMap, Failure> {
+) -> Result<Survey, Failure> {
+    let whole = try_whole_map(pool, connection, deadline);
+    telling("nodes to tell all of the shard map", whole).await
+}
+
+async fn try_whole_map(
+    pool: &Pool,
+    connection: &Connection,
+    deadline: Instant,
+) -> Result<Survey, Failure> {
+    // Nodes that are down are not waited for as long as slow ones, unless nothing else helps.
+    let mut limit = GLANCE;
     loop {
-        let survey = Survey::take(pool, &connection.endpoints, ANSWER).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let survey = Survey::take(pool, &connection.endpoints, limit.min(left)).await;
         let late = Instant::now() >= deadline;
         match survey {
-            Ok(survey) if late || survey.map.is_whole() => return Ok(survey.map),
+            Ok(survey) if late || survey.map.is_whole() => return Ok(survey),
             Err(trouble) if late => return Err(trouble.into()),
             _ => tokio::time::sleep(POLL).await,
         }
+        limit = (limit * 2).min(ANSWER);
     }
 }
 
-/// Waits until the new shard has a leader in office.
+/// Waits until one of the nodes leads the new shard, whatever the others do; returns its name.
 async fn led(
     pool: &Pool,
-    connection: &Connection,
+    map: &ShardMap,
     id: GroupId,
     deadline: Instant,
-) -> Result<(Survey, NodeId), Failure> {
+) -> Result<String, Failure> {
     loop {
-        let survey = Survey::take(pool, &connection.endpoints, GLANCE).await;
-        if let Ok(survey) = survey
-            && survey.map.shard(id).is_some()
-            && let Some((leader, _)) = survey.leader(id)
-        {
-            return Ok((survey, leader));
+        let mut asked = JoinSet::new();
+        for node in map.nodes.clone() {
+            let pool = pool.clone();
+            asked.spawn(async move {
+                let status = ask::status(&pool, node.address, GLANCE).await.ok()?;
+                let leads = { status.shards.iter() }.any(|s| s.id == id && s.in_office);
+                leads.then_some(node.name)
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Some(leader)) = answer {
+                return Ok(leader);
+            }
         }
         if Instant::now() >= deadline {
             return Err(Failure::failed(format!(
@@ -285,7 +351,7 @@ async fn led(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use synod_paxos::Configuration;
+    use synod_paxos::{Configuration, NodeId};
 
     fn shard(id: u64, start: &'static [u8], end: &'static [u8]) -> ShardDescriptor {
         ShardDescriptor {
@@ -342,6 +408,26 @@ mod tests {
         ] {
             let refused = found(wanted, at).expect_err(said);
             assert!(refused.contains(said), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_cut_is_told_from_either_half() {
+        let (map, at) = (map(), Key::from_static(b"g"));
+        // The node that told of it knew the whole shard, or the new one only.
+        let parent = shard(2, b"", b"m");
+        for from in [&parent, &map.shards[1]] {
+            let cut = Cut::of(&map, from, &at, GroupId(3), "n1".to_owned());
+            let (kept, span) = cut.kept.expect("the left half");
+            assert_eq!((kept.0, range(&span).as_str()), (2, "(start) to g"));
+            assert_eq!(cut.new.0, GroupId(3));
+            assert_eq!(
+                cut.new.1,
+                Span {
+                    start: at.clone(),
+                    end: from.span.end.clone()
+                }
+            );
         }
     }
 

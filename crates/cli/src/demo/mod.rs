@@ -5,6 +5,7 @@ mod progress;
 mod report;
 
 use crate::exit::{Failure, Status};
+use crate::signals::Signals;
 use progress::Progress;
 use report::Report;
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ const STATUS_LIMIT: Duration = Duration::from_secs(2);
   synod demo
   synod demo --dcs 3 --nodes-per-dc 2 --shards 12 --rtt 30ms --duration 30s --json
 
-Everything runs on loopback, in a temporary directory that is removed at the end (see --keep):
+Everything runs on loopback, in a temporary directory that is removed at the end (see --keep), and when SIGINT or SIGTERM ends it early:
 certificates, nodes, bank transfers across shards, list-append transactions, and probes that
 write to every shard. Half-way the node that leads most shards is killed with kill -9, and started
 again at three quarters. At the end it is checked that no money was made or lost, that every
@@ -99,12 +100,17 @@ pub fn run(args: Args) -> Result<Status, Failure> {
     options.dir.clone_from(&args.dir);
     options.replicas = if nodes >= 3 { 3 } else { 1 };
     options.splits = Bank::splits(args.shards * ACCOUNTS_PER_SHARD, args.shards);
-    let mut cluster = Cluster::start(options).map_err(Failure::cluster)?;
-    progress.say(&format!(
-        "ready after {:.1} s; every shard has a leader",
-        began.elapsed().as_secs_f64()
-    ));
-    let report = crate::block_on(drive(&args, &mut cluster, &progress, began))?;
+    let (cluster, report) = crate::block_on(async {
+        let mut signals = Signals::listen()?;
+        let mut cluster = signals.start(options).await?;
+        progress.say(&format!(
+            "ready after {:.1} s; every shard has a leader",
+            began.elapsed().as_secs_f64()
+        ));
+        let driven = drive(&args, &mut cluster, &progress, began);
+        let report = signals.unless(driven).await?;
+        Ok((cluster, report))
+    })?;
     progress.finish();
     if args.json {
         println!("{}", report.json());

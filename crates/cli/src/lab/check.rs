@@ -38,6 +38,12 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
     let text = read_text(&args.history, MAX_TEXT)?;
     let history = read_history(&text)
         .map_err(|error| Failure::input(format!("{name} is no history: {error}")))?;
+    if history.is_empty() {
+        return Err(Failure::input(format!(
+            "{name} has no transactions: there is nothing to check. Give a file with one event per \
+             line; `synod lab check --help` shows two"
+        )));
+    }
     let kind = match &history {
         AnyHistory::Lists(_) => "list-append",
         AnyHistory::Registers(_) => "registers",

@@ -4,11 +4,11 @@ use super::progress::Progress;
 use super::read_text;
 use crate::config::File;
 use crate::exit::{Failure, Status};
+use crate::signals::Signals;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_harness::lab::{self, FaultMark, MAX_SCENARIO, Outcome, Scenario, Shipped, report};
 use synod_harness::sim::Wrong;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// `synod lab run …`
 #[derive(Debug, clap::Args)]
@@ -65,12 +65,13 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
     };
     let progress = Progress::new();
     let outcome = crate::block_on(async {
+        let mut signals = Signals::listen()?;
         let mut tell = |event: lab::Progress<'_>| show(&progress, &scenario, &event);
         tokio::select! {
             ran = lab::run(&scenario, &options, &mut tell) => {
                 ran.map_err(|error| Failure::new(Status::Harness, format!("the lab failed: {error}")))
             }
-            () = asked_to_end() => {
+            _ = signals.next() => {
                 Err(Failure::new(Status::Harness, "interrupted; nothing is left running"))
             }
         }
@@ -105,21 +106,6 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
         missed.join(", ")
     );
     Err(Failure::new(status, message))
-}
-
-/// Waits for Ctrl-C or SIGTERM, upon which the nodes must end with this program.
-async fn asked_to_end() {
-    let ctrl_c = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = ctrl_c => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Then at least the other one is heard.
-        Err(_) => drop(ctrl_c.await),
-    }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {

@@ -18,6 +18,7 @@ use crate::relay::Relay;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synod_rpc::cert::{self, CertFiles, Validity};
 use synod_rpc::{CertRole, Pool, PoolOptions, Subject, TlsIdentity};
@@ -69,6 +70,9 @@ pub enum ClusterError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// It was given up while it was starting.
+    #[error("the start of the cluster was given up; nothing of it is left")]
+    GivenUp,
 }
 
 /// A running cluster.
@@ -89,11 +93,19 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`]; nothing is left running.
     pub fn start(options: Options) -> Result<Cluster, ClusterError> {
+        Cluster::start_unless(options, &AtomicBool::new(false))
+    }
+
+    /// The same, given up soon after `given_up` has become true.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_unless(options: Options, given_up: &AtomicBool) -> Result<Cluster, ClusterError> {
         let mut cluster = Cluster::prepare(options)?;
         let mut attempt = 1;
         loop {
             cluster.start_all()?;
-            match cluster.init() {
+            match cluster.init(given_up) {
                 Ok(()) => return Ok(cluster),
                 Err(ClusterError::NodeEnded { log, .. })
                     if attempt < PORT_ATTEMPTS && log.contains("in use") =>
@@ -241,7 +253,7 @@ impl Cluster {
     }
 
     /// Runs `synod init`, which waits for all nodes and then for leaders.
-    fn init(&mut self) -> Result<(), ClusterError> {
+    fn init(&mut self, given_up: &AtomicBool) -> Result<(), ClusterError> {
         let certs = self.certs();
         let mut command = Command::new(&self.options.program);
         command
@@ -278,7 +290,11 @@ impl Cluster {
             if let Some(status) = child.try_wait().map_err(io)? {
                 break status;
             }
-            if let Some(error) = self.ended_node() {
+            let error = match given_up.load(Ordering::Relaxed) {
+                true => Some(ClusterError::GivenUp),
+                false => self.ended_node(),
+            };
+            if let Some(error) = error {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(error);

@@ -19,7 +19,7 @@ impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Token::Word(text) | Token::Sign(text) => write!(f, "`{text}`"),
-            Token::End => f.write_str("the end of the policy"),
+            Token::End => f.write_str("the end"),
         }
     }
 }
