@@ -92,6 +92,9 @@ fn seeds_that_found_something_pass() {
     let outvoted = 4717;
     // A member waits for a snapshot of which its sender knows another by name than is open.
     let reopened = 2459;
+    // The network brings a Commit a second time while the first waits for its majority: that one is
+    // not refused for the load, as if nothing had been proposed.
+    let copied = 342;
     let found_since = [
         behind,
         retired_far,
@@ -100,6 +103,7 @@ fn seeds_that_found_something_pass() {
         at_once,
         outvoted,
         reopened,
+        copied,
     ];
     for seed in [rates, keeps].into_iter().chain(found_since) {
         let report = Recipe::of_seed(seed).run(RunOptions::default());

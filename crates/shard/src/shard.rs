@@ -467,12 +467,14 @@ impl Shard {
 
     /// What is refused before the transaction machine sees it.
     fn refuse(&mut self, now: Now, request: &Request) -> Option<Response> {
-        if !matches!(request, Request::Commit(_)) {
+        let Request::Commit(commit) = request else {
             return None;
-        }
+        };
         let late = self.backlog.age(self.replica.decided(), now.mono) > MAX_BACKLOG_NANOS;
-        if late || self.replica.undecided_full() || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES
-        {
+        let full = self.replica.undecided_full();
+        let overloaded = late || full || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
+        // It says that nothing was proposed: of a copy that is not true.
+        if overloaded && !self.group.has_met(commit.attempt) {
             return Some(Response::Refused(Refusal::Overloaded {
                 retry_after_millis: OVERLOAD_RETRY_MILLIS,
             }));

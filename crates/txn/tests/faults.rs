@@ -927,3 +927,20 @@ fn a_poll_for_a_term_that_nobody_issued_has_an_end() {
     let out = commit(&mut shard, now, 3, late);
     assert!(out.proposed.is_empty(), "{out:?}");
 }
+
+/// What is refused for the load was not proposed: a copy of what was let in is no such thing.
+#[test]
+fn a_commit_that_was_let_in_is_known_again() {
+    let now = Mono(SECOND);
+    let mut shard = start(GroupSettings::default());
+    let (met, other) = (now_attempt(1), now_attempt(2));
+    assert!(!shard.leader.has_met(met));
+    let list = vec![here(&shard, "a1")];
+    let request = commit_of(met, list, 0, &[("a1", "x")]);
+    let out = commit(&mut shard, now, 3, request);
+    assert_eq!(out.proposed.len(), 1, "{out:?}");
+    assert!(shard.leader.has_met(met) && !shard.leader.has_met(other));
+    let entries = shard.log.len();
+    shard.decide(now, entries);
+    assert!(shard.leader.has_met(met), "its outcome is remembered");
+}

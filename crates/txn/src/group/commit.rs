@@ -92,6 +92,18 @@ impl Group {
         self.enqueue(cx, from, request);
     }
 
+    /// Whether a Commit of this attempt was let in before: another one is a copy of it.
+    #[must_use]
+    pub fn has_met(&self, attempt: AttemptId) -> bool {
+        let office = self.office.as_deref();
+        let is_under_way = office.is_some_and(|office| {
+            let active = office.active.get(&attempt).map(|active| &active.progress);
+            office.coordinations.contains_key(&attempt)
+                || active.is_some_and(|progress| !matches!(progress, Progress::Running))
+        });
+        is_under_way || self.state.knows(attempt)
+    }
+
     /// Answers a Commit that was met before, from state (T1, T7).
     fn answer_again(&mut self, from: Caller, request: &CommitRequest, ahead: bool) -> bool {
         let attempt = request.attempt;
