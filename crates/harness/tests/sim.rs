@@ -92,8 +92,8 @@ fn seeds_that_found_something_pass() {
     let outvoted = 4717;
     // A member waits for a snapshot of which its sender knows another by name than is open.
     let reopened = 2459;
-    // The network brings a Commit a second time while the first waits for its majority: that one is
-    // not refused for the load, as if nothing had been proposed.
+    // The network brings a Commit a second time, to a node that was started anew and has the first in
+    // its log: it is not refused for the load, as if nothing had been proposed.
     let copied = 342;
     let found_since = [
         behind,

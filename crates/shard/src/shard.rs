@@ -418,7 +418,11 @@ impl Shard {
             out.reply_wrong_node(caller, Shard::wrong_node(Some(&self.descriptor)));
             return;
         }
-        if let Some(refusal) = self.refuse(now, &request) {
+        // Only who is in office knows what was proposed: before, this may be a copy of an entry that
+        // was, in an earlier term.
+        if self.office.is_some()
+            && let Some(refusal) = self.refuse(now, &request)
+        {
             out.reply(caller, refusal);
             return;
         }
