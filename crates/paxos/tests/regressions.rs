@@ -516,6 +516,7 @@ fn of_two_snapshots_opened_for_a_follower_the_later_is_sent() {
     assert!(bench.said.iter().any(begins));
     bench.effects.clear();
     bench.hear(OTHER, ack(open));
+    bench.settle();
     let reads_on =
         |e: &Effect| matches!(e, Effect::ReadSnapshot { id, chunk: 1, .. } if *id == Some(open));
     assert!(bench.effects.iter().any(reads_on));
