@@ -225,7 +225,7 @@ async fn settings_out_of_bounds_are_refused_with_reasons() {
     for (arguments, said) in [
         (
             &["--size", "5"][..],
-            "shard.split_size is 0 (never), or from 1048576",
+            "shard.split_size is 0 (never), or from 1MiB",
         ),
         (
             &["--load", "1"],
@@ -234,7 +234,7 @@ async fn settings_out_of_bounds_are_refused_with_reasons() {
         (&["--size", "1MB"], "whole number"),
         (
             &["--merge-size", "5"],
-            "shard.merge_size is 0 (never), or from 1048576",
+            "shard.merge_size is 0 (never), or from 1MiB",
         ),
         (&["--merge-after", "0"], "shard.merge_after is from 1"),
         (&["--merge-after", "300ms"], "whole number of seconds"),

@@ -75,7 +75,7 @@ fn errors_name_the_place_and_the_nearest_word() {
         ),
         (
             "voters =",
-            "line 1, column 9: expected a number from 1 to 15, found the end of the policy",
+            "line 1, column 9: expected a number from 1 to 15, found the end",
         ),
         (
             "voters = 3 witnesses = 1",
