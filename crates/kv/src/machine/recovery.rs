@@ -312,6 +312,9 @@ pub fn assemble(
 ) -> Result<Worker, RecoveryError> {
     let Assembly { me, bootstrap, .. } = assembly;
     let mut map = bootstrap.map.clone();
+    // What a process that was killed wrote last is there, and may still be lost with the power. A log
+    // that is behind the engine begins anew where that is, and so has to rely on it.
+    engine.sync()?;
     let mut shards = members(me, bootstrap, &mut replayed, engine)?;
     born(me, &mut shards, engine)?;
     clear_halves(&shards, engine)?;
