@@ -2,7 +2,7 @@
 //! be repeated and given up at any time.
 
 use crate::Trouble;
-use crate::press::{Asked, Press};
+use crate::press::{Asked, Judge, Press};
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId};
 use synod_rpc::merge::{MergeAnswer, MergeRequest};
@@ -16,8 +16,6 @@ pub struct Merger<'a> {
     press: Press<'a>,
     judge: Judge,
 }
-
-type Judge = fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>;
 
 impl<'a> Merger<'a> {
     /// This shard is to become part of its left neighbour, until the deadline.

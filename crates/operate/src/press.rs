@@ -28,6 +28,9 @@ pub(crate) enum Asked {
     Never(Trouble),
 }
 
+/// What an answer means; the answer itself if it is to another question.
+pub(crate) type Judge = fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>;
+
 /// A question on its way.
 pub(crate) struct Press<'a> {
     pool: &'a Pool,
@@ -59,7 +62,7 @@ impl<'a> Press<'a> {
         shard: &ShardDescriptor,
         request: &NodeRequest,
         limit: Duration,
-        judge: fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>,
+        judge: Judge,
     ) -> Result<bool, Trouble> {
         let until = self.deadline.min(Instant::now() + limit);
         while Instant::now() < until {
@@ -99,7 +102,7 @@ impl<'a> Press<'a> {
         &mut self,
         node: SocketAddr,
         request: NodeRequest,
-        judge: fn(NodeResponse) -> Result<Asked, Box<NodeResponse>>,
+        judge: Judge,
     ) -> Result<Asked, Trouble> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         match ask::try_ask(self.pool, node, request, ANSWER.min(left)).await {
