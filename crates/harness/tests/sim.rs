@@ -98,6 +98,11 @@ fn seeds_that_found_something_pass() {
     // Power is lost a moment after a killed node was started again: its log had begun anew where the
     // engine was, which had not synced that (G3).
     let twice = 3702;
+    // The network brought a copy of a Commit that was refused for the load, after its client had been
+    // told that nothing was proposed: a stream does not do that.
+    let refused = 2974;
+    // A disk told to fail did so when the faults had stopped, and its node abstained for another lease.
+    let overdue = 4029;
     let kept = [
         rates,
         keeps,
@@ -110,6 +115,8 @@ fn seeds_that_found_something_pass() {
         reopened,
         copied,
         twice,
+        refused,
+        overdue,
     ];
     for seed in kept {
         let report = Recipe::of_seed(seed).run(RunOptions::default());

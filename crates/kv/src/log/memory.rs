@@ -139,6 +139,11 @@ impl MemoryDisk {
         lock(&self.state).fail_after = Some(calls);
     }
 
+    /// The failure asked for, if it has not come yet, does not come.
+    pub fn mend(&self) {
+        lock(&self.state).fail_after = None;
+    }
+
     /// While the disk is full, nothing new fits on it.
     pub fn set_full(&self, full: bool) {
         lock(&self.state).full = full;

@@ -6,6 +6,7 @@ use crate::sim::config::MS;
 use crate::sim::node::Inbound;
 use std::collections::BTreeMap;
 use synod_shard::{Input, ShardDescriptor, ShardReply, ShardRequest};
+use synod_txn::request::Response;
 use synod_txn::{AttemptId, Caller, ClientId};
 
 /// A client that lives, and its transactions under way.
@@ -13,6 +14,14 @@ pub(super) type Alive = (ClientId, Vec<AttemptId>);
 
 /// How late a request is at most; nanoseconds.
 const TARDY: u64 = 1_500 * MS;
+
+/// Whether an answer says that nothing was proposed for the request.
+const fn is_refusal(reply: &ShardReply) -> bool {
+    matches!(
+        reply,
+        ShardReply::WrongNode(_) | ShardReply::Response(Response::Refused(_))
+    )
+}
 
 impl Sim {
     /// A node that no other reaches is reached by the clients of its own site only:
@@ -22,7 +31,7 @@ impl Sim {
     }
 
     pub(super) fn asked(&mut self, to: usize, client: usize, number: u64, request: ShardRequest) {
-        if self.is_out_of_reach(client, to) {
+        if !self.copies.arrives(client, number) || self.is_out_of_reach(client, to) {
             return;
         }
         let caller = Caller {
@@ -34,6 +43,9 @@ impl Sim {
 
     pub(super) fn reply(&mut self, node: usize, caller: Caller, reply: ShardReply) {
         let client = caller.connection as usize;
+        if is_refusal(&reply) {
+            self.copies.refused(client, caller.request);
+        }
         if self.is_lost() || self.is_out_of_reach(client, node) {
             return;
         }
@@ -111,6 +123,9 @@ impl Sim {
             } else {
                 0
             };
+            if twice {
+                self.copies.sent(client, number);
+            }
             let mut request = Some(Box::new(request));
             for copy in [false, true] {
                 let request = match (copy, twice) {

@@ -313,6 +313,7 @@ impl Sim {
         for node in 0..self.nodes.len() {
             let n = &mut self.nodes[node];
             n.disk.set_full(false);
+            n.disk.mend();
             n.slow = 1;
             n.stalled_until = 0;
             n.paused_until = 0;

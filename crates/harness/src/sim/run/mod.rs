@@ -3,6 +3,7 @@
 mod caught;
 mod checks;
 mod clients;
+mod copies;
 mod faults;
 mod hashed;
 mod nodes;
@@ -22,6 +23,7 @@ use super::trace::Trace;
 use crate::rules::Rules;
 use bytes::Bytes;
 use clients::Alive;
+use copies::Copies;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{ClusterVersion, GroupId, NodeId};
 use synod_shard::{Bootstrap, NodeMessage, ShardDescriptor, ShardReply, ShardRequest};
@@ -95,6 +97,7 @@ pub(super) struct Sim {
     /// Kept for reuse.
     wants: Vec<Want>,
     net: Net,
+    copies: Copies,
     queue: Queue<Event>,
     t: u64,
     faulty: bool,
@@ -167,6 +170,7 @@ impl Sim {
                 + 1,
             clients,
             net,
+            copies: Copies::default(),
             queue,
             t: 0,
             faulty: true,
