@@ -85,10 +85,6 @@ impl Rule for G3 {
         "G3"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

@@ -181,11 +181,6 @@ pub trait Rule {
         Ok(())
     }
 
-    /// Whether it wants [`Rule::event`].
-    fn follows_attempts(&self) -> bool {
-        false
-    }
-
     /// A node has stepped.
     ///
     /// # Errors
@@ -232,8 +227,7 @@ pub struct Rules {
     book: Book,
     ledger: Ledger,
     watched: Vec<Watched>,
-    /// Rules that want events, and those that want inputs; by index.
-    followers: Vec<usize>,
+    /// Rules that want inputs, by index.
     listeners: Vec<usize>,
     news: News,
     /// Room for what one step discloses.
@@ -275,7 +269,7 @@ impl Rules {
             Box::new(t1::T1),
             Box::new(t2::T2),
             Box::new(t3::T3),
-            Box::new(t4::T4),
+            Box::new(t4::T4::default()),
             Box::new(t5::T5),
             Box::new(t6::T6::default()),
             Box::new(t7::T7),
@@ -309,9 +303,6 @@ impl Rules {
         Rules {
             book: Book::new(&setting.map, setting.nodes),
             ledger: Ledger::default(),
-            followers: (0..watched.len())
-                .filter(|i| watched[*i].rule.follows_attempts())
-                .collect(),
             listeners: (0..watched.len())
                 .filter(|i| watched[*i].rule.follows_inputs())
                 .collect(),
@@ -428,8 +419,7 @@ impl Rules {
     }
 
     fn event(&mut self, t: u64, node: Option<NodeId>, event: &Event<'_>) {
-        for index in &self.followers {
-            let watched = &mut self.watched[*index];
+        for watched in &mut self.watched {
             if let Err(text) = watched.rule.event(event, &self.ledger, &self.setting) {
                 note(&mut self.violations, watched, t, node, text);
             }

@@ -15,10 +15,6 @@ impl Rule for P8 {
         "P8"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, _ledger: &Ledger, setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

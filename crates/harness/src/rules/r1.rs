@@ -67,10 +67,6 @@ impl Rule for R1 {
         "R1"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

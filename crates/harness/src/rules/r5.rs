@@ -11,10 +11,6 @@ impl Rule for R5 {
         "R5"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, _ledger: &Ledger, setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

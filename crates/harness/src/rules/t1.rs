@@ -23,10 +23,6 @@ impl Rule for T1 {
         "T1"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         let Event::Yes {
             attempt,

@@ -37,10 +37,6 @@ impl Rule for T10 {
         "T10"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, _ledger: &Ledger, setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

@@ -13,10 +13,6 @@ impl Rule for T3 {
         "T3"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         match event {
             Event::Told {

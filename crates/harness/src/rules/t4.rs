@@ -1,11 +1,49 @@
 //! T4: a Commit is valid in exactly the term it names; a no in that term or a
-//! later one is final.
+//! later one is final. And a term covers one range, stored in one way: it ends where
+//! its shard takes another one in, or has its keys stored differently.
 
-use super::{Denied, Event, Ledger, Rule, Setting, Verdict};
-use synod_paxos::{GroupId, Term};
+use super::{Context, Denied, Event, Fresh, Ledger, Rule, Setting, Verdict};
+use std::collections::BTreeMap;
+use synod_paxos::{Ballot, GroupId, Slot, Term};
+use synod_txn::state::State;
 use synod_txn::{AttemptId, Command, Outcome};
 
-pub(super) struct T4;
+#[derive(Default)]
+pub(super) struct T4 {
+    /// The last entry of each group that ends its term, if it counts.
+    turns: BTreeMap<GroupId, Turn>,
+}
+
+/// An entry that ends its term, if it counts.
+struct Turn {
+    slot: Slot,
+    term: Ballot,
+    command: Command,
+    /// Whether it does; not known before somebody has applied it.
+    counts: Option<bool>,
+}
+
+impl Turn {
+    fn of(fresh: &Fresh) -> Option<Turn> {
+        let command = fresh.command.as_ref()?;
+        let turns = matches!(command, Command::Absorb(_) | Command::Hash(_));
+        turns.then(|| Turn {
+            slot: fresh.slot,
+            term: fresh.term,
+            command: command.clone(),
+            counts: None,
+        })
+    }
+
+    /// Whether it counted, where it has just been applied.
+    fn changed(&self, state: &State) -> bool {
+        match &self.command {
+            Command::Absorb(absorb) => state.has_absorbed(absorb.right),
+            Command::Hash(hash) => state.tail.hashing == hash.hashing,
+            _ => false,
+        }
+    }
+}
 
 /// What an entry commits or stages here, and under which term.
 fn named(command: &Command) -> Option<(AttemptId, Term)> {
@@ -40,13 +78,12 @@ impl Rule for T4 {
         "T4"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         match event {
             Event::Decided(fresh) => {
+                if let Some(turn) = Turn::of(fresh) {
+                    self.turns.insert(fresh.group, turn);
+                }
                 let Some(command) = fresh.command.as_ref() else {
                     return Ok(());
                 };
@@ -58,6 +95,15 @@ impl Rule for T4 {
                         "slot {} of {} belongs to term {} and holds {attempt}, whose Commit names \
                          {term:?}",
                         fresh.slot, fresh.group, fresh.term
+                    ));
+                }
+                let turn = self.turns.get(&fresh.group);
+                let over = turn.filter(|turn| turn.counts == Some(true));
+                if let Some(turn) = over.filter(|t| t.term == fresh.term && t.slot < fresh.slot) {
+                    return Err(format!(
+                        "slot {} of {} holds {attempt} in term {}, which slot {} ended: it changed \
+                         what the shard's keys are",
+                        fresh.slot, fresh.group, fresh.term, turn.slot
                     ));
                 }
                 denied(ledger, attempt, fresh.group, command)
@@ -125,5 +171,18 @@ impl Rule for T4 {
             }
             _ => Ok(()),
         }
+    }
+    fn step(&mut self, cx: &Context<'_>) -> Verdict {
+        for change in &cx.news.changes {
+            let turn = self.turns.get_mut(&change.group);
+            let Some(turn) = turn.filter(|turn| turn.counts.is_none()) else {
+                continue;
+            };
+            let shard = cx.look.worker.shard(change.group);
+            if let Some(shard) = shard.filter(|shard| shard.applied() >= turn.slot) {
+                turn.counts = Some(turn.changed(shard.group().state()));
+            }
+        }
+        Ok(())
     }
 }

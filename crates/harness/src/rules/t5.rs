@@ -13,10 +13,6 @@ impl Rule for T5 {
         "T5"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

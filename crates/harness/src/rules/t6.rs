@@ -53,10 +53,6 @@ impl Rule for T6 {
         "T6"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         if let Event::Decided(fresh) = event
             && let Some(Command::Intent(intent)) = &fresh.command

@@ -11,10 +11,6 @@ impl Rule for T7 {
         "T7"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         match event {
             Event::Decided(fresh) => {

@@ -11,10 +11,6 @@ impl Rule for T8 {
         "T8"
     }
 
-    fn follows_attempts(&self) -> bool {
-        true
-    }
-
     fn event(&mut self, event: &Event<'_>, ledger: &Ledger, _setting: &Setting) -> Verdict {
         let Event::Decided(fresh) = event else {
             return Ok(());

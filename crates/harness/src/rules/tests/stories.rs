@@ -239,15 +239,15 @@ fn t3_two_outcomes_and_aborts_of_what_was_inherited() {
 
 #[test]
 fn t4_another_term_and_a_no_that_is_not_final() {
-    let mut story = Story::of(crate::rules::t4::T4);
+    let mut story = Story::of(crate::rules::t4::T4::default());
     assert!(!story.decides(A, 2, 0, one_shard(X, 10)));
 
-    let mut story = Story::of(crate::rules::t4::T4);
+    let mut story = Story::of(crate::rules::t4::T4::default());
     assert!(story.denies(B));
     assert!(!story.decides(B, 1, 0, intent(1, 20)));
     assert!(!story.tells(COMMITTED));
 
-    let mut story = Story::of(crate::rules::t4::T4);
+    let mut story = Story::of(crate::rules::t4::T4::default());
     assert!(story.decides(A, 1, 0, one_shard(X, 20)));
     assert!(!story.denies(A));
 }
@@ -298,6 +298,22 @@ fn t8_versions_that_do_not_rise() {
     let mut story = Story::of(crate::rules::t8::T8);
     assert!(story.decides(A, 1, 0, one_shard(AttemptId(1), 10)));
     assert!(!story.decides(A, 1, 0, one_shard(AttemptId(2), 10)));
+}
+
+#[test]
+fn s3_a_shard_that_goes_on_after_an_end_nobody_refused() {
+    // Through all rules: each of them is told what is decided.
+    let mut lab = Lab::new(1);
+    let resume = Fresh {
+        group: A,
+        slot: Slot(5),
+        term: ballot(1, 1),
+        above: Timestamp(1),
+        t: 0,
+        command: Some(Command::Resume { slot: Slot(4) }),
+    };
+    lab.rules.event(0, None, &Event::Decided(&resume));
+    assert_eq!(lab.found(), ["S3"]);
 }
 
 #[test]
