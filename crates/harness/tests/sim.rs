@@ -103,6 +103,8 @@ fn seeds_that_found_something_pass() {
     let refused = 2974;
     // A disk told to fail did so when the faults had stopped, and its node abstained for another lease.
     let overdue = 4029;
+    // A Commit comes late, to nobody any more, in the moment when all else is at rest.
+    let late = 1939;
     let kept = [
         rates,
         keeps,
@@ -117,6 +119,7 @@ fn seeds_that_found_something_pass() {
         twice,
         refused,
         overdue,
+        late,
     ];
     for seed in kept {
         let report = Recipe::of_seed(seed).run(RunOptions::default());

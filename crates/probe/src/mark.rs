@@ -238,6 +238,8 @@ marks! {
     AbortedUnstaged,
     /// A participant lost patience and demanded an end.
     AskedOrAborted,
+    /// It did so at once, as the coordinator's anchor had become another shard's.
+    CoordinatorMoved,
     /// A demand for an end met nothing.
     AskMetNothing,
     /// Whom an abort of what was never staged does not name was told of it when it

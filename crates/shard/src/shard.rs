@@ -38,8 +38,8 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing, Interval,
-    Key, Request, Response, RestoreError, Span,
+    AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
+    Interval, Key, Request, Response, RestoreError, Span,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -462,6 +462,21 @@ impl Shard {
         }
         let cx = self.txn_cx(now, leases);
         self.group.handle_peer(&cx, message);
+    }
+
+    /// The anchor of an attempt's coordinator is another shard's than its intent here names.
+    pub(crate) fn coordinator_moved(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        attempt: AttemptId,
+        anchor: &Key,
+    ) {
+        // Else the next vote tells.
+        if self.office.is_some() && !self.pauses() {
+            let cx = self.txn_cx(now, leases);
+            self.group.handle_coordinator_moved(&cx, attempt, anchor);
+        }
     }
 
     fn not_leader(&self) -> Response {

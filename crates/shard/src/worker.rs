@@ -25,7 +25,7 @@ use synod_paxos::{
     RecoverError, Replica, Slot,
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
-use synod_txn::peer::PeerBody;
+use synod_txn::peer::{PeerBody, Vote};
 use synod_txn::request::{Refusal, Response};
 use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
 
@@ -803,7 +803,36 @@ impl Worker {
             let Some((shard, message)) = self.outbox.peers.pop_front() else {
                 return;
             };
+            self.note_moved(now, shard, &message);
             self.route_peer(now, shard, 0, message);
+        }
+    }
+
+    /// A participant here votes to a shard that owns the coordinator's anchor no more, as this node's
+    /// map says: it need not wait before it asks for an end.
+    fn note_moved(&mut self, now: Now, named: GroupId, message: &PeerMessage) {
+        let PeerBody::Vote {
+            vote: Vote::Yes(_), ..
+        } = message.body
+        else {
+            return;
+        };
+        let (anchor, from) = (&message.anchor, &message.from);
+        let owner = self.map.shard_of(anchor);
+        if owner.is_none_or(|owner| owner.id == named) {
+            return;
+        }
+        // A map that lags does not know the shard that is named, or not yet.
+        let former = self.map.shard(named);
+        if former.is_none_or(|former| former.span.contains(anchor)) {
+            return;
+        }
+        let Some(voter) = self.owner(from, GroupId(0)) else {
+            return;
+        };
+        if let Some(shard) = self.shards.get_mut(&voter) {
+            shard.coordinator_moved(now, &self.leases, message.attempt, anchor);
+            self.dirty.insert(voter);
         }
     }
 

@@ -270,7 +270,7 @@ impl Rules {
             Box::new(t2::T2),
             Box::new(t3::T3),
             Box::new(t4::T4::default()),
-            Box::new(t5::T5),
+            Box::new(t5::T5::default()),
             Box::new(t6::T6::default()),
             Box::new(t7::T7),
             Box::new(t8::T8),

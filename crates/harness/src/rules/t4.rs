@@ -73,6 +73,16 @@ fn denied(ledger: &Ledger, attempt: AttemptId, group: GroupId, command: &Command
     }
 }
 
+impl T4 {
+    /// The first one that counts ends its term, whatever else is in that.
+    fn turn(&mut self, group: GroupId, turn: Turn) {
+        let last = self.turns.get(&group);
+        if last.is_none_or(|last| last.counts != Some(true) || last.term != turn.term) {
+            self.turns.insert(group, turn);
+        }
+    }
+}
+
 impl Rule for T4 {
     fn number(&self) -> &'static str {
         "T4"
@@ -82,7 +92,7 @@ impl Rule for T4 {
         match event {
             Event::Decided(fresh) => {
                 if let Some(turn) = Turn::of(fresh) {
-                    self.turns.insert(fresh.group, turn);
+                    self.turn(fresh.group, turn);
                 }
                 let Some(command) = fresh.command.as_ref() else {
                     return Ok(());

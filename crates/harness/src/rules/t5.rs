@@ -1,12 +1,20 @@
 //! T5: asking never aborts; only a participant with an unresolved intent may,
-//! after a while, demand an end. So what was never staged is aborted only if a
+//! after a while, demand an end; or at once, when the shard that it names for the coordinator owns
+//! its anchor no more, as its node's map says. So what was never staged is aborted only if a
 //! Commit of it came to the coordinator, or an intent of it is that old; and
 //! what is staged everywhere is not aborted as if it were not.
 
+use super::ledger::Held;
 use super::{Event, Ledger, Rule, Setting, Verdict};
+use std::collections::BTreeSet;
+use synod_paxos::GroupId;
 use synod_txn::{AbortReason, Command, Outcome};
 
-pub(super) struct T5;
+#[derive(Default)]
+pub(super) struct T5 {
+    /// Shards whose range changed: a map that lags may take an anchor of theirs for another's.
+    reshaped: BTreeSet<GroupId>,
+}
 
 impl Rule for T5 {
     fn number(&self) -> &'static str {
@@ -17,6 +25,11 @@ impl Rule for T5 {
         let Event::Decided(fresh) = event else {
             return Ok(());
         };
+        match &fresh.command {
+            Some(Command::Split(split)) => self.reshaped.extend([fresh.group, split.child]),
+            Some(Command::Absorb(absorb)) => self.reshaped.extend([fresh.group, absorb.right]),
+            _ => {}
+        }
         let Some(Command::Outcome {
             attempt,
             outcome: Outcome::Aborted(why),
@@ -47,7 +60,9 @@ impl Rule for T5 {
         }
         let patience = setting.txn.staged_timeout_nanos * 1_000 / (1_000 + setting.fast);
         let held = known.map_or(&[][..], |k| &k.held);
-        if held.iter().any(|h| h.t + patience <= fresh.t) || ledger.forgot() {
+        let waited = |h: &Held| h.t + patience <= fresh.t;
+        let asks_at_once = self.reshaped.contains(&fresh.group);
+        if asks_at_once || held.iter().any(waited) || ledger.forgot() {
             return Ok(());
         }
         Err(format!(

@@ -161,7 +161,7 @@ impl Bank {
         Ok((receipt.timestamp.map(|t| t.0), receipt.attempts))
     }
 
-    /// One client that reads all balances in one transaction, every `pause`,
+    /// One client that reads all balances in one transaction, after every `pause`,
     /// until the run stops.
     pub async fn audit(
         &self,
@@ -171,7 +171,11 @@ impl Bank {
         client_number: u32,
     ) -> History<BankOp> {
         let mut history = History::default();
-        while !run.is_stopped() {
+        loop {
+            run.pause(pause).await;
+            if run.is_stopped() {
+                return history;
+            }
             let invoked = run.now();
             let result = self.balances(&client).await;
             if let Ok(balances) = result {
@@ -183,9 +187,7 @@ impl Bank {
                     ops: vec![BankOp::ReadAll { balances }],
                 });
             }
-            tokio::time::sleep(pause).await;
         }
-        history
     }
 
     /// All balances at one moment.

@@ -12,21 +12,21 @@ use crate::history::{Nanos, Outcome};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// What all clients of a run share: one clock, one end.
 #[derive(Clone, Debug)]
 pub struct Run {
     origin: Instant,
-    stopped: Arc<AtomicBool>,
+    stopped: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Run {
     fn default() -> Run {
         Run {
             origin: Instant::now(),
-            stopped: Arc::default(),
+            stopped: Arc::new(watch::Sender::new(false)),
         }
     }
 }
@@ -40,13 +40,20 @@ impl Run {
 
     /// Tells all clients to end after what they are doing.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.send_replace(true);
     }
 
     /// Whether clients should begin nothing more.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        *self.stopped.borrow()
+    }
+
+    /// Waits for so long, or until clients should begin nothing more.
+    pub async fn pause(&self, time: Duration) {
+        let mut stopped = self.stopped.subscribe();
+        // An error would mean that the sender is gone, and `self` holds it.
+        let _ = tokio::time::timeout(time, stopped.wait_for(|stopped| *stopped)).await;
     }
 }
 

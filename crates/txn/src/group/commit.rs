@@ -289,6 +289,9 @@ impl Group {
         let here = &request.participants[request.here as usize];
         if request.here == request.coordinator {
             let anchor = here.anchor.clone();
+            if !self.state.lineage.owns(&anchor) {
+                return self.tell_moved(request);
+            }
             self.abort_unstaged(
                 request.attempt,
                 anchor,
@@ -303,6 +306,17 @@ impl Group {
             term: here.term,
         };
         self.tell(coordinator, &here.anchor, request.attempt, body);
+    }
+
+    /// The coordinator's anchor is another shard's by now, which decides (T10) and has never
+    /// heard of this Commit: whoever has an intent is to ask it for an end.
+    fn tell_moved(&mut self, request: &CommitRequest) {
+        let anchor = &request.participants[request.here as usize].anchor;
+        for (index, participant) in request.participants.iter().enumerate() {
+            if index != request.here as usize {
+                self.tell(participant, anchor, request.attempt, PeerBody::Moved);
+            }
+        }
     }
 
     fn enqueue(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {

@@ -240,7 +240,9 @@ impl Group {
             // its time. Once the no is remembered, none ever will be in this term, and
             // none by this Commit in a later one (T4).
             self.drop_active(attempt, AbortReason::Deadline);
-            if self.may_deny(cx, attempt) {
+            // Who leads without a lease may not know of a later term, whose clock is ahead of its own
+            // and in which a Commit of that id was let in.
+            if cx.lease && self.may_deny(cx, attempt) {
                 self.tell_anchor(GroupId(0), from, anchor, attempt, PeerBody::Forgotten);
             }
             return;

@@ -369,9 +369,18 @@ impl Group {
             PeerBody::Poll { term } => self.handle_poll(cx, attempt, anchor, from, term),
             PeerBody::Wound { by } => self.handle_wound(attempt, anchor, from, by),
             PeerBody::Forgotten => self.handle_forgotten(cx, attempt, &from),
-            // Both mean: go on asking. The driver looks the anchor up again (T10).
-            PeerBody::Pending | PeerBody::Moved => {}
+            // Go on asking.
+            PeerBody::Pending => {}
+            // The driver looks the anchor up again (T10).
+            PeerBody::Moved => self.coordinator_moved(cx, attempt, &from),
         }
+        self.settle(cx);
+    }
+
+    /// The node's map says that the anchor of an attempt's coordinator belongs to another shard than
+    /// the one to which this participant has just sent its vote.
+    pub fn handle_coordinator_moved(&mut self, cx: &Cx, attempt: AttemptId, anchor: &Key) {
+        self.coordinator_moved(cx, attempt, anchor);
         self.settle(cx);
     }
 

@@ -180,6 +180,8 @@ pub(super) struct Seen {
 pub(super) struct Open {
     pub(super) since: Mono,
     pub(super) tries: u32,
+    /// The coordinator's anchor is no longer that of the shard which the intent names.
+    pub(super) moved: bool,
     /// The resolution that is proposed, and whether as recorded.
     pub(super) resolved: Option<(Outcome, bool)>,
 }

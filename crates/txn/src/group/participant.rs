@@ -48,6 +48,7 @@ impl Group {
             let open = Open {
                 since: cx.now,
                 tries: 0,
+                moved: false,
                 resolved: None,
             };
             office.open.insert(attempt, open);
@@ -120,15 +121,44 @@ impl Group {
         open.tries = open.tries.saturating_add(1);
         let mut again = cx.now.plus(self.settings.backoff(open.tries));
         let patience = open.since.plus(self.settings.staged_timeout_nanos);
-        let impatient = cx.now >= patience;
+        let impatient = open.moved || cx.now >= patience;
         if !impatient {
             again = again.min(patience);
         }
         office.timers.arm(again, Timer::Participant(attempt));
         self.send_vote(attempt);
-        if !impatient {
+        if impatient {
+            self.ask_or_abort(attempt);
+        }
+    }
+
+    /// The coordinator's anchor is another shard's than the one that the intent names, so a
+    /// Commit that has not come to it never will (T4): there is no use in waiting before an
+    /// end is asked for (T5). Whoever owns the anchor now may not be in office yet.
+    pub(super) fn coordinator_moved(&mut self, cx: &Cx, attempt: AttemptId, from: &Key) {
+        let names_other =
+            |intent: &Intent| intent.here == intent.coordinator || intent.names_other(from);
+        if self.own_intent(attempt).is_none_or(names_other) {
             return;
         }
+        let at = cx.now.plus(self.settings.backoff(0));
+        let begins = self.with_office(|_, office, _| {
+            let open = office.open.get_mut(&attempt)?;
+            if open.moved || open.resolved.is_some() {
+                return None;
+            }
+            open.moved = true;
+            open.tries = 0;
+            office.timers.arm(at, Timer::Participant(attempt));
+            Some(())
+        });
+        if begins.flatten().is_some() {
+            mark(Mark::CoordinatorMoved);
+            self.ask_or_abort(attempt);
+        }
+    }
+
+    fn ask_or_abort(&mut self, attempt: AttemptId) {
         let Some(intent) = self.state.intents.get(&attempt) else {
             return;
         };
@@ -295,6 +325,7 @@ impl Group {
             let open = office.open.entry(attempt).or_insert(Open {
                 since: cx.now,
                 tries: 0,
+                moved: false,
                 resolved: None,
             });
             let before = open.resolved;

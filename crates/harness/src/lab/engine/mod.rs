@@ -182,10 +182,16 @@ async fn connect(scenario: &Scenario, cluster: &Cluster) -> Result<Vec<SiteClien
     let mut sites = Vec::new();
     for dc in &scenario.topology.dcs {
         let config = cluster.client_config(&dc.name)?;
+        let connected = Client::connect(config)
+            .await
+            .map_err(client("connecting a site's clients"))?;
+        // A key of each shard: clients that have been there for a while know who leads it.
+        connected
+            .read_only(async |txn| txn.get_many(&scenario.splits).await)
+            .await
+            .map_err(client("reading as a site's clients"))?;
         sites.push(SiteClients {
-            client: Client::connect(config)
-                .await
-                .map_err(client("connecting a site's clients"))?,
+            client: connected,
             count: dc.clients,
             record: Arc::new(Record::new(scenario.length, scenario.bucket)),
         });

@@ -11,18 +11,18 @@ use synod_client::{Client, Error};
 
 /// What each account begins with.
 const INITIAL: i64 = 1_000;
-/// Between two audits.
-const AUDIT: Duration = Duration::from_millis(500);
 
 /// A bank, and what happened in it.
 pub(in crate::lab) struct BankLoad {
     bank: Bank,
+    audit_every: Duration,
     history: Mutex<History<BankOp>>,
 }
 
 impl BankLoad {
-    pub(super) fn new(accounts: u32, seed: u64) -> BankLoad {
+    pub(super) fn new(accounts: u32, audit_every: Duration, seed: u64) -> BankLoad {
         BankLoad {
+            audit_every,
             bank: Bank {
                 accounts,
                 initial: INITIAL,
@@ -55,7 +55,7 @@ impl BankLoad {
 
     /// Reads all balances now and then until the run stops.
     pub(super) async fn audit(&self, client: Client, run: Run, number: u32) {
-        let history = self.bank.audit(client, run, AUDIT, number).await;
+        let history = self.bank.audit(client, run, self.audit_every, number).await;
         self.add(history.transactions);
     }
 

@@ -50,6 +50,8 @@ pub enum Kind {
     Bank {
         /// How many accounts.
         accounts: u32,
+        /// Between two audits.
+        audit_every: Duration,
     },
     /// Transactions that read lists and append to them; the history is checked.
     ListAppend {
@@ -82,7 +84,7 @@ impl Kind {
     #[must_use]
     pub fn splits(&self, shards: usize) -> Vec<String> {
         match self {
-            Kind::Bank { accounts } | Kind::ListAppend { accounts } => {
+            Kind::Bank { accounts, .. } | Kind::ListAppend { accounts } => {
                 let shards = u32::try_from(shards).unwrap_or(u32::MAX);
                 let mut splits = Bank::splits(*accounts, shards);
                 splits.retain(|split| split != "bank/00000");
@@ -109,7 +111,10 @@ impl Workload {
     /// What it is, in words.
     pub(super) fn words(&self) -> String {
         let kind = match &self.kind {
-            Kind::Bank { accounts } => format!("bank of {accounts} accounts"),
+            Kind::Bank {
+                accounts,
+                audit_every,
+            } => format!("bank of {accounts} accounts, audited every {audit_every:?}"),
             Kind::ListAppend { accounts } => format!("list-append over {accounts} places"),
             Kind::Ycsb(ycsb) => ycsb.words(),
             Kind::Script(script) => format!("script {}", script.name),
@@ -132,7 +137,10 @@ pub(super) enum Load {
 impl Load {
     pub(super) fn new(kind: &Kind, seed: u64) -> Load {
         match kind {
-            Kind::Bank { accounts } => Load::Bank(BankLoad::new(*accounts, seed)),
+            Kind::Bank {
+                accounts,
+                audit_every,
+            } => Load::Bank(BankLoad::new(*accounts, *audit_every, seed)),
             Kind::ListAppend { accounts } => Load::Lists(ListLoad::new(*accounts, seed)),
             Kind::Ycsb(ycsb) => Load::Ycsb(YcsbLoad::new(ycsb.clone(), ycsb_keys(ycsb))),
             Kind::Script(script) => Load::Script(ScriptLoad::new(script.clone())),

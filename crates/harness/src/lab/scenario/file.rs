@@ -75,6 +75,7 @@ pub(super) struct Workload {
     pub(super) rate: Option<u32>,
     pub(super) timeout: Option<Time>,
     pub(super) accounts: Option<u32>,
+    pub(super) audit_every: Option<Time>,
     pub(super) mix: Option<Mix>,
     pub(super) records: Option<u64>,
     pub(super) value_bytes: Option<usize>,

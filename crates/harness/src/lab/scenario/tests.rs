@@ -107,7 +107,7 @@ fn a_scenario_is_read_as_a_whole() {
     assert_eq!(far.bandwidth, Some(10_000_000));
     assert!(matches!(
         scenario.workload.kind,
-        Kind::Bank { accounts: 64 }
+        Kind::Bank { accounts: 64, audit_every } if audit_every == Duration::from_millis(500)
     ));
     assert_eq!(scenario.settings.node, "disk_reserve_bytes = 1000\n");
     assert!(

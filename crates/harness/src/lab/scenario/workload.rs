@@ -11,6 +11,9 @@ use toml::Spanned;
 /// What is not said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ACCOUNTS: u32 = 64;
+/// Between two audits of a bank: what is not said, and what is possible.
+const AUDIT: Duration = Duration::from_millis(500);
+const AUDITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 const RECORDS: u64 = 1_000;
 const VALUE_BYTES: usize = 100;
 const SCAN_ROWS: u64 = 20;
@@ -18,7 +21,7 @@ const SCAN_ROWS: u64 = 20;
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// The kinds, and the keys that belong to each.
 const KINDS: [(&str, &[&str]); 4] = [
-    ("bank", &["accounts"]),
+    ("bank", &["accounts", "audit_every"]),
     ("list-append", &["accounts"]),
     ("ycsb", &["mix", "records", "value_bytes", "scan_rows"]),
     ("script", &["script", "text"]),
@@ -45,6 +48,7 @@ pub(super) fn check(
     };
     let all = [
         ("accounts", given.accounts.is_some()),
+        ("audit_every", given.audit_every.is_some()),
         ("mix", given.mix.is_some()),
         ("records", given.records.is_some()),
         ("value_bytes", given.value_bytes.is_some()),
@@ -101,8 +105,18 @@ fn keyed(given: &file::Workload, kind: &str) -> Result<Kind, String> {
     if !(2..=10_000).contains(&accounts) {
         return Err(format!("`accounts` is {accounts}; 2 to 10000 are possible"));
     }
+    let audit_every = given.audit_every.map_or(AUDIT, |time| time.0);
+    if audit_every < AUDITS.0 || audit_every > AUDITS.1 {
+        let (least, most) = AUDITS;
+        return Err(format!(
+            "`audit_every` is {audit_every:?}; {least:?} to {most:?} are possible"
+        ));
+    }
     Ok(match kind {
-        "bank" => Kind::Bank { accounts },
+        "bank" => Kind::Bank {
+            accounts,
+            audit_every,
+        },
         _ => Kind::ListAppend { accounts },
     })
 }

@@ -254,9 +254,9 @@ fn t4_another_term_and_a_no_that_is_not_final() {
 
 #[test]
 fn t5_an_abort_that_nobody_may_have_wanted() {
-    let mut story = Story::of(crate::rules::t5::T5);
+    let mut story = Story::of(crate::rules::t5::T5::default());
     assert!(!story.decides(A, 1, 0, outcome(ABORTED)));
-    let mut story = Story::of(crate::rules::t5::T5);
+    let mut story = Story::of(crate::rules::t5::T5::default());
     assert!(story.event(&Event::Asked { attempt: X }));
     assert!(story.decides(A, 1, 0, outcome(ABORTED)));
 }

@@ -6,7 +6,7 @@ use crate::sim::config::MS;
 use crate::sim::node::Inbound;
 use std::collections::BTreeMap;
 use synod_shard::{Input, ShardDescriptor, ShardReply, ShardRequest};
-use synod_txn::request::Response;
+use synod_txn::request::{Refusal, Response};
 use synod_txn::{AttemptId, Caller, ClientId};
 
 /// A client that lives, and its transactions under way.
@@ -15,11 +15,15 @@ pub(super) type Alive = (ClientId, Vec<AttemptId>);
 /// How late a request is at most; nanoseconds.
 const TARDY: u64 = 1_500 * MS;
 
-/// Whether an answer says that nothing was proposed for the request.
-const fn is_refusal(reply: &ShardReply) -> bool {
+/// Whether an answer says that nothing was proposed for the request, and no more than that: those that
+/// are final hold for copies, too, and `NotLeader` may be about something proposed.
+const fn turns_away(reply: &ShardReply) -> bool {
+    let ShardReply::Response(Response::Refused(refusal)) = reply else {
+        return matches!(reply, ShardReply::WrongNode(_));
+    };
     matches!(
-        reply,
-        ShardReply::WrongNode(_) | ShardReply::Response(Response::Refused(_))
+        refusal,
+        Refusal::Overloaded { .. } | Refusal::OtherSharding { .. } | Refusal::Clock
     )
 }
 
@@ -43,8 +47,8 @@ impl Sim {
 
     pub(super) fn reply(&mut self, node: usize, caller: Caller, reply: ShardReply) {
         let client = caller.connection as usize;
-        if is_refusal(&reply) {
-            self.copies.refused(client, caller.request);
+        if turns_away(&reply) {
+            self.copies.turned_away(client, caller.request);
         }
         if self.is_lost() || self.is_out_of_reach(client, node) {
             return;

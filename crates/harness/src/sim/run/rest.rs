@@ -119,6 +119,11 @@ impl Sim {
                 group.sessions()
             );
         }
+        // A request that came late, to nobody any more, may be under way yet.
+        let doubts = group.in_doubt().count();
+        if doubts > 0 || !group.is_quiet() {
+            return format!("{shard} has {doubts} transactions in doubt, or something that waits");
+        }
         // The news that the very last entries are decided is sent once while a
         // shard is idle, so only the log itself must be level.
         uneven(leader, &replicas)
