@@ -301,6 +301,18 @@ impl Ledger {
                 held.resolved = held.resolved.map(|_| at);
                 held.recorded = held.recorded.map(|_| at);
             }
+            // Of one attempt a shard has one resolution, for all its anchors there.
+            let here = |held: &&mut Held| held.group == left;
+            if known
+                .held
+                .iter_mut()
+                .filter(here)
+                .any(|h| h.recorded.is_some())
+            {
+                for held in known.held.iter_mut().filter(here) {
+                    held.recorded.get_or_insert(at);
+                }
+            }
             if let Some(staged) = known.staged.as_mut().filter(|staged| staged.0 == right) {
                 (staged.0, staged.2) = (left, at);
             }
@@ -505,7 +517,7 @@ impl Ledger {
                 if known.participants.is_empty() {
                     known.participants.clone_from(participants);
                 }
-                if let Some(held) = known.held.iter_mut().find(|h| h.group == group) {
+                for held in known.held.iter_mut().filter(|h| h.group == group) {
                     held.resolved.get_or_insert(slot);
                     held.recorded.get_or_insert(slot);
                 }
@@ -514,7 +526,7 @@ impl Ledger {
                 attempt, recorded, ..
             }) => {
                 let known = self.enter(*attempt);
-                if let Some(held) = known.held.iter_mut().find(|h| h.group == group) {
+                for held in known.held.iter_mut().filter(|h| h.group == group) {
                     held.resolved.get_or_insert(slot);
                     if *recorded {
                         held.recorded.get_or_insert(slot);

@@ -34,6 +34,11 @@ pub use caught::{RunOptions, run_caught};
 /// How often the run looks whether everything has come to rest.
 const REST_EVERY: u64 = 50 * MS;
 
+/// Syncs that a follower may be behind when the faults stop, about.
+const SYNCS_BEHIND: u64 = 300;
+/// Final reads end in time to be followed by the reader's, before the run ends.
+const LONGEST_FINAL_READS: u64 = 55_000 * MS;
+
 /// What happens.
 enum Event {
     /// Messages reach a node.
@@ -138,6 +143,10 @@ impl Sim {
         let queue = Queue::new(nodes.len());
         let mut clients =
             ClientConfig::from_seed(config.seed, config.far, config.clients, config.lease);
+        // When the faults stop, whoever has been away waits for a lease before it votes, and a
+        // follower that lacks a thousand entries may get a few of them with each sync.
+        let catching_up = 2 * config.lease + SYNCS_BEHIND * config.sync;
+        clients.last_deadline = (clients.last_deadline + catching_up).min(LONGEST_FINAL_READS);
         clients.readers = config.readers;
         if config.hot {
             clients.crowd();
