@@ -4,6 +4,7 @@
 use super::{Everyone, Ledger};
 use synod_paxos::{GroupId, Slot};
 use synod_shard::{Shard, ShardMap};
+use synod_txn::Group;
 
 /// What has not come to rest, in words; empty if all has.
 pub(super) fn unrest(everyone: &Everyone<'_>, map: &ShardMap) -> String {
@@ -13,16 +14,9 @@ pub(super) fn unrest(everyone: &Everyone<'_>, map: &ShardMap) -> String {
         let Some(leader) = replicas.iter().find(|s| s.in_office()) else {
             return format!("{group} has no leader in office");
         };
-        let machine = leader.group();
-        let intents = machine.open_intents().count();
-        let doubts = machine.in_doubt().count();
-        if intents + doubts + machine.locks() + machine.sessions() > 0 || !machine.is_quiet() {
-            return format!(
-                "{group} has {intents} open intents, {doubts} transactions in doubt, {} locks, \
-                 {} sessions",
-                machine.locks(),
-                machine.sessions()
-            );
+        let left = left(leader.group());
+        if !left.is_empty() {
+            return format!("{group} has {left}");
         }
         let uneven = uneven(leader, &replicas);
         if !uneven.is_empty() {
@@ -30,6 +24,20 @@ pub(super) fn unrest(everyone: &Everyone<'_>, map: &ShardMap) -> String {
         }
     }
     String::new()
+}
+
+/// What a leader's machine has left to do, in words; empty if nothing.
+pub(crate) fn left(machine: &Group) -> String {
+    let intents = machine.open_intents().count();
+    let doubts = machine.in_doubt().count();
+    if intents + doubts + machine.locks() + machine.sessions() == 0 && machine.is_quiet() {
+        return String::new();
+    }
+    format!(
+        "{intents} open intents, {doubts} transactions in doubt, {} locks, {} sessions",
+        machine.locks(),
+        machine.sessions()
+    )
 }
 
 /// What is uneven among a shard's running replicas, in words: members that lack entries,

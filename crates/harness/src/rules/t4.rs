@@ -182,6 +182,7 @@ impl Rule for T4 {
             _ => Ok(()),
         }
     }
+
     fn step(&mut self, cx: &Context<'_>) -> Verdict {
         for change in &cx.news.changes {
             let turn = self.turns.get_mut(&change.group);

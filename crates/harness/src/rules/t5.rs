@@ -4,7 +4,6 @@
 //! Commit of it came to the coordinator, or an intent of it is that old; and
 //! what is staged everywhere is not aborted as if it were not.
 
-use super::ledger::Held;
 use super::{Event, Ledger, Rule, Setting, Verdict};
 use std::collections::BTreeSet;
 use synod_paxos::GroupId;
@@ -60,9 +59,8 @@ impl Rule for T5 {
         }
         let patience = setting.txn.staged_timeout_nanos * 1_000 / (1_000 + setting.fast);
         let held = known.map_or(&[][..], |k| &k.held);
-        let waited = |h: &Held| h.t + patience <= fresh.t;
-        let asks_at_once = self.reshaped.contains(&fresh.group);
-        if asks_at_once || held.iter().any(waited) || ledger.forgot() {
+        let waited = held.iter().any(|h| h.t + patience <= fresh.t);
+        if waited || self.reshaped.contains(&fresh.group) || ledger.forgot() {
             return Ok(());
         }
         Err(format!(

@@ -1,7 +1,7 @@
 //! What rest means: every client has ended, nothing is held, replicas are level.
 
 use super::{Event, REST_EVERY, Sim};
-use crate::rules::quiet::uneven;
+use crate::rules::quiet::{left, uneven};
 use crate::sim::node::Absence;
 use synod_paxos::GroupId;
 use synod_shard::Shard;
@@ -97,8 +97,8 @@ impl Sim {
             return format!("{shard} is still at version {}", leader.version().0);
         }
         let group = leader.group();
-        let intents = group.open_intents().count();
-        if intents + group.locks() + group.sessions() > 0 {
+        let left = left(group);
+        if !left.is_empty() {
             let open = group.state().intents.values().take(2).map(|intent| {
                 let anchor = |p: &synod_txn::Participant| synod_shard::wire::show_key(&p.anchor);
                 let others: Vec<String> = intent.participants.iter().map(anchor).collect();
@@ -111,18 +111,7 @@ impl Sim {
                 )
             });
             let open: Vec<String> = open.collect();
-            return format!(
-                "{} has {intents} open intents ({}), {} locks, {} sessions",
-                shard,
-                open.join("; "),
-                group.locks(),
-                group.sessions()
-            );
-        }
-        // A request that came late, to nobody any more, may be under way yet.
-        let doubts = group.in_doubt().count();
-        if doubts > 0 || !group.is_quiet() {
-            return format!("{shard} has {doubts} transactions in doubt, or something that waits");
+            return format!("{shard} has {left} ({})", open.join("; "));
         }
         // The news that the very last entries are decided is sent once while a
         // shard is idle, so only the log itself must be level.
