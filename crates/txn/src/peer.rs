@@ -68,8 +68,9 @@ pub enum PeerBody {
     Ack,
     /// Participant → coordinator: how did it end? Never aborts (T5).
     Ask,
-    /// Participant with an unresolved intent → coordinator, after `staged_timeout`:
-    /// end it; without a record, abort.
+    /// Participant with an unresolved intent → coordinator, after `staged_timeout`, or at once
+    /// where the shard that the intent names owns the anchor no more: end it; without a
+    /// record, abort.
     AskOrAbort {
         /// Those the intent names; the Abort stores them.
         participants: Vec<Participant>,
@@ -86,7 +87,8 @@ pub enum PeerBody {
         /// The age of the one that waits.
         by: Priority,
     },
-    /// The receiver's shard does not own the anchor (T10).
+    /// A shard that the sender of a Commit named as coordinator → participant: the coordinator's
+    /// anchor is another shard's by now, so ask for an end there (T10, decision 15).
     Moved,
     /// Coordinator → participant, for an AskOrAbort below its forget floor:
     /// there is no record. An intent that is still unresolved was never staged
