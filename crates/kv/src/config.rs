@@ -42,7 +42,7 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: u64,
     /// Bytes of one log segment.
     pub log_segment_bytes: u64,
-    /// The log is trimmed once it holds this many bytes.
+    /// The log is trimmed once it holds this many bytes, or up to a quarter more.
     pub log_trim_bytes: u64,
     /// How long nodes support each other (L).
     pub lease: Duration,

@@ -10,13 +10,12 @@ pub use garbage::Garbage;
 
 use crate::engine::{Engine, EngineBatch, EngineError};
 use crate::snapshot::{Incoming, Outgoing, Place, Staging};
-use bytes::Bytes;
 use garbage::Collector;
 use std::collections::BTreeMap;
 use synod_paxos::{GroupId, NodeId, Slot, SnapshotId};
 use synod_probe::{Mutation, mutated};
 use synod_shard::{Input, SnapshotTask};
-use synod_txn::WriteBatch;
+use synod_txn::{Unencoded, WriteBatch};
 
 /// Versions that go into one engine batch, about.
 const MAX_BATCH_VERSIONS: usize = 20_000;
@@ -31,10 +30,19 @@ pub enum EngineWork {
         /// Up to which slot these are all.
         marks: BTreeMap<GroupId, Slot>,
     },
-    /// Keep these states, and make everything so far durable.
+    /// Keep a shard's state.
+    State {
+        /// The shard.
+        group: GroupId,
+        /// Up to which slot it is the state.
+        slot: Slot,
+        /// Encoded here, where nobody waits for it.
+        state: Unencoded,
+    },
+    /// Make everything so far durable.
     Checkpoint {
-        /// Shards, slots, states.
-        states: Vec<(GroupId, Slot, Bytes)>,
+        /// The shards whose states were submitted, and up to which slots.
+        slots: Vec<(GroupId, Slot)>,
         /// What may be collected from now on.
         garbage: Vec<Garbage>,
     },
@@ -125,9 +133,12 @@ impl EngineLane {
         self.collected = None;
         let done = match work {
             EngineWork::Apply { writes, marks } => self.apply(engine, writes, &marks),
-            EngineWork::Checkpoint { states, garbage } => {
+            EngineWork::State { group, slot, state } => {
+                keep_state(engine, group, slot, &state).map(|()| Vec::new())
+            }
+            EngineWork::Checkpoint { slots, garbage } => {
                 self.collector.note(garbage);
-                checkpoint(engine, states)
+                checkpoint(engine, slots)
             }
             EngineWork::Snapshot(task) => self.snapshot(engine, task),
         };
@@ -279,21 +290,27 @@ impl EngineLane {
     }
 }
 
-fn checkpoint(
+fn keep_state(
     engine: &dyn Engine,
-    states: Vec<(GroupId, Slot, Bytes)>,
-) -> Result<Vec<EngineEvent>, EngineError> {
-    let slots: Vec<_> = states.iter().map(|(g, s, _)| (*g, *s)).collect();
+    group: GroupId,
+    slot: Slot,
+    state: &Unencoded,
+) -> Result<(), EngineError> {
     engine.apply(EngineBatch {
-        checkpoints: states,
+        checkpoints: vec![(group, slot, state.encode())],
         ..EngineBatch::default()
     })?;
-    for (group, _) in &slots {
-        // A range that a broken installation left was filled from the log.
-        if engine.installing(*group)?.is_some() {
-            engine.set_installing(*group, None)?;
-        }
+    // A range that a broken installation left was filled from the log.
+    if engine.installing(group)?.is_some() {
+        engine.set_installing(group, None)?;
     }
+    Ok(())
+}
+
+fn checkpoint(
+    engine: &dyn Engine,
+    slots: Vec<(GroupId, Slot)>,
+) -> Result<Vec<EngineEvent>, EngineError> {
     if !mutated(Mutation::TrimPastEngineSync) {
         engine.sync()?;
     }

@@ -39,7 +39,7 @@ use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
     AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
-    Interval, Key, Request, Response, RestoreError, Span,
+    Interval, Key, Request, Response, RestoreError, Span, Unencoded,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -737,12 +737,13 @@ impl Shard {
 
     /// The replicated state and its slot, for the engine; none while the engine
     /// holds something else (§8).
-    pub(crate) fn checkpoint(&self) -> Option<(Slot, Bytes)> {
+    pub(crate) fn checkpoint(&self) -> Option<(Slot, Unencoded)> {
         let mut slot = self.applied;
         if mutated(Mutation::ApplyTwiceAfterRestart) {
             slot = slot.prev();
         }
-        self.is_whole().then(|| (slot, self.group.checkpoint()))
+        self.is_whole()
+            .then(|| (slot, self.group.checkpoint_unencoded()))
     }
 
     /// Whether the engine holds this replica's data, and nothing else in its place.

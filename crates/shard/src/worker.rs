@@ -15,7 +15,6 @@ use crate::shard::split::first_descriptor;
 use crate::shard::{Members, Now, Recovered, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
 use births::{Coming, is_of_split};
-use bytes::Bytes;
 use merges::{MergeView, SnapshotHead};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +26,7 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::peer::{PeerBody, Vote};
 use synod_txn::request::{Refusal, Response};
-use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError};
+use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError, Unencoded};
 
 /// How often a transaction message may be passed on before it is dropped; its
 /// owner repeats it (T9).
@@ -248,9 +247,10 @@ impl Worker {
         .min()
     }
 
-    /// The replicated state of a shard and its slot, for a checkpoint of the engine.
+    /// The replicated state of a shard and its slot, for a checkpoint of the engine. None if
+    /// there is no such replica, or its data is not all there.
     #[must_use]
-    pub fn checkpoint(&self, group: GroupId) -> Option<(Slot, Bytes)> {
+    pub fn checkpoint(&self, group: GroupId) -> Option<(Slot, Unencoded)> {
         self.shards.get(&group)?.checkpoint()
     }
 

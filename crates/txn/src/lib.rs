@@ -28,5 +28,5 @@ pub use merge::{Absorb, Call, End, Ended};
 pub use peer::PeerMessage;
 pub use request::{CommitRequest, Request, Response};
 pub use settings::GroupSettings;
-pub use state::RestoreError;
+pub use state::{RestoreError, Unencoded};
 pub use types::*;

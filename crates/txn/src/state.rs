@@ -189,6 +189,16 @@ impl OneShards {
         }
     }
 
+    /// A copy that is good for encoding, and for nothing else.
+    fn to_encode(&self) -> OneShards {
+        OneShards {
+            newest: self.newest.clone(),
+            older: self.older.clone(),
+            floor_millis: self.floor_millis,
+            index: BTreeMap::new(),
+        }
+    }
+
     fn rebuild(&mut self) {
         self.index = self.newest.iter().copied().collect();
     }
@@ -229,6 +239,27 @@ pub struct State {
     /// there is something of it.
     #[serde(skip)]
     pub tail: Tail,
+}
+
+/// A copy of a shard's replicated state. Encoding takes many times as long as the copy, and a
+/// shard that waits for it serves nobody; so it is done elsewhere.
+#[derive(Clone, Debug)]
+pub struct Unencoded(Box<State>);
+
+impl Unencoded {
+    /// What [`State::encode`] of the original would have been.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        self.0.encode()
+    }
+
+    /// How many attempts it knows: that is what the copy cost.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        let state = &self.0;
+        let open = state.intents.len() + state.parts.len();
+        open + state.records.len() + state.resolutions.len() + state.one_shard.len()
+    }
 }
 
 /// See [`State::tail`].
@@ -576,6 +607,45 @@ impl State {
     #[must_use]
     pub fn unknown_below(&self) -> u64 {
         self.forget_floor.max(self.one_shard.floor_millis)
+    }
+
+    /// A copy to be encoded elsewhere.
+    #[must_use]
+    pub(crate) fn to_encode(&self) -> Unencoded {
+        let State {
+            applied,
+            term,
+            last,
+            intents,
+            parts,
+            records,
+            resolutions,
+            one_shard,
+            forget_floor,
+            horizon,
+            version,
+            descriptor,
+            began,
+            lineage,
+            tail,
+        } = self;
+        Unencoded(Box::new(State {
+            applied: *applied,
+            term: *term,
+            last: *last,
+            intents: intents.clone(),
+            parts: parts.clone(),
+            records: records.clone(),
+            resolutions: resolutions.clone(),
+            one_shard: one_shard.to_encode(),
+            forget_floor: *forget_floor,
+            horizon: *horizon,
+            version: *version,
+            descriptor: descriptor.clone(),
+            began: began.clone(),
+            lineage: lineage.clone(),
+            tail: tail.clone(),
+        }))
     }
 
     /// The state, encoded.

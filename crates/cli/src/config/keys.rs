@@ -216,7 +216,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "log",
         name: "trim_bytes",
-        help: "The log is trimmed once it holds this many bytes.",
+        help: "The log is trimmed once it holds this many bytes, or up to a quarter more.",
         required: false,
         show: |c| Some(c.log_trim_bytes.to_string()),
         set: |c, v, _| number(v, 4 << 20, 1 << 40).map(|v| c.log_trim_bytes = v),

@@ -16,7 +16,6 @@ use crate::engine::{Engine, EngineError};
 use crate::lane::{EngineEvent, EngineWork};
 use crate::log::LogRecord;
 use applies::Applies;
-use bytes::Bytes;
 use std::time::Duration;
 use synod_paxos::{
     ClusterVersion, Epoch, GroupId, Holds, NodeId, ReconfigureError, RecoverError, Slot,
@@ -28,9 +27,6 @@ use synod_shard::{
 use synod_txn::effect::EngineRows;
 use synod_txn::{Caller, Hashing, Key};
 use upkeep::Upkeep;
-
-/// A shard, a slot, and the replicated state after it.
-pub type Checkpoint = (GroupId, Slot, Bytes);
 
 /// With nothing to do, the loop still looks at clocks and disk this often.
 const IDLE: Duration = Duration::from_millis(250);
@@ -249,7 +245,7 @@ impl Machine {
     pub fn engine_event(&mut self, lanes: &mut impl Lanes, event: EngineEvent) {
         match event {
             EngineEvent::Input(input) => self.input(lanes, *input),
-            EngineEvent::Checkpointed { slots } => self.checkpointed(lanes, &slots),
+            EngineEvent::Checkpointed { slots } => self.checkpointed(slots),
             EngineEvent::Fatal(reason) => self.fail(reason),
         }
     }
@@ -267,6 +263,9 @@ impl Machine {
 
     /// How long the loop may wait for something to come.
     pub fn wait(&self, lanes: &mut impl Lanes) -> Duration {
+        if self.upkeep.goes_on() {
+            return Duration::ZERO;
+        }
         let now = lanes.now().mono;
         let next = self.worker.as_ref().and_then(Worker::next_timeout);
         let wait = next.map_or(IDLE, |at| Duration::from_nanos(at.since(now)).min(IDLE));

@@ -4,8 +4,10 @@
 //! A checkpoint goes: replicated states to the engine, engine synced, replicas
 //! trim their logs, then every group's whole durable state is written once more
 //! at the log's end (its *base*); once that is synced, everything before it goes.
+//! States and trims are done a little at a time, with turns of the loop between them: all at
+//! once they took a fifth of a second in which nobody was served.
 
-use super::{Checkpoint, Lanes, Machine, MachineSettings};
+use super::{Lanes, Machine, MachineSettings};
 use crate::lane::{EngineWork, Garbage};
 use crate::log::LogRecord;
 use std::collections::VecDeque;
@@ -13,11 +15,28 @@ use synod_paxos::{Durable, GroupId, Slot};
 use synod_probe::{Mutation, mutated};
 use synod_shard::{Input, ShardDescriptor};
 
+/// States that know so many attempts, together, are copied in one turn.
+const ATTEMPTS_PER_TURN: usize = 1 << 15;
+/// Entries that one turn drops.
+const TRIMS_PER_TURN: u64 = 2048;
+
+/// Shards, and up to which slots.
+type Slots = Vec<(GroupId, Slot)>;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Checkpointing {
     Idle,
-    /// The engine writes states and syncs.
+    /// States go to the engine.
+    States {
+        left: Vec<GroupId>,
+        slots: Slots,
+    },
+    /// The engine syncs.
     Engine,
+    /// The engine holds these states for good: what they need of the logs goes.
+    Trims {
+        left: Slots,
+    },
     /// The bases are on their way to the log, under these tickets.
     Bases {
         first: u64,
@@ -52,6 +71,14 @@ impl Upkeep {
 
     pub(super) fn is_healthy(&self) -> bool {
         self.healthy
+    }
+
+    /// Whether a checkpoint goes on with the next turn, whatever else there is.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(
+            self.checkpointing,
+            Checkpointing::States { .. } | Checkpointing::Trims { .. }
+        )
     }
 }
 
@@ -105,31 +132,49 @@ impl Machine {
             }
             self.input(lanes, Input::DiskHealth { healthy: !stalled });
         }
-        if self.upkeep.checkpointing == Checkpointing::Idle
-            && lanes.log_bytes() > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes
-        {
-            // A state may go to the engine only after every version it implies.
-            self.settle(lanes);
-            let Some(states) = self.states() else {
-                return;
-            };
-            self.upkeep.checkpointing = Checkpointing::Engine;
-            if !mutated(Mutation::StateBeforeVersions) {
-                self.flush_applies(lanes);
+        match std::mem::replace(&mut self.upkeep.checkpointing, Checkpointing::Idle) {
+            Checkpointing::Idle
+                if lanes.log_bytes()
+                    > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes =>
+            {
+                let shards = self.worker.iter().flat_map(|worker| worker.shards());
+                let left = shards.map(|shard| shard.descriptor().id).collect();
+                self.keep_states(lanes, left, Slots::new());
             }
-            let garbage = self.garbage();
-            lanes.submit_engine(EngineWork::Checkpoint { states, garbage });
+            Checkpointing::States { left, slots } => self.keep_states(lanes, left, slots),
+            Checkpointing::Trims { left } => self.trim(lanes, left),
+            other => self.upkeep.checkpointing = other,
         }
     }
 
-    fn states(&self) -> Option<Vec<Checkpoint>> {
-        let worker = self.worker.as_ref()?;
-        let groups: Vec<GroupId> = worker.shards().map(|s| s.descriptor().id).collect();
-        let states = groups.into_iter().filter_map(|group| {
-            let (slot, state) = worker.checkpoint(group)?;
-            (slot > Slot(0)).then_some((group, slot, state))
-        });
-        Some(states.collect())
+    /// Gives some more states to the engine; after the last one it syncs.
+    fn keep_states(&mut self, lanes: &mut impl Lanes, mut left: Vec<GroupId>, mut slots: Slots) {
+        // A state may go to the engine only after every version it implies.
+        self.settle(lanes);
+        if !mutated(Mutation::StateBeforeVersions) {
+            self.flush_applies(lanes);
+        }
+        let mut attempts = 0;
+        while attempts < ATTEMPTS_PER_TURN
+            && let Some(group) = left.pop()
+        {
+            let worker = self.worker.as_ref();
+            let Some((slot, state)) = worker.and_then(|worker| worker.checkpoint(group)) else {
+                continue;
+            };
+            if slot > Slot(0) {
+                attempts += state.attempts();
+                slots.push((group, slot));
+                lanes.submit_engine(EngineWork::State { group, slot, state });
+            }
+        }
+        self.upkeep.checkpointing = if left.is_empty() {
+            let garbage = self.garbage();
+            lanes.submit_engine(EngineWork::Checkpoint { slots, garbage });
+            Checkpointing::Engine
+        } else {
+            Checkpointing::States { left, slots }
+        };
     }
 
     /// What nobody can read any more (R5).
@@ -145,11 +190,42 @@ impl Machine {
     }
 
     /// The engine holds these states, synced.
-    pub(super) fn checkpointed(&mut self, lanes: &mut impl Lanes, slots: &[(GroupId, Slot)]) {
-        for (group, slot) in slots {
-            let (group, slot) = (*group, *slot);
+    pub(super) fn checkpointed(&mut self, slots: Slots) {
+        self.upkeep.checkpointing = Checkpointing::Trims { left: slots };
+    }
+
+    /// Trims replicas' logs a little further; once all are, their bases follow.
+    fn trim(&mut self, lanes: &mut impl Lanes, mut left: Slots) {
+        let mut entries = 0;
+        while entries < TRIMS_PER_TURN
+            && let Some((group, through)) = left.last().copied()
+        {
+            let Some(before) = self.trimmed(group) else {
+                left.pop();
+                continue;
+            };
+            let slot = through.min(Slot(before.0 + TRIMS_PER_TURN - entries));
             self.input(lanes, Input::Checkpointed { group, slot });
+            let after = self.trimmed(group).unwrap_or(before);
+            entries += after.0.saturating_sub(before.0);
+            // Where it did not come as far as asked for, something else needs the entries.
+            if after < slot || slot == through {
+                left.pop();
+            }
         }
+        if left.is_empty() {
+            self.write_bases(lanes);
+        } else {
+            self.upkeep.checkpointing = Checkpointing::Trims { left };
+        }
+    }
+
+    fn trimmed(&self, group: GroupId) -> Option<Slot> {
+        let shard = self.worker.as_ref()?.shard(group)?;
+        Some(shard.replica().trimmed())
+    }
+
+    fn write_bases(&mut self, lanes: &mut impl Lanes) {
         // The trims' own records go first, so that the bases contain them.
         self.settle(lanes);
         let Some(worker) = &self.worker else {

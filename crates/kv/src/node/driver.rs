@@ -143,7 +143,7 @@ impl Driver {
         let (endpoint, address) = Endpoint::bind(config.listen, &tls, options)?;
         let events = endpoint.events();
         let settings = MachineSettings {
-            log_trim_bytes: config.log_trim_bytes,
+            log_trim_bytes: spread(config.log_trim_bytes),
             stall: config.stall,
         };
         let space = Space::new(
@@ -448,4 +448,10 @@ impl Driver {
             }
         }
     }
+}
+
+/// Up to a quarter more, as chance has it: replicas of the same shards fill their logs at the same
+/// pace, and would all make their checkpoints at the same moment.
+fn spread(bytes: u64) -> u64 {
+    bytes + uuid::Uuid::new_v4().as_u128() as u64 % (bytes / 4).max(1)
 }

@@ -50,7 +50,7 @@ use crate::overlay::Overlay;
 use crate::peer::{PeerBody, PeerMessage};
 use crate::request::{Refusal, Request, Response};
 use crate::settings::{GroupSettings, TERM_INCREMENT};
-use crate::state::{Applied, RestoreError, State};
+use crate::state::{Applied, RestoreError, State, Unencoded};
 use crate::types::{AttemptId, Caller, Interval, Key, Outcome, Participant};
 use bytes::Bytes;
 use office::{Office, Phase, Progress, Timer};
@@ -156,6 +156,12 @@ impl Group {
     #[must_use]
     pub fn checkpoint(&self) -> Bytes {
         self.state.encode()
+    }
+
+    /// The same, to be encoded elsewhere.
+    #[must_use]
+    pub fn checkpoint_unencoded(&self) -> Unencoded {
+        self.state.to_encode()
     }
 
     /// A replica from a checkpoint; the engine must hold every version up to its slot.

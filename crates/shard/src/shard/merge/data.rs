@@ -163,7 +163,7 @@ impl Shard {
             out.birth(SnapshotTask::Birth {
                 group: self.descriptor.id,
                 slot,
-                state: Some(state),
+                state: Some(state.encode()),
             });
         }
     }
