@@ -364,6 +364,8 @@ marks! {
     MergeSilent,
     /// A Commit of several shards was turned down since its shard was about to be merged.
     JointRefused,
+    /// A read under locks, or its end, met a merge that had its slot, and was turned down.
+    ReadMetMerge,
     /// A leader could not take the other shard in, and gave way.
     StoodStill,
     /// A leader ended its term because its shard had absorbed another, or went on after its end.

@@ -38,8 +38,8 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
-    Interval, Key, Request, Response, RestoreError, Span, Unencoded,
+    AbortReason, AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group,
+    GroupSettings, Hashing, Interval, Key, Request, Response, RestoreError, Span, Unencoded,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -425,6 +425,16 @@ impl Shard {
         {
             out.reply(caller, refusal);
             return;
+        }
+        if self.ends_sessions()
+            && matches!(
+                request,
+                Request::LockedRead { .. } | Request::Validate { .. }
+            )
+        {
+            mark(Mark::ReadMetMerge);
+            let refusal = Refusal::Aborted(AbortReason::Moved);
+            return out.reply(caller, Response::Refused(refusal));
         }
         if self.office.is_some() && !self.pauses() {
             if let Some(refusal) = self.check_mapping(hashing.as_deref(), &request) {

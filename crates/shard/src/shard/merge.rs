@@ -236,6 +236,13 @@ impl Shard {
         absorbing || matches!(self.merges.ending, Some(Ending::Proposed { .. })) || self.has_ended()
     }
 
+    /// Whether this leader's term, or what it was in office for, ends with a merge that has its
+    /// slot, and all sessions with it. Who reads under locks is told at once: while that waited
+    /// here, its locks in other shards would keep others waiting.
+    pub(super) fn ends_sessions(&self) -> bool {
+        self.merge_pauses() && self.replica.in_office()
+    }
+
     /// Whether the shard has ended, as far as applied, and was not told to go on.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -1,5 +1,7 @@
 //! One node alone, whose log is synced at once and whose engine is a map.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use synod_paxos::lease::LeaseSettings;
@@ -9,7 +11,8 @@ use synod_paxos::{
 };
 use synod_shard::ShardReply;
 use synod_shard::{
-    EngineRead, Input, Now, Recovered, Setup, ShardDescriptor, ShardMap, Versions, Worker,
+    EngineRead, Input, Now, Recovered, Setup, ShardDescriptor, ShardMap, SnapshotTask, Versions,
+    Worker,
 };
 use synod_txn::effect::EngineRows;
 use synod_txn::{Caller, GroupSettings, Interval, Key, Row, Span, Value};
@@ -54,6 +57,10 @@ pub struct Node {
     pub rows: BTreeMap<Key, Option<Value>>,
     /// Answers that nobody has taken.
     pub replies: Vec<(Caller, ShardReply)>,
+    /// Whether its log is not synced for now.
+    pub stalls: bool,
+    /// What the sync of its log was asked for, and is not done.
+    unsynced: Option<u64>,
 }
 
 /// All keys.
@@ -106,6 +113,8 @@ impl Node {
             now,
             rows: BTreeMap::new(),
             replies: Vec::new(),
+            stalls: false,
+            unsynced: None,
         };
         node.pass();
         node
@@ -144,13 +153,28 @@ impl Node {
                 let done = Input::ReadDone { group, token, rows };
                 self.worker.handle(at(self.now), done);
             }
-            match output.log {
-                Some(batch) => {
-                    let ticket = batch.ticket;
+            for (group, slot) in &output.marks {
+                let (group, slot) = (*group, *slot);
+                let applied = Input::EngineApplied { group, slot };
+                self.worker.handle(at(self.now), applied);
+            }
+            for task in &output.snapshots {
+                if let SnapshotTask::Birth { group, .. } = task {
+                    self.worker
+                        .handle(at(self.now), Input::Born { group: *group });
+                }
+            }
+            let went_on = reads + output.marks.len() + output.snapshots.len() > 0;
+            if let Some(batch) = output.log {
+                self.unsynced = Some(batch.ticket);
+            }
+            match self.unsynced.filter(|_| !self.stalls) {
+                Some(ticket) => {
+                    self.unsynced = None;
                     self.worker.handle(at(self.now), Input::Logged { ticket });
                 }
-                None if reads == 0 => return,
-                None => {}
+                None if went_on => {}
+                None => return,
             }
         }
     }
