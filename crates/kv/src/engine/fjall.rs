@@ -12,26 +12,28 @@
 //! engine's thread writes.
 //!
 //! Its files are synced piece by piece as they grow (`behind`), so that their own
-//! syncs at the end do not hold up the log's.
+//! syncs at the end do not hold up the log's, and its merges take their time (`pace`).
 //!
 //! A power cut may leave the journal with holes behind its last sync. It is cut
 //! there before fjall sees it (`synced`), and the log replays the rest.
 
 mod behind;
 mod journal;
+mod pace;
 mod synced;
 
 use self::behind::WriteBehind;
-
+use self::pace::{Pace, Paces};
 use self::synced::{JournalError, Journals};
 use super::EngineError;
 use super::kind;
 use super::store::{Items, Store, View};
+use ::fjall::compaction::filter::Factory;
 use ::fjall::config::FilterPolicy;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use bytes::Bytes;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const KIND: &str = "fjall";
 const NOTE: &str = "synod engine fjall, layout 1";
@@ -52,6 +54,14 @@ pub struct FjallEngine {
     keyspace: Keyspace,
     journals: Mutex<Journals>,
     behind: Mutex<WriteBehind>,
+    pace: Arc<Pace>,
+}
+
+impl Drop for FjallEngine {
+    /// The database, which goes next, waits for its worker.
+    fn drop(&mut self) {
+        self.pace.close();
+    }
 }
 
 impl std::fmt::Debug for FjallEngine {
@@ -89,7 +99,8 @@ impl FjallEngine {
         let journals = Journals::prepare(path, &directory);
         let journals = journals.map_err(journal_failed("open its journal"))?;
         let is_noted = journals.is_noted();
-        let database = open_database(&directory).map_err(failed("open its database"))?;
+        let pace = Arc::new(Pace::default());
+        let database = open_database(&directory, &pace).map_err(failed("open its database"))?;
         let keyspace = database
             .keyspace(KEYSPACE, options)
             .map_err(failed("open its keyspace"))?;
@@ -99,6 +110,7 @@ impl FjallEngine {
             keyspace,
             journals: Mutex::new(journals),
             behind: Mutex::new(behind),
+            pace,
         };
         if !is_noted {
             // From here on a crash finds a note.
@@ -122,7 +134,8 @@ fn options() -> KeyspaceCreateOptions {
 
 /// Opens the database so that its workers (which inherit it) have a lower
 /// priority: flushes and compactions are in no hurry, the shards' thread is.
-fn open_database(directory: &Path) -> Result<Database, ::fjall::Error> {
+fn open_database(directory: &Path, pace: &Arc<Pace>) -> Result<Database, ::fjall::Error> {
+    let factory: Arc<dyn Factory> = Arc::new(Paces(Arc::clone(pace)));
     let open = || {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::nice(WORKERS_NICE) {
@@ -132,6 +145,7 @@ fn open_database(directory: &Path) -> Result<Database, ::fjall::Error> {
             .manual_journal_persist(true)
             .worker_threads(WORKERS)
             .cache_size(CACHE_BYTES)
+            .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
             .open()
     };
     // On Linux a thread has a priority of its own, and gives it to those it starts.
@@ -184,6 +198,7 @@ impl Store for FjallEngine {
             }
         }
         batch.commit().map_err(failed("apply a batch"))?;
+        self.pace.wrote(bytes);
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         behind
             .wrote(bytes)
