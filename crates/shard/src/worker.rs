@@ -4,65 +4,34 @@
 //! the simulator drive this same machine.
 
 mod births;
+mod health;
 mod merges;
+mod replicas;
+mod routing;
 mod version;
 
-use crate::clock::{ClockMonitor, ClockVerdict};
-use crate::input::{Input, Setup, Versions};
+use crate::clock::ClockMonitor;
+use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
 use crate::shard::split::first_descriptor;
-use crate::shard::{Members, Now, Recovered, Shard};
+use crate::shard::{Members, Now, Shard};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
-use births::{Coming, is_of_split};
+use births::Coming;
 use merges::{MergeView, SnapshotHead};
+use replicas::Making;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::lease::{Hearing, LeaseEffect, LeaseMessage, LeaseRecord, NodeLease};
+use synod_paxos::lease::{Hearing, LeaseMessage, LeaseRecord, NodeLease};
 use synod_paxos::{
-    Configuration, Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError,
-    RecoverError, Replica, Slot,
+    Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError, RecoverError, Slot,
 };
-use synod_probe::{Mark, Mutation, mark, mutated};
-use synod_txn::peer::{PeerBody, Vote};
+use synod_probe::{Mark, mark};
 use synod_txn::request::{Refusal, Response};
-use synod_txn::{Caller, GroupSettings, Key, Outcome, PeerMessage, RestoreError, Unencoded};
+use synod_txn::{Caller, RestoreError, Unencoded};
 
-/// How often a transaction message may be passed on before it is dropped; its
-/// owner repeats it (T9).
-const MAX_HOPS: u8 = 3;
-/// 2^64 over the golden ratio: its multiples spread evenly over any number of
-/// members, also if only every second or third is looked at.
-const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
-
-/// What replicas are made with.
-#[derive(Clone, Serialize)]
-struct Making {
-    paxos: synod_paxos::Settings,
-    txn: GroupSettings,
-    versions: Versions,
-    seed: u64,
-}
-
-impl Making {
-    fn shard(&self, me: NodeId, recovered: Recovered, now: Mono) -> Result<Shard, RestoreError> {
-        let mut paxos = self.paxos.clone();
-        paxos.priority = u16::from(recovered.descriptor.preferred_leader == me);
-        let id = recovered.descriptor.id;
-        let seed = self.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Shard::new(
-            recovered,
-            me,
-            paxos,
-            self.txn.clone(),
-            self.versions,
-            seed,
-            now,
-        )
-    }
-}
 
 /// The worker. `Clone` and encodable, so that states can be compared and hashed.
 #[derive(Clone, Serialize)]
@@ -515,72 +484,6 @@ impl Worker {
         self.lease_step(now);
     }
 
-    /// A leader sends a shard's entries or state to a node without a replica of it:
-    /// this node is a member by now. It begins outside of the group, and becomes
-    /// part of it with the state that a configuration begins with (G1).
-    fn make(&mut self, now: Now, from: NodeId, group: GroupId, message: &Message) -> bool {
-        match message {
-            Message::Accept { .. } | Message::SnapshotChunk { .. } => {}
-            // The first leader of what was split off may need this node's vote, which
-            // it has once it is brought to where the others began.
-            Message::PreVote { .. } | Message::Prepare { .. } if self.is_founder(from, group) => {}
-            Message::Held { began, .. } => {
-                let epoch = began.configuration.epoch;
-                let message = Message::Gone { epoch };
-                self.outbox
-                    .send(from, NodeMessage::Group { group, message });
-                return false;
-            }
-            _ => return false,
-        }
-        let Some(descriptor) = self.map.shard(group).cloned() else {
-            return false;
-        };
-        self.pass_split_of(now, &descriptor);
-        if self.will_be_born(now, &descriptor) {
-            return false;
-        }
-        mark(Mark::ReplicaMade);
-        if is_of_split(&descriptor) {
-            self.make_empty_later(descriptor);
-            return false;
-        }
-        // What else this state consists of a node's driver knows only at a start.
-        self.make_empty(now, descriptor).is_some()
-    }
-
-    /// A replica without data, outside of its group, until a snapshot brings it.
-    fn make_empty(&mut self, now: Now, descriptor: ShardDescriptor) -> Option<&mut Shard> {
-        let recovered = Recovered {
-            descriptor,
-            durable: Durable::new(Configuration::outside()),
-            checkpoint: None,
-            engine_applied: Slot(0),
-            is_new: true,
-        };
-        let shard = self.add(now, recovered)?;
-        shard.replica.lose_data();
-        Some(shard)
-    }
-
-    /// Takes a replica in that begins now.
-    fn add(&mut self, now: Now, recovered: Recovered) -> Option<&mut Shard> {
-        let (descriptor, durable) = (recovered.descriptor.clone(), recovered.durable.clone());
-        let id = descriptor.id;
-        let mut shard = self.making.shard(self.me, recovered, now.mono).ok()?;
-        shard.group.set_disk_full(self.disk_full);
-        shard.set_clock_usable(now, &self.leases, self.clock.quarantine().is_none());
-        self.outbox.base(&descriptor, durable);
-        self.shards.insert(id, shard);
-        self.awaited.remove(&id);
-        self.dirty.insert(id);
-        // Ranges overlap only where there was a split; a node that is filled up has thousands.
-        if self.shards.values().any(|s| is_of_split(&s.descriptor)) {
-            self.review_clips();
-        }
-        self.shards.get_mut(&id)
-    }
-
     /// Asks the shard's leader, if it is here, for other members; it then says so
     /// by [`crate::ShardDescriptor`] once that has happened.
     ///
@@ -725,191 +628,6 @@ impl Worker {
             set_timer(&mut self.timers, &mut self.timer_of, group, None);
             self.with(group, |s, leases, _| s.handle_timeout(now, leases));
         }
-    }
-
-    /// Carries out what the lease machine wants; a change of any view goes to all replicas,
-    /// a higher limit to those that wait for one.
-    fn lease_step(&mut self, now: Now) {
-        loop {
-            let effects = self.leases.drain_effects();
-            if effects.is_empty() {
-                break;
-            }
-            for effect in effects {
-                match effect {
-                    LeaseEffect::Send { to, message } if to == self.me => {
-                        let wall = (now.clock.earliest, now.clock.latest);
-                        self.leases.handle_message(now.mono, wall, to, message);
-                    }
-                    LeaseEffect::Send { to, message } => {
-                        self.outbox.send(to, NodeMessage::Lease(message));
-                    }
-                    LeaseEffect::Persist {
-                        record,
-                        release,
-                        seq,
-                    } => self.outbox.persist_lease(record, release, seq),
-                }
-            }
-        }
-        let raised = self.leases.take_raised();
-        if self.leases.take_changed() {
-            for (id, shard) in &mut self.shards {
-                shard.handle_lease_change(now, &self.leases);
-                self.dirty.insert(*id);
-            }
-        } else if raised {
-            for id in &self.parked {
-                if let Some(shard) = self.shards.get_mut(id) {
-                    shard.handle_lease_change(now, &self.leases);
-                    self.dirty.insert(*id);
-                }
-            }
-        }
-    }
-
-    fn clock_verdict(&mut self, now: Now, verdict: ClockVerdict) {
-        if mutated(Mutation::IgnoreQuarantine) {
-            return;
-        }
-        let usable = verdict == ClockVerdict::Usable;
-        for (id, shard) in &mut self.shards {
-            shard.set_clock_usable(now, &self.leases, usable);
-            self.dirty.insert(*id);
-        }
-        self.review_health(now);
-    }
-
-    /// A node with a stalled disk (L6) or a clock in quarantine (K2) asks nobody
-    /// for support, so it neither keeps leaderships nor wins new ones.
-    fn review_health(&mut self, now: Now) {
-        let disk = self.disk_healthy || mutated(Mutation::RenewOnStalledDisk);
-        let healthy = disk && self.clock.quarantine().is_none();
-        self.leases.set_healthy(now.mono, healthy);
-        self.lease_step(now);
-    }
-
-    fn hand_over_all(&mut self, now: Now) {
-        for (id, shard) in &mut self.shards {
-            if shard.leads() {
-                shard.hand_over(now, &self.leases, &mut self.outbox);
-                self.dirty.insert(*id);
-            }
-        }
-    }
-
-    fn deliver_peers(&mut self, now: Now) {
-        for _ in 0..self.outbox.peers.len() {
-            let Some((shard, message)) = self.outbox.peers.pop_front() else {
-                return;
-            };
-            self.note_moved(now, shard, &message);
-            self.route_peer(now, shard, 0, message);
-        }
-    }
-
-    /// A participant here votes to a shard that owns the coordinator's anchor no more, as this node's
-    /// map says: it need not wait before it asks for an end.
-    fn note_moved(&mut self, now: Now, named: GroupId, message: &PeerMessage) {
-        let PeerBody::Vote {
-            vote: Vote::Yes(_), ..
-        } = message.body
-        else {
-            return;
-        };
-        let (anchor, from) = (&message.anchor, &message.from);
-        let owner = self.map.shard_of(anchor);
-        if owner.is_none_or(|owner| owner.id == named) {
-            return;
-        }
-        // A map that lags does not know the shard that is named, or not yet.
-        let former = self.map.shard(named);
-        if former.is_none_or(|former| former.span.contains(anchor)) {
-            return;
-        }
-        let Some(voter) = self.owner(from, GroupId(0)) else {
-            return;
-        };
-        if let Some(shard) = self.shards.get_mut(&voter) {
-            shard.coordinator_moved(now, &self.leases, message.attempt, anchor);
-            self.dirty.insert(voter);
-        }
-    }
-
-    /// To the leader of the shard that owns the message's anchor: here, or on
-    /// the node that seems to have it.
-    fn route_peer(&mut self, now: Now, hint: GroupId, hops: u8, message: PeerMessage) {
-        let Some(owner) = self.owner(&message.anchor, hint) else {
-            return;
-        };
-        if let Some(shard) = self.shards.get_mut(&owner)
-            && shard.in_office()
-        {
-            shard.handle_peer(now, &self.leases, message);
-            self.dirty.insert(owner);
-            return;
-        }
-        if hops >= MAX_HOPS {
-            mark(Mark::HopsExhausted);
-            return;
-        }
-        if let Some(to) = self.whom_to_ask(owner, now.mono) {
-            if hops > 0 {
-                mark(Mark::MessagePassedOn);
-            }
-            // Nobody's locks or answers wait for these (T6); an abort's first
-            // Resolve is a recorded one, and locks do wait for that.
-            let unhurried = matches!(
-                message.body,
-                PeerBody::Ack
-                    | PeerBody::Resolve {
-                        outcome: Outcome::Committed(_),
-                        recorded: true,
-                    }
-            );
-            let message = NodeMessage::Transaction {
-                shard: owner,
-                hops: hops + 1,
-                message,
-            };
-            if unhurried {
-                self.outbox.send_unhurried(now.mono, to, message);
-            } else {
-                self.outbox.send(to, message);
-            }
-        }
-    }
-
-    /// Any member of a shard knows its leader, but this one or that may be gone for long:
-    /// repetitions go to different ones (T9), of those that seem to be there if there are any.
-    /// By a golden ratio, since those of one message may come in step with what else is asked.
-    fn any_member(&mut self, shard: GroupId, now: Mono) -> Option<NodeId> {
-        self.asked = self.asked.wrapping_add(GOLDEN_RATIO);
-        let mapped = self.map.shard(shard).map(|s| &s.configuration);
-        // The map follows the logs of the replicas here. One that was left behind was told of
-        // members that its log does not know.
-        let replica = self.shards.get(&shard).map(|s| &s.replica);
-        let told = replica.and_then(Replica::left_behind_by);
-        let youngest = mapped.into_iter().chain(told).max_by_key(|c| c.epoch)?;
-        let others = youngest.voters.iter().copied().filter(|m| *m != self.me);
-        let mut others: Vec<NodeId> = others.collect();
-        if others.iter().any(|m| self.hearing.is_there(*m, now)) {
-            others.retain(|m| self.hearing.is_there(*m, now));
-        }
-        let count = others.len().max(1) as u64;
-        let at = ((self.asked >> 32) % count) as usize;
-        others.get(at).copied()
-    }
-
-    fn owner(&self, anchor: &Key, hint: GroupId) -> Option<GroupId> {
-        let known = self.shards.get(&hint);
-        // Of one that was absorbed an empty one is left.
-        let known = known.filter(|shard| shard.is_member() && !shard.is_gone());
-        if known.is_some_and(|shard| shard.descriptor.span.contains(anchor)) {
-            return Some(hint);
-        }
-        // Who was told of one half of a split only asks there for the other.
-        self.map.nearest(anchor).map(|s| s.id)
     }
 }
 

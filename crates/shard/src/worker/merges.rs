@@ -2,7 +2,8 @@
 //! that it takes in from the node's replica of the other shard, and what was absorbed goes
 //! once nobody needs it any more.
 
-use super::{MAX_HOPS, Worker};
+use super::Worker;
+use super::routing::MAX_HOPS;
 use crate::outbox::MergeTo;
 use crate::shard::{MergeError, Merging, Now, Shard};
 use crate::wire::{self, MergeMessage, NodeMessage, ShardReply};
