@@ -41,8 +41,6 @@ pub enum EngineWork {
     },
     /// Make everything so far durable.
     Checkpoint {
-        /// The shards whose states were submitted, and up to which slots.
-        slots: Vec<(GroupId, Slot)>,
         /// What may be collected from now on.
         garbage: Vec<Garbage>,
     },
@@ -76,11 +74,8 @@ impl EngineWork {
 pub enum EngineEvent {
     /// For the worker, as it is.
     Input(Box<Input>),
-    /// These checkpoints are durable.
-    Checkpointed {
-        /// Shards and slots.
-        slots: Vec<(GroupId, Slot)>,
-    },
+    /// The states submitted before are durable.
+    Checkpointed,
     /// Any storage error is fatal to the node (§8).
     Fatal(String),
 }
@@ -96,7 +91,7 @@ impl EngineEvent {
     pub fn is_urgent(&self) -> bool {
         match self {
             EngineEvent::Input(input) => !matches!(**input, Input::EngineApplied { .. }),
-            EngineEvent::Checkpointed { .. } | EngineEvent::Fatal(_) => true,
+            EngineEvent::Checkpointed | EngineEvent::Fatal(_) => true,
         }
     }
 }
@@ -136,9 +131,9 @@ impl EngineLane {
             EngineWork::State { group, slot, state } => {
                 keep_state(engine, group, slot, &state).map(|()| Vec::new())
             }
-            EngineWork::Checkpoint { slots, garbage } => {
+            EngineWork::Checkpoint { garbage } => {
                 self.collector.note(garbage);
-                checkpoint(engine, slots)
+                checkpoint(engine)
             }
             EngineWork::Snapshot(task) => self.snapshot(engine, task),
         };
@@ -307,12 +302,9 @@ fn keep_state(
     Ok(())
 }
 
-fn checkpoint(
-    engine: &dyn Engine,
-    slots: Vec<(GroupId, Slot)>,
-) -> Result<Vec<EngineEvent>, EngineError> {
+fn checkpoint(engine: &dyn Engine) -> Result<Vec<EngineEvent>, EngineError> {
     if !mutated(Mutation::TrimPastEngineSync) {
         engine.sync()?;
     }
-    Ok(vec![EngineEvent::Checkpointed { slots }])
+    Ok(vec![EngineEvent::Checkpointed])
 }

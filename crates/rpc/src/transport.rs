@@ -2,6 +2,7 @@
 
 use crate::error::RpcError;
 use crate::tls::{TlsIdentity, provider};
+use quinn::congestion::CubicConfig;
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
     AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
@@ -55,6 +56,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// A receiver acknowledges every so many packets, or after the delay both sides agreed on.
 const ACK_EVERY: u32 = 10;
+/// Bytes in flight before anything is known of the path: as many of the largest packets as are
+/// acknowledged at once, or the first ones of an idle connection wait for the delayed acknowledgement.
+const INITIAL_WINDOW: u64 = ACK_EVERY as u64 * LARGEST_MTU as u64;
 /// The round trip assumed before one is measured. A first packet that was lost
 /// is sent again after three times this; QUIC's default of 333 ms suits other networks.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -101,6 +105,9 @@ impl TransportOptions {
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(self.largest_mtu());
         config.mtu_discovery_config(Some(discovery));
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(INITIAL_WINDOW);
+        config.congestion_controller_factory(Arc::new(congestion));
         if let Some(mtu) = self.mtu {
             config.initial_mtu(mtu.max(SAFE_MTU));
         }

@@ -38,8 +38,8 @@ use synod_paxos::{
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
 use synod_txn::{
-    AbortReason, AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group,
-    GroupSettings, Hashing, Interval, Key, Request, Response, RestoreError, Span, Unencoded,
+    AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
+    Interval, Key, Request, Response, RestoreError, Span, Unencoded,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -426,15 +426,9 @@ impl Shard {
             out.reply(caller, refusal);
             return;
         }
-        if self.ends_sessions()
-            && matches!(
-                request,
-                Request::LockedRead { .. } | Request::Validate { .. }
-            )
-        {
+        if let Some(response) = self.answer_before_end(&request) {
             mark(Mark::ReadMetMerge);
-            let refusal = Refusal::Aborted(AbortReason::Moved);
-            return out.reply(caller, Response::Refused(refusal));
+            return out.reply(caller, response);
         }
         if self.office.is_some() && !self.pauses() {
             if let Some(refusal) = self.check_mapping(hashing.as_deref(), &request) {

@@ -183,6 +183,9 @@ impl SimNode {
         let settings = MachineSettings {
             log_trim_bytes: config.trim_bytes,
             stall: Duration::from_nanos(config.stall),
+            // So few that most checkpoints take several turns.
+            attempts_per_turn: 4,
+            trims_per_turn: 16,
         };
         self.process = Some(Process {
             machine: Machine::new(Some(worker), settings),

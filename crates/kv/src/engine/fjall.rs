@@ -189,7 +189,7 @@ impl Store for FjallEngine {
 
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
         let mut batch = self.database.batch();
-        let mut bytes = 0;
+        let (count, mut bytes) = (items.len(), 0);
         for (key, value) in items {
             bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
             match value {
@@ -197,8 +197,9 @@ impl Store for FjallEngine {
                 None => batch.remove(&self.keyspace, key),
             }
         }
+        // Before it is done: if it has to wait for a merge, that had better hurry.
+        self.pace.writes(count, bytes);
         batch.commit().map_err(failed("apply a batch"))?;
-        self.pace.wrote(bytes);
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         behind
             .wrote(bytes)

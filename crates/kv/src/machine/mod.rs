@@ -78,6 +78,11 @@ pub struct MachineSettings {
     pub log_trim_bytes: u64,
     /// A log sync that takes longer than this is a stalled disk (L6).
     pub stall: Duration,
+    /// In a checkpoint, shards that know so many attempts, together, have their states copied in one turn;
+    /// at least one has.
+    pub attempts_per_turn: usize,
+    /// Entries that one turn of a checkpoint drops from logs, at most; at least 1.
+    pub trims_per_turn: u64,
 }
 
 /// A node's machine.
@@ -244,8 +249,14 @@ impl Machine {
     /// Something the engine's lane reports.
     pub fn engine_event(&mut self, lanes: &mut impl Lanes, event: EngineEvent) {
         match event {
-            EngineEvent::Input(input) => self.input(lanes, *input),
-            EngineEvent::Checkpointed { slots } => self.checkpointed(slots),
+            EngineEvent::Input(input) => {
+                if let Input::Destroyed { group } | Input::SnapshotInstalled { group, .. } = *input
+                {
+                    self.upkeep.forget(group);
+                }
+                self.input(lanes, *input);
+            }
+            EngineEvent::Checkpointed => self.upkeep.checkpointed(),
             EngineEvent::Fatal(reason) => self.fail(reason),
         }
     }

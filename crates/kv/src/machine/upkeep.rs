@@ -15,11 +15,6 @@ use synod_paxos::{Durable, GroupId, Slot};
 use synod_probe::{Mutation, mutated};
 use synod_shard::{Input, ShardDescriptor};
 
-/// States that know so many attempts, together, are copied in one turn.
-const ATTEMPTS_PER_TURN: usize = 1 << 15;
-/// Entries that one turn drops.
-const TRIMS_PER_TURN: u64 = 2048;
-
 /// Shards, and up to which slots.
 type Slots = Vec<(GroupId, Slot)>;
 
@@ -30,9 +25,12 @@ enum Checkpointing {
     States {
         left: Vec<GroupId>,
         slots: Slots,
+        garbage: Vec<Garbage>,
     },
-    /// The engine syncs.
-    Engine,
+    /// The engine syncs them.
+    Engine {
+        slots: Slots,
+    },
     /// The engine holds these states for good: what they need of the logs goes.
     Trims {
         left: Slots,
@@ -71,6 +69,24 @@ impl Upkeep {
 
     pub(super) fn is_healthy(&self) -> bool {
         self.healthy
+    }
+
+    /// The replica's data is another than when its state was submitted.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        match &mut self.checkpointing {
+            Checkpointing::States { slots, .. }
+            | Checkpointing::Engine { slots }
+            | Checkpointing::Trims { left: slots } => slots.retain(|(kept, _)| *kept != group),
+            Checkpointing::Idle | Checkpointing::Bases { .. } => {}
+        }
+    }
+
+    /// The engine holds the states that were submitted, synced.
+    pub(super) fn checkpointed(&mut self) {
+        if let Checkpointing::Engine { slots } = &mut self.checkpointing {
+            let left = std::mem::take(slots);
+            self.checkpointing = Checkpointing::Trims { left };
+        }
     }
 
     /// Whether a checkpoint goes on with the next turn, whatever else there is.
@@ -133,29 +149,41 @@ impl Machine {
             self.input(lanes, Input::DiskHealth { healthy: !stalled });
         }
         match std::mem::replace(&mut self.upkeep.checkpointing, Checkpointing::Idle) {
-            Checkpointing::Idle
-                if lanes.log_bytes()
-                    > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes =>
-            {
+            Checkpointing::Idle if self.worker.is_some() && self.log_is_long(lanes) => {
                 let shards = self.worker.iter().flat_map(|worker| worker.shards());
                 let left = shards.map(|shard| shard.descriptor().id).collect();
-                self.keep_states(lanes, left, Slots::new());
+                let garbage = self.garbage();
+                self.keep_states(lanes, left, Slots::new(), garbage);
             }
-            Checkpointing::States { left, slots } => self.keep_states(lanes, left, slots),
+            Checkpointing::States {
+                left,
+                slots,
+                garbage,
+            } => self.keep_states(lanes, left, slots, garbage),
             Checkpointing::Trims { left } => self.trim(lanes, left),
             other => self.upkeep.checkpointing = other,
         }
     }
 
+    fn log_is_long(&self, lanes: &impl Lanes) -> bool {
+        lanes.log_bytes() > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes
+    }
+
     /// Gives some more states to the engine; after the last one it syncs.
-    fn keep_states(&mut self, lanes: &mut impl Lanes, mut left: Vec<GroupId>, mut slots: Slots) {
+    fn keep_states(
+        &mut self,
+        lanes: &mut impl Lanes,
+        mut left: Vec<GroupId>,
+        mut slots: Slots,
+        garbage: Vec<Garbage>,
+    ) {
         // A state may go to the engine only after every version it implies.
         self.settle(lanes);
         if !mutated(Mutation::StateBeforeVersions) {
             self.flush_applies(lanes);
         }
         let mut attempts = 0;
-        while attempts < ATTEMPTS_PER_TURN
+        while attempts < self.upkeep.settings.attempts_per_turn
             && let Some(group) = left.pop()
         {
             let worker = self.worker.as_ref();
@@ -169,11 +197,14 @@ impl Machine {
             }
         }
         self.upkeep.checkpointing = if left.is_empty() {
-            let garbage = self.garbage();
-            lanes.submit_engine(EngineWork::Checkpoint { slots, garbage });
-            Checkpointing::Engine
+            lanes.submit_engine(EngineWork::Checkpoint { garbage });
+            Checkpointing::Engine { slots }
         } else {
-            Checkpointing::States { left, slots }
+            Checkpointing::States {
+                left,
+                slots,
+                garbage,
+            }
         };
     }
 
@@ -189,22 +220,18 @@ impl Machine {
         garbage.collect()
     }
 
-    /// The engine holds these states, synced.
-    pub(super) fn checkpointed(&mut self, slots: Slots) {
-        self.upkeep.checkpointing = Checkpointing::Trims { left: slots };
-    }
-
     /// Trims replicas' logs a little further; once all are, their bases follow.
     fn trim(&mut self, lanes: &mut impl Lanes, mut left: Slots) {
+        let most = self.upkeep.settings.trims_per_turn;
         let mut entries = 0;
-        while entries < TRIMS_PER_TURN
+        while entries < most
             && let Some((group, through)) = left.last().copied()
         {
             let Some(before) = self.trimmed(group) else {
                 left.pop();
                 continue;
             };
-            let slot = through.min(Slot(before.0 + TRIMS_PER_TURN - entries));
+            let slot = through.min(Slot(before.0 + most - entries));
             self.input(lanes, Input::Checkpointed { group, slot });
             let after = self.trimmed(group).unwrap_or(before);
             entries += after.0.saturating_sub(before.0);

@@ -145,6 +145,8 @@ impl Driver {
         let settings = MachineSettings {
             log_trim_bytes: spread(config.log_trim_bytes),
             stall: config.stall,
+            attempts_per_turn: 1 << 15,
+            trims_per_turn: 2048,
         };
         let space = Space::new(
             config.data_dir.clone(),

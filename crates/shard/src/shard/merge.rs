@@ -17,8 +17,9 @@ use std::collections::BTreeSet;
 use synod_paxos::lease::NodeLease;
 use synod_paxos::{ClusterVersion, Configuration, Entry, GroupId, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
+use synod_txn::request::Refusal;
 use synod_txn::state::State;
-use synod_txn::{Call, Command, Span};
+use synod_txn::{AbortReason, Call, Command, Request, Response, Span};
 
 /// How long a shard waits for what is undecided before it gives the merge up, and the left one then
 /// for the right one; nanoseconds. Meanwhile commits wait.
@@ -236,11 +237,21 @@ impl Shard {
         absorbing || matches!(self.merges.ending, Some(Ending::Proposed { .. })) || self.has_ended()
     }
 
-    /// Whether this leader's term, or what it was in office for, ends with a merge that has its
-    /// slot, and all sessions with it. Who reads under locks is told at once: while that waited
-    /// here, its locks in other shards would keep others waiting.
-    pub(super) fn ends_sessions(&self) -> bool {
-        self.merge_pauses() && self.replica.in_office()
+    /// What is answered at once while a merge has its slot: this leader's term ends with it, or has
+    /// ended, and all sessions with it. Who reads under locks is told: while that waited here, its
+    /// locks in other shards would keep others waiting. And once the shard has ended there are
+    /// no locks to release.
+    pub(super) fn answer_before_end(&self, request: &Request) -> Option<Response> {
+        if !self.merge_pauses() || !self.replica.in_office() {
+            return None;
+        }
+        match request {
+            Request::LockedRead { .. } | Request::Validate { .. } => {
+                Some(Response::Refused(Refusal::Aborted(AbortReason::Moved)))
+            }
+            Request::Release { .. } if self.has_ended() => Some(Response::Released),
+            _ => None,
+        }
     }
 
     /// Whether the shard has ended, as far as applied, and was not told to go on.

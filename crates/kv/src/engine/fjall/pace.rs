@@ -5,8 +5,11 @@
 //! millisecond took 50 to 150 then. There is no hurry: what a merge makes room for comes as
 //! slowly as it is written. So it reads a certain number of bytes for each one that is written
 //! meanwhile, and a steady trickle besides (RocksDB's rate limiter tuned by itself has the same
-//! aim). The one worker writes no memtable out while it merges; before that grows too large, the
-//! merge stops to wait.
+//! aim).
+//!
+//! The one worker writes no memtable out while it merges, and once that is full every batch asks it to:
+//! its queue takes a thousand such messages, and were it full when the worker wants to add one of its
+//! own, it would wait for itself. So a merge stops to wait while there still is room in the memtable.
 //!
 //! fjall has no setting for this. A compaction filter sees every item that is merged, and may
 //! take its time.
@@ -22,8 +25,11 @@ const TRICKLE: u64 = 16 << 20;
 /// Bytes merged for each byte written meanwhile. Less than a tree of a few levels needs, if all
 /// its merges are counted together; [`HURRY_BYTES`] makes up for that.
 const AMPLIFICATION: u64 = 8;
-/// Once so much was written since a merge began, it waits no more.
-const HURRY_BYTES: u64 = 24 << 20;
+/// Once so much was written since a merge began, it waits no more. A merge follows upon a memtable
+/// that was written out, so the next one is not full by then.
+const HURRY_BYTES: u64 = super::MEMTABLE_BYTES * 2 / 3;
+/// What an item takes in a memtable besides key and value.
+const ITEM_BYTES: usize = 80;
 /// The merge looks at the clock so often, in bytes.
 const LOOK_BYTES: u64 = 128 << 10;
 /// No wait is longer, so that closing takes no longer.
@@ -37,8 +43,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many bytes more were written.
-    pub(super) fn wrote(&self, bytes: usize) {
+    /// So many items more, of so many bytes, are about to be written.
+    pub(super) fn writes(&self, items: usize, bytes: usize) {
+        let bytes = bytes + items * ITEM_BYTES;
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn a_merge_waits_for_what_is_written_and_for_time() {
         let pace = Arc::new(Pace::default());
-        pace.wrote(5 << 20);
+        pace.writes(1, 5 << 20);
         let began = Instant::now();
         let mut paced = Paced::new(Arc::clone(&pace), began);
         assert!(paced.ahead(began).is_zero());
@@ -133,7 +140,7 @@ mod tests {
         assert_eq!(paced.ahead(began), Duration::from_secs(1));
         let half = began + Duration::from_millis(500);
         assert_eq!(paced.ahead(half), Duration::from_millis(500));
-        pace.wrote((TRICKLE / AMPLIFICATION / 4) as usize);
+        pace.writes(0, (TRICKLE / AMPLIFICATION / 4) as usize);
         assert_eq!(paced.ahead(half), Duration::from_millis(250));
         assert!(paced.ahead(began + Duration::from_secs(1)).is_zero());
     }
@@ -144,9 +151,9 @@ mod tests {
         let began = Instant::now();
         let mut paced = Paced::new(Arc::clone(&pace), began);
         paced.merged = 1 << 40;
-        pace.wrote(HURRY_BYTES as usize - 1);
+        pace.writes(1, HURRY_BYTES as usize - ITEM_BYTES - 1);
         assert!(!paced.ahead(began).is_zero());
-        pace.wrote(1);
+        pace.writes(0, 1);
         assert!(paced.ahead(began).is_zero());
 
         let mut next = Paced::new(Arc::clone(&pace), began);
