@@ -295,6 +295,13 @@ impl Transaction {
             return;
         };
         let shard = step.participants[part].shard;
+        self.send_commit_to(shard, part, after_nanos);
+    }
+
+    fn send_commit_to(&mut self, shard: GroupId, part: usize, after_nanos: u64) {
+        let Phase::Commit(step) = &self.phase else {
+            return;
+        };
         let request = Request::Commit(Box::new(step.parts[part].clone()));
         let awaited = Awaited::Commit { part: part as u32 };
         let hashing = step.hashings[part].clone();
@@ -325,8 +332,9 @@ impl Transaction {
                 None if coordinates => self.ask(routes),
                 None => self.repeat(part),
             },
-            Reply::Lost | Reply::Moved if coordinates => self.ask(routes),
-            Reply::Lost | Reply::Moved => self.repeat(part),
+            Reply::Moved => self.bring(routes, part),
+            Reply::Lost if coordinates => self.ask(routes),
+            Reply::Lost => self.repeat(part),
             // Only the first copy tells: an earlier one may have been handled.
             Reply::Unsent if step.repeats[part] == 0 => {
                 self.fail_commit(self.aborted(AbortReason::Deadline));
@@ -334,6 +342,26 @@ impl Transaction {
             Reply::Unsent if coordinates => self.ask(routes),
             Reply::Unsent => {}
             Reply::Answer(_) => self.ask(routes),
+        }
+    }
+
+    /// The participant's anchor is in another shard by now. Brought there the Commit is turned down,
+    /// as its term is over, unless it was met before: a coordinator's then names all who may have
+    /// an intent, and they are told (asked how it ended, the shard could tell only the client);
+    /// another's brings its coordinator the no that it would have to poll for.
+    fn bring(&mut self, routes: &Routes, part: usize) {
+        let Phase::Commit(step) = &mut self.phase else {
+            return;
+        };
+        let named = &step.participants[part];
+        let owner = routes.of_key(&named.anchor).map(|route| route.shard);
+        match owner.filter(|owner| *owner != named.shard && step.repeats[part] == 0) {
+            Some(owner) => {
+                step.repeats[part] = 1;
+                self.send_commit_to(owner, part, 0);
+            }
+            None if part == step.coordinator => self.ask(routes),
+            None => self.repeat(part),
         }
     }
 

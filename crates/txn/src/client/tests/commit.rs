@@ -298,3 +298,57 @@ fn a_key_without_a_shard_is_named() {
     let error = f.txn.commit(&f.routes, &[], 10).unwrap_err();
     assert_eq!(error, TransactionError::NoRoute { key: key("z") });
 }
+
+#[test]
+fn a_commit_is_brought_to_the_shard_that_has_the_range_by_now() {
+    let (mut f, out) = two_shards();
+    let coordinator = &out[0];
+    assert_eq!(coordinator.shard, A);
+    // A's range is B's by now.
+    let whole = located();
+    let [_, b, c] = whole.all() else { panic!() };
+    let mut both = b.clone();
+    both.span.start = Key::new();
+    f.routes = Routes::new(vec![both, c.clone()]);
+    let brought = f.reply(coordinator, Reply::Moved);
+    assert_eq!(brought.len(), 1);
+    assert_eq!(brought[0].shard, B);
+    assert_eq!(brought[0].request, coordinator.request);
+    // Only once: from then on it asks.
+    let asked = f.reply(&brought[0], Reply::Moved);
+    assert!(matches!(asked[0].request, Request::Status { .. }));
+    assert_eq!(asked[0].shard, B);
+}
+
+#[test]
+fn turned_down_where_it_was_brought_it_is_over() {
+    let (mut f, out) = two_shards();
+    let whole = located();
+    let [_, b, c] = whole.all() else { panic!() };
+    let mut both = b.clone();
+    both.span.start = Key::new();
+    f.routes = Routes::new(vec![both, c.clone()]);
+    let brought = f.reply(&out[0], Reply::Moved);
+    let over = Response::Refused(Refusal::WrongTerm {
+        current: term(B, 5),
+        last_word: true,
+    });
+    f.answer(&brought[0], over);
+    let error = f.done().unwrap_err();
+    assert!(is_aborted(&error, AbortReason::TermEnded), "{error:?}");
+}
+
+#[test]
+fn so_is_another_participants_once() {
+    let (mut f, out) = two_shards();
+    let whole = located();
+    let [a, _, c] = whole.all() else { panic!() };
+    let mut both = a.clone();
+    both.span.end = c.span.start.clone();
+    f.routes = Routes::new(vec![both, c.clone()]);
+    let brought = f.reply(&out[1], Reply::Moved);
+    assert_eq!(brought.iter().map(|o| o.shard).collect::<Vec<_>>(), [A]);
+    assert_eq!(brought[0].request, out[1].request);
+    let repeated = f.reply(&brought[0], Reply::Moved);
+    assert_eq!(repeated.iter().map(|o| o.shard).collect::<Vec<_>>(), [B]);
+}
