@@ -30,14 +30,23 @@ async fn nodes_with_nothing_to_do_send_little() {
     settled(&cluster).await;
     // Elections and the first looks at everything are over.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    let before = transport(&cluster).await;
-    tokio::time::sleep(WATCHED).await;
-    let after = transport(&cluster).await;
-    for (before, after) in before.iter().zip(&after) {
-        let packets = (after.packets_out - before.packets_out) / WATCHED.as_secs();
-        assert!(packets > 3, "leases are renewed: {packets}");
-        assert!(packets <= MOST, "{packets} packets a second");
+    let mut seen = Vec::new();
+    // A machine that is busy with something else makes leases and leaders go, and that costs packets.
+    for _ in 0..4 {
+        let before = transport(&cluster).await;
+        tokio::time::sleep(WATCHED).await;
+        let after = transport(&cluster).await;
+        let sent = before.iter().zip(&after);
+        let sent = sent.map(|(before, after)| after.packets_out - before.packets_out);
+        seen = sent.map(|packets| packets / WATCHED.as_secs()).collect();
+        let quiet = |packets: &u64| *packets <= MOST;
+        assert!(seen.iter().all(|p| *p > 3), "leases are renewed: {seen:?}");
+        if seen.iter().all(quiet) {
+            return;
+        }
+        eprintln!("not idle yet: {seen:?} packets a second");
     }
+    panic!("{seen:?} packets a second");
 }
 
 /// What the first node hears of another one.

@@ -355,7 +355,9 @@ impl Transaction {
         };
         let named = &step.participants[part];
         let owner = routes.of_key(&named.anchor).map(|route| route.shard);
-        match owner.filter(|owner| *owner != named.shard && step.repeats[part] == 0) {
+        // Alone, nobody waits for it.
+        let first = step.repeats[part] == 0 && step.parts.len() > 1;
+        match owner.filter(|owner| *owner != named.shard && first) {
             Some(owner) => {
                 step.repeats[part] = 1;
                 self.send_commit_to(owner, part, 0);

@@ -36,7 +36,7 @@ impl Group {
         }
         let Some(current) = self.term() else { return };
         let named = request.participants[request.here as usize].term;
-        if self.is_unknown_term(named, current) {
+        if self.is_unknown_term(cx, named, current) {
             // Not a term of this leader's: whoever issued it knows more.
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }

@@ -24,7 +24,7 @@ impl Group {
         named: Term,
     ) {
         let Some(current) = self.term() else { return };
-        if self.is_unknown_term(named, current) {
+        if self.is_unknown_term(cx, named, current) {
             return self.refuse(from, Refusal::NotLeader { hint: None });
         }
         let one = self.state.one_shard.get(attempt).map(Outcome::Committed);

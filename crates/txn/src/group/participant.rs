@@ -457,11 +457,12 @@ impl Group {
             mark(Mark::PollQueued);
             return;
         }
-        let answer = if named.group != self.shard && !self.descends_from(named.group) {
+        let known = named.group == self.shard || (self.descends_from(named.group) && cx.lease);
+        let answer = if !known {
             // No Commit that names it is ever let in here (T4). Who leads without a lease may not
-            // know that its shard was split, and that the anchor is another's since.
+            // know that its shard was split or absorbed, and that the anchor is another's since.
             cx.lease.then_some(Vote::No(AbortReason::Malformed))
-        } else if self.is_unknown_term(named, current) && !self.state.knows(attempt) {
+        } else if self.is_unknown_term(cx, named, current) && !self.state.knows(attempt) {
             return self.bury(cx, attempt);
         } else {
             self.answer_poll(attempt, &anchor, &from, named == current)

@@ -1,9 +1,9 @@
 //! What a leader in office lets go of when the end of its range becomes another shard's
 //! (decision 15). Of the range that goes nothing is undecided by then.
 
-use super::Group;
 use super::office::{Phase, Progress, Timer};
 use super::read::{Question, Waiting};
+use super::{Cx, Group};
 use crate::command::Command;
 use crate::lineage::Birth;
 use crate::request::Refusal;
@@ -62,12 +62,14 @@ impl Group {
         self.state.lineage.ancestors.contains(&group) && !mutated(Mutation::ChildIgnoresAncestors)
     }
 
-    /// Whether a term is none that this leader can say anything about.
-    pub(super) fn is_unknown_term(&self, named: Term, current: Term) -> bool {
+    /// Whether a term is none that this leader can say anything about. One of a shard that this one
+    /// descends from is earlier than all of its own, unless that shard has absorbed this one since
+    /// and begun another: who leads without a lease may not know.
+    pub(super) fn is_unknown_term(&self, cx: &Cx, named: Term, current: Term) -> bool {
         if named.group == self.shard {
             named > current
         } else {
-            !self.descends_from(named.group)
+            !self.descends_from(named.group) || !cx.lease
         }
     }
 
