@@ -427,7 +427,6 @@ impl Shard {
             return;
         }
         if let Some(response) = self.answer_before_end(&request) {
-            mark(Mark::ReadMetMerge);
             return out.reply(caller, response);
         }
         if self.office.is_some() && !self.pauses() {

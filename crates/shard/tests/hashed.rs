@@ -4,11 +4,11 @@ mod common;
 
 use common::{Node, SHARD, at, everything};
 use synod_paxos::{ClusterVersion, Durable, GroupId};
-use synod_shard::{HashError, Input, ShardReply, ShardRequest, Splitting};
+use synod_shard::{HashError, Splitting};
 use synod_txn::request::{LockMode, Refusal};
 use synod_txn::{
-    AttemptId, Caller, ClientId, CommitRequest, Hashing, Key, Outcome, Participant, Priority,
-    Request, Response, Span, Write,
+    AttemptId, ClientId, CommitRequest, Hashing, Key, Outcome, Participant, Priority, Request,
+    Response, Span, Write,
 };
 
 const MILLISECOND: u64 = 1_000_000;
@@ -44,25 +44,7 @@ fn hash(node: &mut Node, wanted: Option<&Hashing>) -> Result<Splitting, HashErro
 }
 
 fn ask(node: &mut Node, hashing: Option<Hashing>, request: Request) -> Option<Response> {
-    let caller = Caller {
-        connection: 1,
-        request: 1,
-    };
-    let request = ShardRequest {
-        shard: SHARD,
-        generation: 1,
-        request,
-        hashing: hashing.map(Box::new),
-    };
-    node.replies.clear();
-    let input = Input::Client { caller, request };
-    node.worker.handle(at(node.now), input);
-    node.settle();
-    match node.replies.pop() {
-        Some((to, ShardReply::Response(response))) if to == caller => Some(response),
-        Some(other) => panic!("{other:?}"),
-        None => None,
-    }
+    node.ask(SHARD, hashing, request)
 }
 
 /// Time for ids, and the term.

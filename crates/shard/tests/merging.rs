@@ -5,9 +5,9 @@ mod common;
 use bytes::Bytes;
 use common::{Node, SHARD, at};
 use synod_paxos::GroupId;
-use synod_shard::{Input, Merging, ShardReply, ShardRequest, Splitting};
+use synod_shard::{Merging, Splitting};
 use synod_txn::request::{LockMode, Refusal};
-use synod_txn::{AbortReason, AttemptId, Caller, ClientId, Key, Priority, Request, Response};
+use synod_txn::{AbortReason, AttemptId, ClientId, Key, Priority, Request, Response};
 
 const RIGHT: GroupId = GroupId(9);
 const MILLISECOND: u64 = 1_000_000;
@@ -27,26 +27,7 @@ fn node() -> Node {
 }
 
 fn ask(node: &mut Node, shard: GroupId, request: Request) -> Option<Response> {
-    let caller = Caller {
-        connection: 1,
-        request: 1,
-    };
-    let found = node.worker.shard(shard).expect("it is here");
-    let request = ShardRequest {
-        shard,
-        generation: found.descriptor().generation,
-        request,
-        hashing: None,
-    };
-    node.replies.clear();
-    let input = Input::Client { caller, request };
-    node.worker.handle(at(node.now), input);
-    node.settle();
-    match node.replies.pop() {
-        Some((to, ShardReply::Response(response))) if to == caller => Some(response),
-        Some(other) => panic!("{other:?}"),
-        None => None,
-    }
+    node.ask(shard, None, request)
 }
 
 fn locked_read(node: &mut Node, shard: GroupId, key: &'static [u8]) -> Option<Response> {

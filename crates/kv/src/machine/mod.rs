@@ -85,6 +85,13 @@ pub struct MachineSettings {
     pub trims_per_turn: u64,
 }
 
+impl MachineSettings {
+    /// What a node takes for [`MachineSettings::attempts_per_turn`]: half a millisecond at most.
+    pub const ATTEMPTS_PER_TURN: usize = 1 << 15;
+    /// What a node takes for [`MachineSettings::trims_per_turn`].
+    pub const TRIMS_PER_TURN: u64 = 2048;
+}
+
 /// A node's machine.
 pub struct Machine {
     worker: Option<Worker>,

@@ -145,8 +145,8 @@ impl Driver {
         let settings = MachineSettings {
             log_trim_bytes: spread(config.log_trim_bytes),
             stall: config.stall,
-            attempts_per_turn: 1 << 15,
-            trims_per_turn: 2048,
+            attempts_per_turn: MachineSettings::ATTEMPTS_PER_TURN,
+            trims_per_turn: MachineSettings::TRIMS_PER_TURN,
         };
         let space = Space::new(
             config.data_dir.clone(),

@@ -362,8 +362,8 @@ fn start(id: NodeId, bootstrap: &Bootstrap) -> Node {
     let settings = MachineSettings {
         log_trim_bytes: 128 << 20,
         stall: Duration::from_secs(1),
-        attempts_per_turn: 1 << 15,
-        trims_per_turn: 2048,
+        attempts_per_turn: MachineSettings::ATTEMPTS_PER_TURN,
+        trims_per_turn: MachineSettings::TRIMS_PER_TURN,
     };
     Node {
         id,

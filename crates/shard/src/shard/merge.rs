@@ -247,6 +247,7 @@ impl Shard {
         }
         match request {
             Request::LockedRead { .. } | Request::Validate { .. } => {
+                mark(Mark::ReadMetMerge);
                 Some(Response::Refused(Refusal::Aborted(AbortReason::Moved)))
             }
             Request::Release { .. } if self.has_ended() => Some(Response::Released),

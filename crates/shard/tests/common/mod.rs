@@ -9,13 +9,15 @@ use synod_paxos::{
     ClusterVersion, Configuration, Durable, GroupId, Incarnation, Mono, NodeId, Slot, Timestamp,
     VersionRange,
 };
-use synod_shard::ShardReply;
 use synod_shard::{
     EngineRead, Input, Now, Recovered, Setup, ShardDescriptor, ShardMap, SnapshotTask, Versions,
     Worker,
 };
+use synod_shard::{ShardReply, ShardRequest};
 use synod_txn::effect::EngineRows;
-use synod_txn::{Caller, GroupSettings, Interval, Key, Row, Span, Value};
+use synod_txn::{
+    Caller, GroupSettings, Hashing, Interval, Key, Request, Response, Row, Span, Value,
+};
 
 pub const SHARD: GroupId = GroupId(2);
 const MILLISECOND: u64 = 1_000_000;
@@ -200,6 +202,35 @@ impl Node {
             versions: Vec::new(),
             rows,
             more,
+        }
+    }
+
+    /// Asks a shard, and gives back what is answered at once.
+    pub fn ask(
+        &mut self,
+        shard: GroupId,
+        hashing: Option<Hashing>,
+        request: Request,
+    ) -> Option<Response> {
+        let caller = Caller {
+            connection: 1,
+            request: 1,
+        };
+        let found = self.worker.shard(shard).expect("it is here");
+        let request = ShardRequest {
+            shard,
+            generation: found.descriptor().generation,
+            request,
+            hashing: hashing.map(Box::new),
+        };
+        self.replies.clear();
+        let input = Input::Client { caller, request };
+        self.worker.handle(at(self.now), input);
+        self.settle();
+        match self.replies.pop() {
+            Some((to, ShardReply::Response(response))) if to == caller => Some(response),
+            Some(other) => panic!("{other:?}"),
+            None => None,
         }
     }
 

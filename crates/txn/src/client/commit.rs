@@ -309,6 +309,9 @@ impl Transaction {
     }
 
     pub(super) fn handle_commit(&mut self, routes: &Routes, part: usize, reply: Reply) {
+        if reply == Reply::Moved && self.bring(routes, part) {
+            return;
+        }
         let Phase::Commit(step) = &mut self.phase else {
             return;
         };
@@ -332,9 +335,8 @@ impl Transaction {
                 None if coordinates => self.ask(routes),
                 None => self.repeat(part),
             },
-            Reply::Moved => self.bring(routes, part),
-            Reply::Lost if coordinates => self.ask(routes),
-            Reply::Lost => self.repeat(part),
+            Reply::Lost | Reply::Moved if coordinates => self.ask(routes),
+            Reply::Lost | Reply::Moved => self.repeat(part),
             // Only the first copy tells: an earlier one may have been handled.
             Reply::Unsent if step.repeats[part] == 0 => {
                 self.fail_commit(self.aborted(AbortReason::Deadline));
@@ -348,23 +350,20 @@ impl Transaction {
     /// The participant's anchor is in another shard by now. Brought there the Commit is turned down,
     /// as its term is over, unless it was met before: a coordinator's then names all who may have
     /// an intent, and they are told (asked how it ended, the shard could tell only the client);
-    /// another's brings its coordinator the no that it would have to poll for.
-    fn bring(&mut self, routes: &Routes, part: usize) {
+    /// another's brings its coordinator the no that it would have to poll for. Returns whether it is.
+    fn bring(&mut self, routes: &Routes, part: usize) -> bool {
         let Phase::Commit(step) = &mut self.phase else {
-            return;
+            return false;
         };
         let named = &step.participants[part];
-        let owner = routes.of_key(&named.anchor).map(|route| route.shard);
-        // Alone, nobody waits for it.
-        let first = step.repeats[part] == 0 && step.parts.len() > 1;
-        match owner.filter(|owner| *owner != named.shard && first) {
-            Some(owner) => {
-                step.repeats[part] = 1;
-                self.send_commit_to(owner, part, 0);
-            }
-            None if part == step.coordinator => self.ask(routes),
-            None => self.repeat(part),
+        let owner = owner(routes, named);
+        // Once; and where it is alone, nobody waits for it.
+        if owner == named.shard || step.repeats[part] > 0 || step.parts.len() < 2 {
+            return false;
         }
+        step.repeats[part] = 1;
+        self.send_commit_to(owner, part, 0);
+        true
     }
 
     /// Send a participant its Commit again: known copies are recognised (T7).
@@ -387,8 +386,7 @@ impl Transaction {
         }
         let attempt = self.begin.attempt;
         let coordinator = &step.participants[step.coordinator];
-        let route = routes.of_key(&coordinator.anchor);
-        let shard = route.map_or(coordinator.shard, |route| route.shard);
+        let shard = owner(routes, coordinator);
         let status = Request::Status {
             attempt,
             anchor: coordinator.anchor.clone(),
@@ -493,6 +491,12 @@ impl Transaction {
             Outcome::Aborted(reason) => self.fail_commit(self.aborted(reason)),
         }
     }
+}
+
+/// The shard that has the participant's anchor by now, as far as is known.
+fn owner(routes: &Routes, participant: &Participant) -> GroupId {
+    let route = routes.of_key(&participant.anchor);
+    route.map_or(participant.shard, |route| route.shard)
 }
 
 /// Whether a refusal of a Commit or Status is the attempt's certain end: the

@@ -457,8 +457,7 @@ impl Group {
             mark(Mark::PollQueued);
             return;
         }
-        let known = named.group == self.shard || (self.descends_from(named.group) && cx.lease);
-        let answer = if !known {
+        let answer = if !self.speaks_of(cx, named.group) {
             // No Commit that names it is ever let in here (T4). Who leads without a lease may not
             // know that its shard was split or absorbed, and that the anchor is another's since.
             cx.lease.then_some(Vote::No(AbortReason::Malformed))

@@ -62,15 +62,16 @@ impl Group {
         self.state.lineage.ancestors.contains(&group) && !mutated(Mutation::ChildIgnoresAncestors)
     }
 
-    /// Whether a term is none that this leader can say anything about. One of a shard that this one
-    /// descends from is earlier than all of its own, unless that shard has absorbed this one since
+    /// Whether this leader can say anything about terms of a group: its own, or one that it descends
+    /// from. Those are earlier than all of its own, unless that shard has absorbed this one since
     /// and begun another: who leads without a lease may not know.
+    pub(super) fn speaks_of(&self, cx: &Cx, group: GroupId) -> bool {
+        group == self.shard || (self.descends_from(group) && cx.lease)
+    }
+
+    /// Whether a term is none that this leader can say anything about.
     pub(super) fn is_unknown_term(&self, cx: &Cx, named: Term, current: Term) -> bool {
-        if named.group == self.shard {
-            named > current
-        } else {
-            !self.descends_from(named.group) || !cx.lease
-        }
+        !self.speaks_of(cx, named.group) || (named.group == self.shard && named > current)
     }
 
     /// The end of the range has just become another shard's, with everything decided.

@@ -299,17 +299,23 @@ fn a_key_without_a_shard_is_named() {
     assert_eq!(error, TransactionError::NoRoute { key: key("z") });
 }
 
+/// The map once a range has become part of its neighbour.
+fn merged(left: usize, into: GroupId) -> Routes {
+    let whole = located();
+    let mut all = whole.all().to_vec();
+    let right = all.remove(left + 1);
+    all[left].span.end = right.span.end;
+    all[left].shard = into;
+    Routes::new(all)
+}
+
 #[test]
 fn a_commit_is_brought_to_the_shard_that_has_the_range_by_now() {
     let (mut f, out) = two_shards();
     let coordinator = &out[0];
     assert_eq!(coordinator.shard, A);
     // A's range is B's by now.
-    let whole = located();
-    let [_, b, c] = whole.all() else { panic!() };
-    let mut both = b.clone();
-    both.span.start = Key::new();
-    f.routes = Routes::new(vec![both, c.clone()]);
+    f.routes = merged(0, B);
     let brought = f.reply(coordinator, Reply::Moved);
     assert_eq!(brought.len(), 1);
     assert_eq!(brought[0].shard, B);
@@ -323,11 +329,7 @@ fn a_commit_is_brought_to_the_shard_that_has_the_range_by_now() {
 #[test]
 fn turned_down_where_it_was_brought_it_is_over() {
     let (mut f, out) = two_shards();
-    let whole = located();
-    let [_, b, c] = whole.all() else { panic!() };
-    let mut both = b.clone();
-    both.span.start = Key::new();
-    f.routes = Routes::new(vec![both, c.clone()]);
+    f.routes = merged(0, B);
     let brought = f.reply(&out[0], Reply::Moved);
     let over = Response::Refused(Refusal::WrongTerm {
         current: term(B, 5),
@@ -341,11 +343,7 @@ fn turned_down_where_it_was_brought_it_is_over() {
 #[test]
 fn so_is_another_participants_once() {
     let (mut f, out) = two_shards();
-    let whole = located();
-    let [a, _, c] = whole.all() else { panic!() };
-    let mut both = a.clone();
-    both.span.end = c.span.start.clone();
-    f.routes = Routes::new(vec![both, c.clone()]);
+    f.routes = merged(0, A);
     let brought = f.reply(&out[1], Reply::Moved);
     assert_eq!(brought.iter().map(|o| o.shard).collect::<Vec<_>>(), [A]);
     assert_eq!(brought[0].request, out[1].request);
