@@ -227,7 +227,43 @@ fn a_journal_that_was_begun_after_the_last_sync_is_cut_anywhere() {
 /// Large enough that memtables are written out and files replaced meanwhile.
 #[test]
 fn a_kill_while_memtables_are_written_out_loses_no_synced_batch() {
-    let mut driver = Driver::new(8, Values::Large);
+    killed_again_and_again(Driver::new(8, Values::Large));
+}
+
+/// What gathers in memory becomes a table once it is large enough, and at a sync; only
+/// little of it goes to the journal.
+#[test]
+fn a_kill_while_tables_are_made_loses_no_synced_batch() {
+    killed_again_and_again(Driver::in_memory(14, Values::Large));
+}
+
+#[test]
+fn what_a_sync_leaves_in_the_journal_and_in_tables_is_one_prefix() {
+    let mut driver = Driver::in_memory(15, Values::Small);
+    let mut choice = Numbers(15);
+    for round in 0..12 {
+        // Some syncs find more than goes to the journal.
+        driver.apply(choice.below(400));
+        driver.sync();
+        let synced = driver.image();
+        driver.apply(choice.below(400));
+        let image = driver.image();
+        assert_eq!(
+            driver.expect_whole(&synced, &format!("synced in {round}")),
+            driver.synced()
+        );
+        driver.expect_whole(&image, &format!("killed in {round}"));
+    }
+    driver = driver.restart(&driver.image());
+    driver.apply(3);
+    driver.sync();
+    assert_eq!(
+        driver.expect_whole(&driver.image(), "at last"),
+        driver.applied()
+    );
+}
+
+fn killed_again_and_again(mut driver: Driver) {
     let mut choice = Numbers(8);
     let mut synced: Option<Image> = None;
     for round in 0..8 {

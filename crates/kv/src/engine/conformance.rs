@@ -5,12 +5,14 @@ mod model;
 use super::*;
 use model::{agrees_with_the_model, step};
 use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Opens the engine under test, again and again over the same contents.
 type Open<'a> = &'a dyn Fn() -> Box<dyn Engine>;
 
 /// Opens an engine in a directory.
-type OpenAt = fn(&std::path::Path) -> Box<dyn Engine>;
+type OpenAt = fn(&Path) -> Box<dyn Engine>;
 
 const LATEST: Timestamp = Timestamp(u64::MAX);
 
@@ -376,7 +378,7 @@ fn conforms(cases: u32, fresh: &dyn Fn() -> Box<dyn Fn() -> Box<dyn Engine>>) {
 
 /// An engine in a temporary directory that lives as long as the opener.
 fn in_directory<E: Engine>(
-    open: fn(&std::path::Path) -> Result<E, EngineError>,
+    open: fn(&Path) -> Result<E, EngineError>,
 ) -> Box<dyn Fn() -> Box<dyn Engine>> {
     let directory = tempfile::tempdir().unwrap();
     Box::new(move || Box::new(open(&directory.path().join("engine")).unwrap()))
@@ -402,6 +404,11 @@ fn an_engine_with_recent_versions_in_front_conforms() {
 #[test]
 fn the_fjall_engine_conforms() {
     conforms(16, &|| in_directory(FjallEngine::open));
+}
+
+#[test]
+fn the_fjall_engine_conforms_with_many_tables() {
+    conforms(48, &|| in_directory(FjallEngine::open_small));
 }
 
 #[test]
@@ -466,8 +473,11 @@ fn a_directory_of_another_engine_is_refused() {
 /// the first on, and the mark must not run ahead of the data.
 #[test]
 fn what_an_unclean_end_leaves_is_a_prefix_of_the_batches() {
-    let openers: [(&str, OpenAt); 2] = [
+    let openers: [(&str, OpenAt); 3] = [
         ("fjall", |path| Box::new(FjallEngine::open(path).unwrap())),
+        ("fjall, small tables", |path| {
+            Box::new(FjallEngine::open_small(path).unwrap())
+        }),
         ("redb", |path| Box::new(RedbEngine::open(path).unwrap())),
     ];
     for (kind, open) in openers {
@@ -502,15 +512,42 @@ fn what_an_unclean_end_leaves_is_a_prefix_of_the_batches() {
     }
 }
 
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+/// Copies a directory as it is at one moment: again, if anything changed meanwhile.
+fn copy_directory(from: &Path, to: &Path) {
+    loop {
+        let before = listing(from);
+        let copied = copy_files(from, to);
+        if listing(from) == before {
+            return copied.unwrap();
+        }
+        std::fs::remove_dir_all(to).unwrap();
+    }
+}
+
+/// All files below `path` that do not go while they are looked at, with length and time of change.
+fn listing(path: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    for (entry, metadata) in entries.filter_map(|e| e.metadata().ok().map(|m| (e, m))) {
+        if metadata.is_dir() {
+            found.extend(listing(&entry.path()));
+        }
+        found.push((entry.path(), metadata.len(), metadata.modified().ok()));
+    }
+    found.sort();
+    found
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_directory(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
 }

@@ -1,66 +1,112 @@
 //! The default engine: a log-structured merge tree (fjall 3).
 //!
-//! Everything is in *one* keyspace. Batches over several are atomic in fjall's
-//! journal, but each keyspace writes its memtable to disk on its own, without
-//! the journal being synced first: a crash could then keep an applied mark and
-//! lose the data it speaks of. Within one keyspace what reaches the disk is
-//! always a prefix of what was written.
+//! Everything is in *one* keyspace: within it what reaches the disk is always a prefix of
+//! what was written.
 //!
-//! The journal is never synced by a write, and buffers in the process
-//! (`manual_journal_persist`): our own log replays what is lost. A write may
-//! sleep for 100 ms and more while compaction is behind, which is why only the
-//! engine's thread writes.
+//! Writes gather in memory of our own (`buffer`, `run`) until they are worth a table, which is then made at
+//! once (`tables`). Neither fjall's journal nor its memtable sees them: our own log replays
+//! what a crash takes, and the two cost more than all the rest of the engine.
+//! Only the little that is there when a sync is asked for goes by a batch and a sync of
+//! the journal, because each table more is one more to look into and to merge.
 //!
-//! Its files are synced piece by piece as they grow (`behind`), so that their own
-//! syncs at the end do not hold up the log's, and its merges take their time (`pace`).
+//! A view of the engine is the buffer in front of the tables (`merged`). Whatever leaves the buffer
+//! can be read from fjall before, and one thread writes, so that nothing is ever missing or out of order.
+//!
+//! Files are synced piece by piece as they grow (`behind`), so that their own
+//! syncs at the end do not hold up the log's, and merges take their time (`pace`).
 //!
 //! A power cut may leave the journal with holes behind its last sync. It is cut
 //! there before fjall sees it (`synced`), and the log replays the rest.
 
 mod behind;
+mod buffer;
 mod journal;
+mod merged;
 mod pace;
+mod run;
 mod synced;
+mod tables;
 
 use self::behind::WriteBehind;
+use self::buffer::Buffer;
+use self::merged::FjallView;
 use self::pace::{Pace, Paces};
+use self::run::Cursors;
 use self::synced::{JournalError, Journals};
+use self::tables::Tables;
 use super::EngineError;
 use super::kind;
-use super::store::{Items, Store, View};
+use super::store::{Store, View};
 use ::fjall::compaction::filter::Factory;
 use ::fjall::config::FilterPolicy;
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use ::fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use bytes::Bytes;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 const KIND: &str = "fjall";
 const NOTE: &str = "synod engine fjall, layout 1";
 const KEYSPACE: &str = "data";
 /// Blocks kept in memory.
 const CACHE_BYTES: u64 = 128 << 20;
-/// Written to disk once it has this size, up to half more; up to five exist.
-const MEMTABLE_BYTES: u64 = 24 << 20;
+/// What is written becomes a table once it takes this much memory, up to half more. Twice that
+/// may be in memory.
+const TABLE_BYTES: usize = 24 << 20;
+/// A sync makes a table if there is as much as this, and writes less to the journal.
+const JOURNALED_BYTES: usize = 1 << 20;
+/// What syncs left in fjall's memtable becomes a table at this size.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// A journal of this size is left behind for a new one.
+const JOURNAL_BYTES: u64 = 64 << 20;
 /// Flushes and compactions run on these; the cores belong to the shards.
 const WORKERS: usize = 1;
 /// How much their priority is lowered (`nice`).
-#[cfg(target_os = "linux")]
 const WORKERS_NICE: i32 = 5;
+
+/// When what is written goes to disk.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// See [`TABLE_BYTES`].
+    table: usize,
+    /// See [`JOURNALED_BYTES`].
+    journaled: usize,
+    /// See [`JOURNAL_BYTES`].
+    journal: u64,
+}
+
+/// What only one thread at a time does.
+struct Writing {
+    journals: Journals,
+    /// A table in the making.
+    making: Option<JoinHandle<Result<(), EngineError>>>,
+    sizes: Sizes,
+}
+
+impl Writing {
+    /// Waits until the table in the making is done.
+    fn wait(&mut self) -> Result<(), EngineError> {
+        match self.making.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(made)) => made,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+}
 
 /// An engine over fjall, in a directory of its own.
 pub struct FjallEngine {
-    database: Database,
-    keyspace: Keyspace,
-    journals: Mutex<Journals>,
-    behind: Mutex<WriteBehind>,
-    pace: Arc<Pace>,
+    tables: Arc<Tables>,
+    writing: Mutex<Writing>,
 }
 
 impl Drop for FjallEngine {
-    /// The database, which goes next, waits for its worker.
+    /// The database, which goes next, waits for its worker. What is in no table yet is gone.
     fn drop(&mut self) {
-        self.pace.close();
+        self.tables.pace.close();
+        if let Err(error) = self.writing().wait() {
+            tracing::error!(%error, "the engine is closed after an error");
+        }
     }
 }
 
@@ -94,6 +140,29 @@ impl FjallEngine {
     /// When another kind of engine made the directory, or it does not open, or
     /// something that was synced is damaged; the node then sets it aside.
     pub fn open(path: &Path) -> Result<FjallEngine, EngineError> {
+        // Replicas of the same shards fill their buffers at the same pace. Of different
+        // sizes, they are not written out by all nodes at the same moment.
+        let spread = uuid::Uuid::new_v4().as_u128() % (TABLE_BYTES as u128 / 2);
+        let sizes = Sizes {
+            table: TABLE_BYTES + spread as usize,
+            journaled: JOURNALED_BYTES,
+            journal: JOURNAL_BYTES,
+        };
+        FjallEngine::open_with(path, sizes)
+    }
+
+    /// One that makes tables of a few kilobytes, and of what half of all syncs find.
+    #[cfg(test)]
+    pub(super) fn open_small(path: &Path) -> Result<FjallEngine, EngineError> {
+        let sizes = Sizes {
+            table: 4 << 10,
+            journaled: 512,
+            journal: 2 << 10,
+        };
+        FjallEngine::open_with(path, sizes)
+    }
+
+    fn open_with(path: &Path, sizes: Sizes) -> Result<FjallEngine, EngineError> {
         kind::check(path, NOTE)?;
         let directory = path.join("fjall");
         let journals = Journals::prepare(path, &directory);
@@ -104,13 +173,22 @@ impl FjallEngine {
         let keyspace = database
             .keyspace(KEYSPACE, options)
             .map_err(failed("open its keyspace"))?;
-        let behind = WriteBehind::new(&directory, keyspace.path());
-        let engine = FjallEngine {
+        let behind = WriteBehind::new(keyspace.path());
+        let tables = Tables {
             database,
             keyspace,
-            journals: Mutex::new(journals),
+            buffer: Buffer::default(),
             behind: Mutex::new(behind),
             pace,
+        };
+        let writing = Writing {
+            journals,
+            making: None,
+            sizes,
+        };
+        let engine = FjallEngine {
+            tables: Arc::new(tables),
+            writing: Mutex::new(writing),
         };
         if !is_noted {
             // From here on a crash finds a note.
@@ -118,18 +196,56 @@ impl FjallEngine {
         }
         Ok(engine)
     }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands all that is in memory to fjall's journal, and that to the operating system: it
+    /// survives the end of the process, but is not synced.
+    ///
+    /// # Errors
+    /// When the database cannot write.
+    pub fn journal(&self) -> Result<(), EngineError> {
+        self.journal_in(&mut self.writing())
+    }
+
+    fn journal_in(&self, writing: &mut Writing) -> Result<(), EngineError> {
+        // What is older goes first.
+        writing.wait()?;
+        let tables = &*self.tables;
+        let frozen = tables.buffer.freeze();
+        let mut batch = tables.database.batch();
+        let mut cursors = Cursors::all(&frozen);
+        while let Some((run, entry)) = cursors.next() {
+            let (key, value) = cursors.run(run).change(entry);
+            match value {
+                Some(value) => batch.insert(&tables.keyspace, key, value),
+                None => batch.remove(&tables.keyspace, key),
+            }
+        }
+        batch.commit().map_err(failed("apply a batch"))?;
+        tables.buffer.forget_frozen();
+        let written = tables.database.persist(PersistMode::Buffer);
+        written.map_err(failed("write its journal"))
+    }
 }
 
 /// How a new keyspace is laid out.
 fn options() -> KeyspaceCreateOptions {
-    // Replicas of the same shards fill their memtables at the same pace. Of different
-    // sizes, they are not written out by all nodes at the same moment.
-    let spread = uuid::Uuid::new_v4().as_u128() as u64 % (MEMTABLE_BYTES / 2);
     KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES + spread)
+        .max_memtable_size(MEMTABLE_BYTES)
         // Versions are found by position, never by their whole key, so filters
         // would be built and kept for nothing.
         .filter_policy(FilterPolicy::disabled())
+}
+
+/// Lowers the priority of this thread, and of those that it starts.
+fn lower_priority(by: i32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(by) {
+        tracing::warn!(%error, "a thread of the engine keeps the usual priority");
+    }
 }
 
 /// Opens the database so that its workers (which inherit it) have a lower
@@ -137,10 +253,7 @@ fn options() -> KeyspaceCreateOptions {
 fn open_database(directory: &Path, pace: &Arc<Pace>) -> Result<Database, ::fjall::Error> {
     let factory: Arc<dyn Factory> = Arc::new(Paces(Arc::clone(pace)));
     let open = || {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::nice(WORKERS_NICE) {
-            tracing::warn!(%error, "the engine's workers keep the usual priority");
-        }
+        lower_priority(WORKERS_NICE);
         Database::builder(directory)
             .manual_journal_persist(true)
             .worker_threads(WORKERS)
@@ -153,82 +266,64 @@ fn open_database(directory: &Path, pace: &Arc<Pace>) -> Result<Database, ::fjall
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The state of one moment, or, without a snapshot, of each moment.
-#[derive(Clone)]
-pub struct FjallView {
-    keyspace: Keyspace,
-    snapshot: Option<Snapshot>,
-}
-
-impl View for FjallView {
-    fn range(&self, start: &[u8], end: &[u8]) -> Result<Items<'_>, EngineError> {
-        if end <= start {
-            return Ok(Box::new(std::iter::empty()));
-        }
-        let items = match &self.snapshot {
-            Some(snapshot) => snapshot.range(&self.keyspace, start..end),
-            None => self.keyspace.range(start..end),
-        };
-        Ok(Box::new(items.map(|guard| {
-            let (key, value) = guard.into_inner().map_err(failed("read"))?;
-            Ok((key.into(), value.into()))
-        })))
-    }
-
-    fn item(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let found = match &self.snapshot {
-            Some(snapshot) => snapshot.get(&self.keyspace, key),
-            None => self.keyspace.get(key),
-        };
-        Ok(found.map_err(failed("read"))?.map(Bytes::from))
-    }
-}
-
 impl Store for FjallEngine {
     type Snapshot = FjallView;
 
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
-        let mut batch = self.database.batch();
-        let (count, mut bytes) = (items.len(), 0);
-        for (key, value) in items {
-            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            match value {
-                Some(value) => batch.insert(&self.keyspace, key, value),
-                None => batch.remove(&self.keyspace, key),
-            }
+        let mut writing = self.writing();
+        if writing.making.as_ref().is_some_and(JoinHandle::is_finished) {
+            writing.wait()?;
         }
-        // Before it is done: if it has to wait for a merge, that had better hurry.
-        self.pace.writes(count, bytes);
-        batch.commit().map_err(failed("apply a batch"))?;
-        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-        behind
-            .wrote(bytes)
-            .map_err(|(path, source)| EngineError::Backend {
-                kind: KIND,
-                action: "write behind",
-                source: format!("{}: {source}", path.display()).into(),
-            })
+        let tables = &self.tables;
+        let bytes = items
+            .iter()
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+        let bytes = bytes.sum();
+        tables.pace.writes(bytes);
+        tables.buffer.add(items);
+        if tables.buffer.held().active_bytes() >= writing.sizes.table {
+            // If the one before is not done, the disk is slower than who writes.
+            writing.wait()?;
+            writing.making = Some(tables.freeze()?);
+        }
+        tables.wrote(bytes)
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
-        self.database
-            .persist(PersistMode::Buffer)
-            .map_err(failed("write its journal"))?;
+        let mut writing = self.writing();
+        // What is older goes first.
+        writing.wait()?;
+        let tables = &*self.tables;
+        if tables.buffer.held().active_bytes() >= writing.sizes.journaled {
+            return tables.make(&tables.buffer.freeze());
+        }
+        self.journal_in(&mut writing)?;
         // Before the sync: what is written while it runs may be lost.
-        let written = journals.measure();
+        let written = writing.journals.measure();
         let written = written.map_err(journal_failed("measure its journal"))?;
-        self.database
+        tables
+            .database
             .persist(PersistMode::SyncAll)
             .map_err(failed("sync its journal"))?;
-        let noted = journals.note(written);
-        noted.map_err(journal_failed("note what it synced"))
+        let noted = writing.journals.note(written);
+        noted.map_err(journal_failed("note what it synced"))?;
+        if written.bytes() >= writing.sizes.journal {
+            // With a memtable fjall leaves the journal.
+            let left = tables.keyspace.rotate_memtable();
+            left.map_err(failed("leave its journal"))?;
+        }
+        Ok(())
     }
 
     fn snapshot(&self) -> Result<FjallView, EngineError> {
+        let (held, snapshot) = self
+            .tables
+            .buffer
+            .held_with(|| self.tables.database.snapshot());
         Ok(FjallView {
-            keyspace: self.keyspace.clone(),
-            snapshot: Some(self.database.snapshot()),
+            held,
+            keyspace: self.tables.keyspace.clone(),
+            snapshot: Some(snapshot),
         })
     }
 
@@ -237,7 +332,8 @@ impl Store for FjallEngine {
         reader: impl FnOnce(&dyn View) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         reader(&FjallView {
-            keyspace: self.keyspace.clone(),
+            held: self.tables.buffer.held(),
+            keyspace: self.tables.keyspace.clone(),
             snapshot: None,
         })
     }

@@ -60,6 +60,9 @@ pub enum Opened {
 pub struct Driver {
     seed: u64,
     values: Values,
+    /// Batches are in the journal, whose end most tests are about; else in memory, until a sync or
+    /// a table is made of them.
+    is_journaled: bool,
     home: TempDir,
     engine: Option<FjallEngine>,
     applied: u64,
@@ -72,11 +75,21 @@ fn directory(home: &TempDir) -> PathBuf {
 
 impl Driver {
     pub fn new(seed: u64, values: Values) -> Driver {
+        Driver::open_new(seed, values, true)
+    }
+
+    /// A driver that leaves it to the engine where batches go.
+    pub fn in_memory(seed: u64, values: Values) -> Driver {
+        Driver::open_new(seed, values, false)
+    }
+
+    fn open_new(seed: u64, values: Values, is_journaled: bool) -> Driver {
         let home = tempfile::tempdir().expect("a directory");
         let engine = FjallEngine::open(&directory(&home)).expect("a new engine");
         Driver {
             seed,
             values,
+            is_journaled,
             home,
             engine: Some(engine),
             applied: 0,
@@ -141,6 +154,9 @@ impl Driver {
             self.applied += 1;
             let batch = self.batch(self.applied);
             self.engine().apply(batch).expect("applies");
+            if self.is_journaled {
+                self.engine().journal().expect("goes to the journal");
+            }
         }
     }
 
@@ -169,6 +185,7 @@ impl Driver {
         Driver {
             seed: self.seed,
             values: self.values,
+            is_journaled: self.is_journaled,
             home,
             engine: Some(engine),
             applied: found,

@@ -1,12 +1,12 @@
-//! Writes the engine's files to disk a little at a time.
+//! Writes the engine's tables to disk a little at a time.
 //!
-//! fjall hands its journal and its tables to the operating system and syncs each
+//! fjall hands its tables to the operating system and syncs each
 //! as a whole at its end: tens of megabytes at once, and on replicas of the same
 //! shards all at the same time. A log sync that comes then waits behind them for
-//! 50 to 300 ms. So the engine's thread looks after each batch what has grown,
+//! 50 to 300 ms. So who writes looks every now and then at what has grown,
 //! and syncs that while it is still small. Nothing relies on these syncs.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -22,76 +22,33 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes of one block as the system counts them.
 const BLOCK_BYTES: u64 = 512;
 
-/// A directory in which files named by rising numbers are written one after
-/// the other.
-#[derive(Debug)]
-struct Growing {
-    directory: PathBuf,
-    /// What follows the number in a name.
-    suffix: &'static str,
-    newest: u64,
-    /// Bytes of the newest file that are synced.
-    synced: u64,
-}
-
-impl Growing {
-    fn new(directory: PathBuf, suffix: &'static str) -> Growing {
-        Growing {
-            directory,
-            suffix,
-            newest: 0,
-            synced: 0,
-        }
-    }
-
-    fn number(&self, name: &OsStr) -> Option<u64> {
-        name.to_str()?.strip_suffix(self.suffix)?.parse().ok()
-    }
-
-    fn look(&mut self) -> io::Result<()> {
-        let mut newest = None;
-        for entry in fs::read_dir(&self.directory)? {
-            newest = newest.max(self.number(&entry?.file_name()));
-        }
-        let Some(newest) = newest else {
-            return Ok(());
-        };
-        if newest != self.newest {
-            // What is left of the one before, its writer syncs.
-            self.newest = newest;
-            self.synced = 0;
-        }
-        let path = self.directory.join(format!("{newest}{}", self.suffix));
-        let bytes = fs::metadata(&path)?.blocks() * BLOCK_BYTES;
-        if bytes >= self.synced + PIECE_BYTES {
-            self.synced = bytes;
-            File::open(&path)?.sync_data()?;
-        }
-        Ok(())
-    }
-}
+/// So many of the newest tables are looked at: one is made of what was written, and some of others at
+/// the same time.
+const NEWEST: usize = 4;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct WriteBehind {
-    journals: Growing,
-    tables: Growing,
+    /// Where tables are, named by rising numbers.
+    directory: PathBuf,
+    /// Bytes of the newest ones that are synced.
+    synced: BTreeMap<u64, u64>,
     looked: Instant,
     written: usize,
 }
 
 impl WriteBehind {
-    /// For the database in `database` and the tree in `tree`.
-    pub(super) fn new(database: &Path, tree: &Path) -> WriteBehind {
+    /// For the tree in `tree`.
+    pub(super) fn new(tree: &Path) -> WriteBehind {
         WriteBehind {
-            journals: Growing::new(database.to_owned(), ".jnl"),
-            tables: Growing::new(tree.join("tables"), ""),
+            directory: tree.join("tables"),
+            synced: BTreeMap::new(),
             looked: Instant::now(),
             written: 0,
         }
     }
 
-    /// So many bytes went to the journal. Syncs what has grown since the last look,
+    /// So many bytes were written. Syncs what has grown since the last look,
     /// if it is time for one. Returns the path and error of a sync that failed.
     pub(super) fn wrote(&mut self, bytes: usize) -> Result<(), (PathBuf, io::Error)> {
         self.written += bytes;
@@ -99,17 +56,40 @@ impl WriteBehind {
             return Ok(());
         }
         self.written = 0;
-        let mut outcome = Ok(());
-        for files in [&mut self.journals, &mut self.tables] {
-            match files.look() {
-                Ok(()) => {}
-                // Files come and go; the next look sees it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => outcome = Err((files.directory.clone(), error)),
-            }
-        }
+        let outcome = match self.look() {
+            // Files come and go; the next look sees it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            looked => looked.map_err(|error| (self.directory.clone(), error)),
+        };
         self.looked = Instant::now();
         outcome
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(number) = number {
+                self.synced.entry(number).or_insert(0);
+                if self.synced.len() > NEWEST {
+                    // What is left of older ones, their writer syncs.
+                    self.synced.pop_first();
+                }
+            }
+        }
+        for (number, synced) in &mut self.synced {
+            let path = self.directory.join(number.to_string());
+            let bytes = match fs::metadata(&path) {
+                Ok(found) => found.blocks() * BLOCK_BYTES,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if bytes >= *synced + PIECE_BYTES {
+                *synced = bytes;
+                File::open(&path)?.sync_data()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,27 +99,33 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn the_newest_file_is_synced_as_it_grows() {
+    fn the_newest_files_are_synced_as_they_grow() {
         let dir = tempfile::tempdir().unwrap();
-        let mut files = Growing::new(dir.path().to_owned(), ".jnl");
+        let tables = dir.path().join("tables");
+        fs::create_dir(&tables).unwrap();
+        fs::write(tables.join("lock"), b"").unwrap();
+        let mut files = WriteBehind::new(dir.path());
         files.look().unwrap();
-        assert_eq!((files.newest, files.synced), (0, 0), "an empty directory");
-        fs::write(dir.path().join("lock"), b"").unwrap();
+        assert!(files.synced.is_empty(), "no table");
         let mut grow = |number: u64, bytes: u64| {
-            let path = dir.path().join(format!("{number}.jnl"));
             let mut file = File::options()
                 .create(true)
                 .append(true)
-                .open(path)
+                .open(tables.join(number.to_string()))
                 .unwrap();
             file.write_all(&vec![7; usize::try_from(bytes).unwrap()])
                 .unwrap();
             files.look().unwrap();
-            (files.newest, files.synced / PIECE_BYTES)
+            files.synced.get(&number).map(|synced| synced / PIECE_BYTES)
         };
-        assert_eq!(grow(9, PIECE_BYTES / 2), (9, 0), "not worth a sync");
-        assert_eq!(grow(9, PIECE_BYTES), (9, 1));
-        assert_eq!(grow(10, 2 * PIECE_BYTES), (10, 2), "by number, not by name");
-        assert_eq!(grow(9, PIECE_BYTES), (10, 2), "the older one is left alone");
+        assert_eq!(grow(9, PIECE_BYTES / 2), Some(0), "not worth a sync");
+        assert_eq!(grow(9, PIECE_BYTES), Some(1));
+        assert_eq!(grow(10, 2 * PIECE_BYTES), Some(2), "by number, not by name");
+        assert_eq!(grow(9, PIECE_BYTES), Some(2));
+        for number in 11..13 {
+            assert_eq!(grow(number, 1), Some(0));
+        }
+        assert_eq!(grow(13, 1), Some(0));
+        assert_eq!(grow(9, PIECE_BYTES), None, "an old one is left alone");
     }
 }

@@ -7,9 +7,8 @@
 //! meanwhile, and a steady trickle besides (RocksDB's rate limiter tuned by itself has the same
 //! aim).
 //!
-//! The one worker writes no memtable out while it merges, and once that is full every batch asks it to:
-//! its queue takes a thousand such messages, and were it full when the worker wants to add one of its
-//! own, it would wait for itself. So a merge stops to wait while there still is room in the memtable.
+//! Tables come up meanwhile, and each is one more to look into. So a merge stops to wait once
+//! some more have.
 //!
 //! fjall has no setting for this. A compaction filter sees every item that is merged, and may
 //! take its time.
@@ -25,11 +24,8 @@ const TRICKLE: u64 = 16 << 20;
 /// Bytes merged for each byte written meanwhile. Less than a tree of a few levels needs, if all
 /// its merges are counted together; [`HURRY_BYTES`] makes up for that.
 const AMPLIFICATION: u64 = 8;
-/// Once so much was written since a merge began, it waits no more. A merge follows upon a memtable
-/// that was written out, so the next one is not full by then.
-const HURRY_BYTES: u64 = super::MEMTABLE_BYTES * 2 / 3;
-/// What an item takes in a memtable besides key and value.
-const ITEM_BYTES: usize = 80;
+/// Once so much was written since a merge began, which is two tables or so, it waits no more.
+const HURRY_BYTES: u64 = 2 * super::TABLE_BYTES as u64;
 /// The merge looks at the clock so often, in bytes.
 const LOOK_BYTES: u64 = 128 << 10;
 /// No wait is longer, so that closing takes no longer.
@@ -43,10 +39,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many items more, of so many bytes, are about to be written.
-    pub(super) fn writes(&self, items: usize, bytes: usize) {
-        let bytes = bytes + items * ITEM_BYTES;
+    /// So many bytes more are about to be written.
+    pub(super) fn writes(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether nobody is to wait for merges any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// Whatever is being merged waits no more.
@@ -94,7 +94,7 @@ impl Paced {
     /// How far the merge is ahead, as time that it takes until the trickle alone allows for it.
     fn ahead(&self, now: Instant) -> Duration {
         let written = self.pace.written.load(Ordering::Relaxed) - self.written_before;
-        if written >= HURRY_BYTES || self.pace.closing.load(Ordering::Relaxed) {
+        if written >= HURRY_BYTES || self.pace.is_closing() {
             return Duration::ZERO;
         }
         let beyond = self.merged.saturating_sub(AMPLIFICATION * written);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_merge_waits_for_what_is_written_and_for_time() {
         let pace = Arc::new(Pace::default());
-        pace.writes(1, 5 << 20);
+        pace.writes(5 << 20);
         let began = Instant::now();
         let mut paced = Paced::new(Arc::clone(&pace), began);
         assert!(paced.ahead(began).is_zero());
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(paced.ahead(began), Duration::from_secs(1));
         let half = began + Duration::from_millis(500);
         assert_eq!(paced.ahead(half), Duration::from_millis(500));
-        pace.writes(0, (TRICKLE / AMPLIFICATION / 4) as usize);
+        pace.writes((TRICKLE / AMPLIFICATION / 4) as usize);
         assert_eq!(paced.ahead(half), Duration::from_millis(250));
         assert!(paced.ahead(began + Duration::from_secs(1)).is_zero());
     }
@@ -151,9 +151,9 @@ mod tests {
         let began = Instant::now();
         let mut paced = Paced::new(Arc::clone(&pace), began);
         paced.merged = 1 << 40;
-        pace.writes(1, HURRY_BYTES as usize - ITEM_BYTES - 1);
+        pace.writes(HURRY_BYTES as usize - 1);
         assert!(!paced.ahead(began).is_zero());
-        pace.writes(0, 1);
+        pace.writes(1);
         assert!(paced.ahead(began).is_zero());
 
         let mut next = Paced::new(Arc::clone(&pace), began);

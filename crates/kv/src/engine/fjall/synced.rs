@@ -110,6 +110,13 @@ pub(super) struct Synced {
     bytes: u64,
 }
 
+impl Synced {
+    /// How much of the newest journal it is.
+    pub(super) const fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 /// The journals of one database.
 #[derive(Debug)]
 pub(super) struct Journals {

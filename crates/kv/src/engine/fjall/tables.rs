@@ -1,0 +1,96 @@
+//! Tables made of what the buffer froze.
+//!
+//! fjall's own way, a batch, writes each change to its journal and into a skip list, and from there to
+//! a table. Ingestion makes a table of sorted changes at once, and puts it above all that the
+//! database holds; it is on disk, synced, when it returns.
+
+use super::behind::WriteBehind;
+use super::buffer::Buffer;
+use super::pace::Pace;
+use super::run::{Cursors, Run};
+use super::{KIND, WORKERS_NICE, failed, lower_priority};
+use crate::engine::EngineError;
+use ::fjall::{Database, Keyspace, PersistMode};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// While so many tables wait to be merged, no new one is added: every read has to look into all of them.
+const MOST_UNMERGED: usize = 20;
+/// How often it is looked whether they have become fewer.
+const MERGE_WAIT: Duration = Duration::from_millis(5);
+/// Bytes written between two looks at the files.
+const LOOK_BYTES: usize = 256 << 10;
+
+/// The database, and what is in front of it.
+pub(super) struct Tables {
+    pub(super) database: Database,
+    pub(super) keyspace: Keyspace,
+    pub(super) buffer: Buffer,
+    pub(super) behind: Mutex<WriteBehind>,
+    pub(super) pace: Arc<Pace>,
+}
+
+impl Tables {
+    /// Makes a table of everything that the buffer holds, on a thread of its own.
+    pub(super) fn freeze(
+        self: &Arc<Tables>,
+    ) -> Result<JoinHandle<Result<(), EngineError>>, EngineError> {
+        let frozen = self.buffer.freeze();
+        let tables = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("synod-tables".into())
+            .spawn(move || {
+                lower_priority(WORKERS_NICE);
+                tables.make(&frozen)
+            })
+            .map_err(|source| EngineError::Backend {
+                kind: KIND,
+                action: "start a thread that makes a table",
+                source: source.into(),
+            })
+    }
+
+    /// Makes a table of what is frozen, and has the buffer forget it.
+    pub(super) fn make(&self, frozen: &[Arc<Run>]) -> Result<(), EngineError> {
+        // An error that a worker of the database met shows itself here only.
+        let is_sound = self.database.persist(PersistMode::Buffer);
+        is_sound.map_err(failed("go on after an error"))?;
+        while self.keyspace.l0_table_count() >= MOST_UNMERGED && !self.pace.is_closing() {
+            std::thread::sleep(MERGE_WAIT);
+        }
+        let mut ingestion = self
+            .keyspace
+            .start_ingestion()
+            .map_err(failed("begin a table"))?;
+        let mut cursors = Cursors::all(frozen);
+        let mut bytes = 0;
+        while let Some((run, entry)) = cursors.next() {
+            let (key, value) = cursors.run(run).change(entry);
+            bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+            let written = match value {
+                Some(value) => ingestion.write(key, value),
+                None => ingestion.write_tombstone(key),
+            };
+            written.map_err(failed("write a table"))?;
+            if bytes >= LOOK_BYTES {
+                self.wrote(std::mem::take(&mut bytes))?;
+            }
+        }
+        ingestion.finish().map_err(failed("add a table"))?;
+        self.buffer.forget_frozen();
+        Ok(())
+    }
+
+    /// So many bytes more were written to files: they are synced as they grow.
+    pub(super) fn wrote(&self, bytes: usize) -> Result<(), EngineError> {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        behind
+            .wrote(bytes)
+            .map_err(|(path, source)| EngineError::Backend {
+                kind: KIND,
+                action: "write behind",
+                source: format!("{}: {source}", path.display()).into(),
+            })
+    }
+}
