@@ -102,6 +102,8 @@ pub struct EngineLane {
     outgoing: Outgoing,
     incoming: Incoming,
     collected: Option<GroupId>,
+    /// A checkpoint is being made durable.
+    is_syncing: bool,
 }
 
 impl EngineLane {
@@ -113,6 +115,29 @@ impl EngineLane {
             outgoing: Outgoing::default(),
             incoming: Incoming::new(staging),
             collected: None,
+            is_syncing: false,
+        }
+    }
+
+    /// Whether [`EngineLane::poll`] has something to wait for.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.is_syncing
+    }
+
+    /// Looks whether a checkpoint has become durable meanwhile. To be called every now and
+    /// then while there is no other work.
+    pub fn poll(&mut self, engine: &dyn Engine) -> Vec<EngineEvent> {
+        if !self.is_syncing {
+            return Vec::new();
+        }
+        match engine.is_synced() {
+            Ok(false) => Vec::new(),
+            Ok(true) => {
+                self.is_syncing = false;
+                vec![EngineEvent::Checkpointed]
+            }
+            Err(error) => vec![failed(&error)],
         }
     }
 
@@ -133,15 +158,26 @@ impl EngineLane {
             }
             EngineWork::Checkpoint { garbage } => {
                 self.collector.note(garbage);
-                checkpoint(engine)
+                self.checkpoint(engine)
             }
             EngineWork::Snapshot(task) => self.snapshot(engine, task),
         };
-        done.unwrap_or_else(|error| {
-            vec![EngineEvent::Fatal(format!(
-                "the engine failed: {error}; the node stops rather than serve wrong data"
-            ))]
-        })
+        match done {
+            Ok(mut events) => {
+                events.extend(self.poll(engine));
+                events
+            }
+            Err(error) => vec![failed(&error)],
+        }
+    }
+
+    /// What comes after it does not wait for its sync.
+    fn checkpoint(&mut self, engine: &dyn Engine) -> Result<Vec<EngineEvent>, EngineError> {
+        if !mutated(Mutation::TrimPastEngineSync) {
+            engine.begin_sync()?;
+        }
+        self.is_syncing = true;
+        Ok(Vec::new())
     }
 
     fn apply(
@@ -302,9 +338,8 @@ fn keep_state(
     Ok(())
 }
 
-fn checkpoint(engine: &dyn Engine) -> Result<Vec<EngineEvent>, EngineError> {
-    if !mutated(Mutation::TrimPastEngineSync) {
-        engine.sync()?;
-    }
-    Ok(vec![EngineEvent::Checkpointed])
+fn failed(error: &EngineError) -> EngineEvent {
+    EngineEvent::Fatal(format!(
+        "the engine failed: {error}; the node stops rather than serve wrong data"
+    ))
 }

@@ -223,16 +223,17 @@ impl Worker {
         self.shards.get(&group)?.checkpoint()
     }
 
-    /// Everything durable of every replica, and of the lease exchange: what a
-    /// log must repeat before its older part may go.
+    /// Everything durable of a replica: what a log must repeat before its older part may go.
     #[must_use]
-    pub fn bases(&self) -> (Vec<(&ShardDescriptor, Durable)>, Vec<LeaseRecord>) {
-        let groups = self
-            .shards
-            .values()
-            .map(|shard| (&shard.descriptor, shard.replica.durable()))
-            .collect();
-        (groups, self.leases.records())
+    pub fn base(&self, group: GroupId) -> Option<(&Shard, Durable)> {
+        let shard = self.shards.get(&group)?;
+        Some((shard, shard.replica.durable()))
+    }
+
+    /// Everything durable of the lease exchange; as [`Worker::base`].
+    #[must_use]
+    pub fn lease_records(&self) -> Vec<LeaseRecord> {
+        self.leases.records()
     }
 
     /// Messages dropped for a named reason, over all shards.

@@ -66,6 +66,14 @@ impl Engine for Dying {
         Engine::sync(self.change()?)
     }
 
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        Engine::begin_sync(self.change()?)
+    }
+
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        Engine::is_synced(&self.engine)
+    }
+
     fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Version>, EngineError> {
         self.engine.get(key, at)
     }

@@ -1,18 +1,15 @@
 //! What every engine has to do, run against each of them.
 
+mod endings;
 mod model;
 
 use super::*;
 use model::{agrees_with_the_model, step};
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 /// Opens the engine under test, again and again over the same contents.
 type Open<'a> = &'a dyn Fn() -> Box<dyn Engine>;
-
-/// Opens an engine in a directory.
-type OpenAt = fn(&Path) -> Box<dyn Engine>;
 
 const LATEST: Timestamp = Timestamp(u64::MAX);
 
@@ -338,6 +335,40 @@ fn a_reader_of_whole_batches_never_sees_half_of_one(open: Open) {
     });
 }
 
+fn a_sync_in_the_background_ends_and_covers_what_came_before(open: Open) {
+    let engine = open();
+    for slot in 1..=30u64 {
+        let versions = (0..20u8).map(|id| put(&[id], slot, &"x".repeat(200)));
+        let marks = vec![(GroupId(1), Slot(slot))];
+        let versions = versions.collect();
+        engine
+            .apply(EngineBatch {
+                versions,
+                marks,
+                ..EngineBatch::default()
+            })
+            .unwrap();
+        if slot % 10 == 0 {
+            engine.begin_sync().unwrap();
+        }
+        if slot % 10 == 5 {
+            while !engine.is_synced().unwrap() {
+                std::thread::yield_now();
+            }
+        }
+    }
+    while !engine.is_synced().unwrap() {
+        std::thread::yield_now();
+    }
+    drop(engine);
+    let engine = open();
+    assert_eq!(engine.applied(GroupId(1)).unwrap(), Some(Slot(30)));
+    for id in 0..20u8 {
+        let newest = engine.get(&[id], LATEST).unwrap().unwrap();
+        assert_eq!(newest.timestamp, Timestamp(30));
+    }
+}
+
 fn a_key_that_is_too_long_is_refused_whole(open: Open) {
     let engine = open();
     let long = vec![0; 40_000];
@@ -353,7 +384,7 @@ fn a_key_that_is_too_long_is_refused_whole(open: Open) {
 
 /// `fresh` gives an engine in a place of its own, as often as it is asked.
 fn conforms(cases: u32, fresh: &dyn Fn() -> Box<dyn Fn() -> Box<dyn Engine>>) {
-    let suite: [fn(Open); 8] = [
+    let suite: [fn(Open); 9] = [
         versions_are_read_as_of_a_timestamp,
         awkward_keys_keep_their_order_and_never_interleave,
         scans_stop_at_their_bounds_and_say_so,
@@ -361,6 +392,7 @@ fn conforms(cases: u32, fresh: &dyn Fn() -> Box<dyn Fn() -> Box<dyn Engine>>) {
         a_snapshot_sees_one_moment_and_exports_in_chunks,
         a_cleared_range_is_empty_and_its_neighbours_are_not,
         a_reader_of_whole_batches_never_sees_half_of_one,
+        a_sync_in_the_background_ends_and_covers_what_came_before,
         a_key_that_is_too_long_is_refused_whole,
     ];
     for test in suite {
@@ -458,96 +490,4 @@ fn a_damaged_item_is_an_error_that_names_its_key() {
             .is_err()
     );
     assert!(engine.applied(GroupId(1)).is_err());
-}
-
-#[test]
-fn a_directory_of_another_engine_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(FjallEngine::open(directory.path()).unwrap());
-    let error = RedbEngine::open(directory.path()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, EngineError::OtherKind { .. }), "{error}");
-    assert!(FjallEngine::open(directory.path()).is_ok());
-}
-
-/// The process dies without a sync: what is left must be whole batches, from
-/// the first on, and the mark must not run ahead of the data.
-#[test]
-fn what_an_unclean_end_leaves_is_a_prefix_of_the_batches() {
-    let openers: [(&str, OpenAt); 3] = [
-        ("fjall", |path| Box::new(FjallEngine::open(path).unwrap())),
-        ("fjall, small tables", |path| {
-            Box::new(FjallEngine::open_small(path).unwrap())
-        }),
-        ("redb", |path| Box::new(RedbEngine::open(path).unwrap())),
-    ];
-    for (kind, open) in openers {
-        let directory = tempfile::tempdir().unwrap();
-        let (live, copy) = (directory.path().join("live"), directory.path().join("copy"));
-        let engine = open(&live);
-        for slot in 1..=400u64 {
-            let versions = (0..20u8)
-                .map(|id| put(&[id], slot, &"x".repeat(500)))
-                .collect();
-            engine
-                .apply(EngineBatch {
-                    versions,
-                    marks: vec![(GroupId(1), Slot(slot))],
-                    ..EngineBatch::default()
-                })
-                .unwrap();
-            if slot == 100 {
-                engine.sync().unwrap();
-            }
-        }
-        // The files as a kill would leave them: the process's buffers are missing.
-        copy_directory(&live, &copy);
-        drop(engine);
-        let left = open(&copy);
-        let mark = left.applied(GroupId(1)).unwrap().unwrap();
-        assert!(mark >= Slot(100), "{kind}: the sync is kept");
-        for id in 0..20u8 {
-            let newest = left.get(&[id], LATEST).unwrap().unwrap();
-            assert_eq!(newest.timestamp, Timestamp(mark.0), "{kind}: key {id}");
-        }
-    }
-}
-
-/// Copies a directory as it is at one moment: again, if anything changed meanwhile.
-fn copy_directory(from: &Path, to: &Path) {
-    loop {
-        let before = listing(from);
-        let copied = copy_files(from, to);
-        if listing(from) == before {
-            return copied.unwrap();
-        }
-        std::fs::remove_dir_all(to).unwrap();
-    }
-}
-
-/// All files below `path` that do not go while they are looked at, with length and time of change.
-fn listing(path: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    for (entry, metadata) in entries.filter_map(|e| e.metadata().ok().map(|m| (e, m))) {
-        if metadata.is_dir() {
-            found.extend(listing(&entry.path()));
-        }
-        found.push((entry.path(), metadata.len(), metadata.modified().ok()));
-    }
-    found.sort();
-    found
-}
-
-fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_files(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

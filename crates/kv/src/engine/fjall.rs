@@ -26,24 +26,24 @@ mod pace;
 mod run;
 mod synced;
 mod tables;
+mod writing;
 
 use self::behind::WriteBehind;
 use self::buffer::Buffer;
 use self::merged::FjallView;
-use self::pace::{Pace, Paces};
-use self::run::Cursors;
+use self::pace::{Merges, Pace};
 use self::synced::{JournalError, Journals};
 use self::tables::Tables;
-use super::EngineError;
+use self::writing::{Sizes, Syncing, Writing};
 use super::kind;
 use super::store::{Store, View};
+use super::{EngineError, lower_priority};
 use ::fjall::compaction::filter::Factory;
 use ::fjall::config::FilterPolicy;
-use ::fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{Database, KeyspaceCreateOptions};
 use bytes::Bytes;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const KIND: &str = "fjall";
 const NOTE: &str = "synod engine fjall, layout 1";
@@ -64,36 +64,6 @@ const WORKERS: usize = 1;
 /// How much their priority is lowered (`nice`).
 const WORKERS_NICE: i32 = 5;
 
-/// When what is written goes to disk.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    /// See [`TABLE_BYTES`].
-    table: usize,
-    /// See [`JOURNALED_BYTES`].
-    journaled: usize,
-    /// See [`JOURNAL_BYTES`].
-    journal: u64,
-}
-
-/// What only one thread at a time does.
-struct Writing {
-    journals: Journals,
-    /// A table in the making.
-    making: Option<JoinHandle<Result<(), EngineError>>>,
-    sizes: Sizes,
-}
-
-impl Writing {
-    /// Waits until the table in the making is done.
-    fn wait(&mut self) -> Result<(), EngineError> {
-        match self.making.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(made)) => made,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
 /// An engine over fjall, in a directory of its own.
 pub struct FjallEngine {
     tables: Arc<Tables>,
@@ -104,7 +74,9 @@ impl Drop for FjallEngine {
     /// The database, which goes next, waits for its worker. What is in no table yet is gone.
     fn drop(&mut self) {
         self.tables.pace.close();
-        if let Err(error) = self.writing().wait() {
+        let writing = self.writing.get_mut();
+        let writing = writing.unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = writing.wait(&self.tables) {
             tracing::error!(%error, "the engine is closed after an error");
         }
     }
@@ -184,6 +156,8 @@ impl FjallEngine {
         let writing = Writing {
             journals,
             making: None,
+            syncing: Syncing::No,
+            is_broken: false,
             sizes,
         };
         let engine = FjallEngine {
@@ -197,8 +171,23 @@ impl FjallEngine {
         Ok(engine)
     }
 
-    fn writing(&self) -> MutexGuard<'_, Writing> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does something that only one thread at a time does, and after an error none.
+    fn writing<T>(
+        &self,
+        work: impl FnOnce(&mut Writing, &Arc<Tables>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error and a panic leave it so.
+        if std::mem::replace(&mut writing.is_broken, true) {
+            return Err(EngineError::Backend {
+                kind: KIND,
+                action: "write",
+                source: "an earlier write failed; what is newer must not be kept without it".into(),
+            });
+        }
+        let done = work(&mut writing, &self.tables)?;
+        writing.is_broken = false;
+        Ok(done)
     }
 
     /// Hands all that is in memory to fjall's journal, and that to the operating system: it
@@ -207,27 +196,7 @@ impl FjallEngine {
     /// # Errors
     /// When the database cannot write.
     pub fn journal(&self) -> Result<(), EngineError> {
-        self.journal_in(&mut self.writing())
-    }
-
-    fn journal_in(&self, writing: &mut Writing) -> Result<(), EngineError> {
-        // What is older goes first.
-        writing.wait()?;
-        let tables = &*self.tables;
-        let frozen = tables.buffer.freeze();
-        let mut batch = tables.database.batch();
-        let mut cursors = Cursors::all(&frozen);
-        while let Some((run, entry)) = cursors.next() {
-            let (key, value) = cursors.run(run).change(entry);
-            match value {
-                Some(value) => batch.insert(&tables.keyspace, key, value),
-                None => batch.remove(&tables.keyspace, key),
-            }
-        }
-        batch.commit().map_err(failed("apply a batch"))?;
-        tables.buffer.forget_frozen();
-        let written = tables.database.persist(PersistMode::Buffer);
-        written.map_err(failed("write its journal"))
+        self.writing(|writing, tables| writing.journal(tables))
     }
 }
 
@@ -240,18 +209,10 @@ fn options() -> KeyspaceCreateOptions {
         .filter_policy(FilterPolicy::disabled())
 }
 
-/// Lowers the priority of this thread, and of those that it starts.
-fn lower_priority(by: i32) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(by) {
-        tracing::warn!(%error, "a thread of the engine keeps the usual priority");
-    }
-}
-
 /// Opens the database so that its workers (which inherit it) have a lower
 /// priority: flushes and compactions are in no hurry, the shards' thread is.
 fn open_database(directory: &Path, pace: &Arc<Pace>) -> Result<Database, ::fjall::Error> {
-    let factory: Arc<dyn Factory> = Arc::new(Paces(Arc::clone(pace)));
+    let factory: Arc<dyn Factory> = Arc::new(Merges(Arc::clone(pace)));
     let open = || {
         lower_priority(WORKERS_NICE);
         Database::builder(directory)
@@ -270,49 +231,43 @@ impl Store for FjallEngine {
     type Snapshot = FjallView;
 
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
-        let mut writing = self.writing();
-        if writing.making.as_ref().is_some_and(JoinHandle::is_finished) {
-            writing.wait()?;
-        }
-        let tables = &self.tables;
-        let bytes = items
-            .iter()
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
-        let bytes = bytes.sum();
-        tables.pace.writes(bytes);
-        tables.buffer.add(items);
-        if tables.buffer.held().active_bytes() >= writing.sizes.table {
-            // If the one before is not done, the disk is slower than who writes.
-            writing.wait()?;
-            writing.making = Some(tables.freeze()?);
-        }
-        tables.wrote(bytes)
+        self.writing(|writing, tables| {
+            writing.go_on(tables)?;
+            let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
+                key.len() + value.as_ref().map_or(0, Bytes::len)
+            };
+            let bytes = items.iter().map(weigh).sum();
+            tables.pace.writes(bytes);
+            tables.buffer.add(items);
+            if tables.buffer.held().active_bytes() >= writing.sizes.table {
+                // If the one before is not done, the disk is slower than who writes.
+                writing.make(tables)?;
+            }
+            tables.wrote(bytes)
+        })
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        let mut writing = self.writing();
-        // What is older goes first.
-        writing.wait()?;
-        let tables = &*self.tables;
-        if tables.buffer.held().active_bytes() >= writing.sizes.journaled {
-            return tables.make(&tables.buffer.freeze());
-        }
-        self.journal_in(&mut writing)?;
-        // Before the sync: what is written while it runs may be lost.
-        let written = writing.journals.measure();
-        let written = written.map_err(journal_failed("measure its journal"))?;
-        tables
-            .database
-            .persist(PersistMode::SyncAll)
-            .map_err(failed("sync its journal"))?;
-        let noted = writing.journals.note(written);
-        noted.map_err(journal_failed("note what it synced"))?;
-        if written.bytes() >= writing.sizes.journal {
-            // With a memtable fjall leaves the journal.
-            let left = tables.keyspace.rotate_memtable();
-            left.map_err(failed("leave its journal"))?;
-        }
-        Ok(())
+        self.writing(Writing::sync)
+    }
+
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        self.writing(|writing, tables| {
+            writing.syncing = Syncing::Due;
+            writing.go_on(tables)
+        })
+    }
+
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        self.writing(|writing, tables| {
+            writing.go_on(tables)?;
+            Ok(writing.syncing == Syncing::No)
+        })
+    }
+
+    /// What a snapshot shows is in files, and takes no memory however long it is kept.
+    fn settle(&self) -> Result<(), EngineError> {
+        self.writing(Writing::sync)
     }
 
     fn snapshot(&self) -> Result<FjallView, EngineError> {

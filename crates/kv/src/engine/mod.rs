@@ -133,6 +133,20 @@ pub trait Engine: Send + Sync + 'static {
     /// When the sync fails; what is on disk is then unknown.
     fn sync(&self) -> Result<(), EngineError>;
 
+    /// Begins to make everything applied so far durable; may return before it is, and what is
+    /// applied meanwhile does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Engine::sync`].
+    fn begin_sync(&self) -> Result<(), EngineError>;
+
+    /// Whether what the last [`Engine::begin_sync`] was about is durable. To be asked every
+    /// now and then: a sync may need it to go on.
+    ///
+    /// # Errors
+    /// As [`Engine::sync`].
+    fn is_synced(&self) -> Result<bool, EngineError>;
+
     /// The newest version of `key` at or below `at`, tombstones included.
     ///
     /// # Errors
@@ -213,4 +227,14 @@ pub trait Engine: Send + Sync + 'static {
         after: Option<&Cursor>,
         max_bytes: u64,
     ) -> Result<(Weights, Option<Cursor>), EngineError>;
+}
+
+/// Lowers the priority of this thread, and of those that it starts, by so many steps of `nice`. On
+/// Linux a thread has one of its own; elsewhere this does nothing.
+#[cfg(feature = "server")]
+pub(crate) fn lower_priority(by: i32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(by) {
+        tracing::warn!(%error, "a thread of the engine keeps the usual priority");
+    }
 }

@@ -274,6 +274,14 @@ impl<E: Engine> Engine for Recent<E> {
         self.engine.sync()
     }
 
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        self.engine.begin_sync()
+    }
+
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        self.engine.is_synced()
+    }
+
     fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Version>, EngineError> {
         if let Some(slot) = self.part(key).kept(key)
             && slot.version.timestamp <= at

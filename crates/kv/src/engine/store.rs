@@ -38,6 +38,21 @@ pub(super) trait Store: Send + Sync + 'static {
     /// Makes all writes durable.
     fn sync(&self) -> Result<(), EngineError>;
 
+    /// As [`Engine::begin_sync`].
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        self.sync()
+    }
+
+    /// As [`Engine::is_synced`].
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        Ok(true)
+    }
+
+    /// Prepares for a view that is kept for long.
+    fn settle(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// The state of this moment.
     fn snapshot(&self) -> Result<Self::Snapshot, EngineError>;
 
@@ -89,6 +104,14 @@ impl<S: Store> Engine for S {
         Store::sync(self)
     }
 
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        Store::begin_sync(self)
+    }
+
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        Store::is_synced(self)
+    }
+
     fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Version>, EngineError> {
         self.read_one(|view| read::get(view, key, at))
     }
@@ -98,6 +121,7 @@ impl<S: Store> Engine for S {
     }
 
     fn snapshot(&self) -> Result<Box<dyn EngineSnapshot>, EngineError> {
+        self.settle()?;
         Ok(Box::new(Reading(Store::snapshot(self)?)))
     }
 

@@ -3,9 +3,10 @@
 //!
 //! A checkpoint goes: replicated states to the engine, engine synced, replicas
 //! trim their logs, then every group's whole durable state is written once more
-//! at the log's end (its *base*); once that is synced, everything before it goes.
-//! States and trims are done a little at a time, with turns of the loop between them: all at
-//! once they took a fifth of a second in which nobody was served.
+//! at the log's end (its *base*); once those are synced, everything before them goes.
+//! States, trims and bases are done a little at a time, with turns of the loop between them: all at
+//! once they took a fifth of a second in which nobody was served. Records of a group that stand between the
+//! first base and its own belong to what its base says; a replay of a log that begins there skips them.
 
 use super::{Lanes, Machine, MachineSettings};
 use crate::lane::{EngineWork, Garbage};
@@ -14,6 +15,9 @@ use std::collections::VecDeque;
 use synod_paxos::{Durable, GroupId, Slot};
 use synod_probe::{Mutation, mutated};
 use synod_shard::{Input, ShardDescriptor};
+
+/// What a base takes besides its entries, in entries that are dropped.
+const BASE_WORK: u64 = 8;
 
 /// Shards, and up to which slots.
 type Slots = Vec<(GroupId, Slot)>;
@@ -35,8 +39,9 @@ enum Checkpointing {
     Trims {
         left: Slots,
     },
-    /// The bases are on their way to the log, under these tickets.
+    /// The bases go to the log, under these tickets: these groups' are left.
     Bases {
+        left: Vec<GroupId>,
         first: u64,
         last: u64,
     },
@@ -91,10 +96,11 @@ impl Upkeep {
 
     /// Whether a checkpoint goes on with the next turn, whatever else there is.
     pub(super) fn goes_on(&self) -> bool {
-        matches!(
-            self.checkpointing,
-            Checkpointing::States { .. } | Checkpointing::Trims { .. }
-        )
+        match &self.checkpointing {
+            Checkpointing::States { .. } | Checkpointing::Trims { .. } => true,
+            Checkpointing::Bases { left, .. } => !left.is_empty(),
+            Checkpointing::Idle | Checkpointing::Engine { .. } => false,
+        }
     }
 }
 
@@ -128,10 +134,11 @@ impl Machine {
         if let Some(ticket) = highest {
             self.input(lanes, Input::Logged { ticket });
         }
-        if let Checkpointing::Bases { first, last } = self.upkeep.checkpointing
-            && number >= last
+        if let Checkpointing::Bases { left, first, last } = &self.upkeep.checkpointing
+            && left.is_empty()
+            && number >= *last
         {
-            lanes.trim_log(first);
+            lanes.trim_log(*first);
             self.upkeep.checkpointing = Checkpointing::Idle;
         }
     }
@@ -161,6 +168,9 @@ impl Machine {
                 garbage,
             } => self.keep_states(lanes, left, slots, garbage),
             Checkpointing::Trims { left } => self.trim(lanes, left),
+            Checkpointing::Bases { left, first, last } if !left.is_empty() => {
+                self.write_bases(lanes, left, first, last);
+            }
             other => self.upkeep.checkpointing = other,
         }
     }
@@ -241,7 +251,7 @@ impl Machine {
             }
         }
         if left.is_empty() {
-            self.write_bases(lanes);
+            self.begin_bases(lanes);
         } else {
             self.upkeep.checkpointing = Checkpointing::Trims { left };
         }
@@ -252,30 +262,50 @@ impl Machine {
         Some(shard.replica().trimmed())
     }
 
-    fn write_bases(&mut self, lanes: &mut impl Lanes) {
-        // The trims' own records go first, so that the bases contain them.
-        self.settle(lanes);
+    /// From here on is the part of the log that must stay.
+    fn begin_bases(&mut self, lanes: &mut impl Lanes) {
         let Some(worker) = &self.worker else {
             return;
         };
-        let kept: usize = worker.shards().map(|s| s.replica().log_bytes()).sum();
-        let (groups, leases) = worker.bases();
-        let groups: Vec<_> = groups.into_iter().map(base).collect();
-        self.upkeep.base_bytes = kept as u64;
-        // The first submission is where the part begins that must stay.
-        let leases = leases.into_iter().map(LogRecord::Lease).collect();
+        let left = worker.shards().map(|shard| shard.descriptor().id).collect();
+        let leases = worker.lease_records().into_iter();
+        let leases = leases.map(LogRecord::Lease).collect();
+        self.upkeep.base_bytes = 0;
         let first = self.submit(lanes, leases, None);
-        let mut last = first;
-        for records in groups {
+        self.write_bases(lanes, left, first, first);
+    }
+
+    /// Writes some more bases.
+    fn write_bases(
+        &mut self,
+        lanes: &mut impl Lanes,
+        mut left: Vec<GroupId>,
+        first: u64,
+        mut last: u64,
+    ) {
+        // What replicas have to say by now, the trims too, goes first, so that the bases contain it.
+        self.settle(lanes);
+        let most = self.upkeep.settings.trims_per_turn;
+        let mut work = 0;
+        while work < most
+            && let Some(group) = left.pop()
+        {
+            let worker = self.worker.as_ref();
+            let Some((shard, durable)) = worker.and_then(|worker| worker.base(group)) else {
+                continue;
+            };
+            work += BASE_WORK + durable.entries.len() as u64;
+            self.upkeep.base_bytes += shard.replica().log_bytes() as u64;
+            let records = base(shard.descriptor(), durable);
             last = self.submit(lanes, records, None);
         }
-        self.upkeep.checkpointing = Checkpointing::Bases { first, last };
+        self.upkeep.checkpointing = Checkpointing::Bases { left, first, last };
     }
 }
 
 /// What the log repeats of a replica. The shards that a cluster begins with are known as
 /// long as they are as they were.
-fn base((descriptor, durable): (&ShardDescriptor, Durable)) -> Vec<LogRecord> {
+fn base(descriptor: &ShardDescriptor, durable: Durable) -> Vec<LogRecord> {
     let group = descriptor.id;
     let durable = Box::new(durable);
     let base = LogRecord::Base { group, durable };

@@ -245,8 +245,7 @@ impl Node {
     }
 
     pub fn log(&self) -> Durable {
-        let (groups, _) = self.worker.bases();
-        let (_, durable) = groups.into_iter().next().expect("it is here");
+        let (_, durable) = self.worker.base(SHARD).expect("it is here");
         durable
     }
 }

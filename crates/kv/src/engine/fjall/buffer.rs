@@ -83,12 +83,13 @@ impl Buffer {
         });
     }
 
-    /// Freezes all runs, which it returns, the oldest first. None is frozen already.
+    /// Freezes all runs, which it returns, the oldest first.
     pub(super) fn freeze(&self) -> Arc<Vec<Arc<Run>>> {
         self.replace(|held| {
             debug_assert!(held.frozen.is_empty(), "one part is frozen at a time");
+            let runs = held.frozen.iter().chain(&held.active);
             Held {
-                frozen: Arc::new(held.active.clone()),
+                frozen: Arc::new(runs.cloned().collect()),
                 active: Vec::new(),
             }
         });

@@ -6,19 +6,21 @@
 
 use super::behind::WriteBehind;
 use super::buffer::Buffer;
-use super::pace::Pace;
+use super::pace::{Pace, Paced, TABLE};
 use super::run::{Cursors, Run};
-use super::{KIND, WORKERS_NICE, failed, lower_priority};
+use super::{KIND, failed};
 use crate::engine::EngineError;
 use ::fjall::{Database, Keyspace, PersistMode};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// While so many tables wait to be merged, no new one is added: every read has to look into all of them.
 const MOST_UNMERGED: usize = 20;
 /// How often it is looked whether they have become fewer.
 const MERGE_WAIT: Duration = Duration::from_millis(5);
+/// After so many looks without a merge none is to be waited for.
+const IDLE_LOOKS: u32 = 20;
 /// Bytes written between two looks at the files.
 const LOOK_BYTES: usize = 256 << 10;
 
@@ -32,18 +34,16 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Makes a table of everything that the buffer holds, on a thread of its own.
-    pub(super) fn freeze(
+    /// Makes a table of everything that the buffer holds, on a thread of its own,
+    /// whose priority is this one's.
+    pub(super) fn make_apart(
         self: &Arc<Tables>,
     ) -> Result<JoinHandle<Result<(), EngineError>>, EngineError> {
         let frozen = self.buffer.freeze();
         let tables = Arc::clone(self);
         std::thread::Builder::new()
             .name("synod-tables".into())
-            .spawn(move || {
-                lower_priority(WORKERS_NICE);
-                tables.make(&frozen)
-            })
+            .spawn(move || tables.make(&frozen))
             .map_err(|source| EngineError::Backend {
                 kind: KIND,
                 action: "start a thread that makes a table",
@@ -52,17 +52,13 @@ impl Tables {
     }
 
     /// Makes a table of what is frozen, and has the buffer forget it.
-    pub(super) fn make(&self, frozen: &[Arc<Run>]) -> Result<(), EngineError> {
-        // An error that a worker of the database met shows itself here only.
-        let is_sound = self.database.persist(PersistMode::Buffer);
-        is_sound.map_err(failed("go on after an error"))?;
-        while self.keyspace.l0_table_count() >= MOST_UNMERGED && !self.pace.is_closing() {
-            std::thread::sleep(MERGE_WAIT);
-        }
+    fn make(&self, frozen: &[Arc<Run>]) -> Result<(), EngineError> {
+        self.wait_for_merges()?;
         let mut ingestion = self
             .keyspace
             .start_ingestion()
             .map_err(failed("begin a table"))?;
+        let mut paced = Paced::new(Arc::clone(&self.pace), TABLE, Instant::now());
         let mut cursors = Cursors::all(frozen);
         let mut bytes = 0;
         while let Some((run, entry)) = cursors.next() {
@@ -74,12 +70,33 @@ impl Tables {
             };
             written.map_err(failed("write a table"))?;
             if bytes >= LOOK_BYTES {
-                self.wrote(std::mem::take(&mut bytes))?;
+                self.wrote(bytes)?;
+                paced.did(std::mem::take(&mut bytes));
             }
         }
         ingestion.finish().map_err(failed("add a table"))?;
         self.buffer.forget_frozen();
         Ok(())
+    }
+
+    /// Waits while there are too many tables, and has merges hurry before that.
+    fn wait_for_merges(&self) -> Result<(), EngineError> {
+        let mut idle = 0;
+        loop {
+            // An error that a worker of the database met shows itself here only.
+            let is_sound = self.database.persist(PersistMode::Buffer);
+            is_sound.map_err(failed("go on after an error"))?;
+            let unmerged = self.keyspace.l0_table_count();
+            self.pace.set_crowded(unmerged >= MOST_UNMERGED * 3 / 4);
+            // A merge is asked for with each new table. If none is under way, another table has
+            // one begin.
+            let is_merging = self.database.active_compactions() > 0;
+            idle = if is_merging { 0 } else { idle + 1 };
+            if unmerged < MOST_UNMERGED || idle > IDLE_LOOKS || self.pace.is_closing() {
+                return Ok(());
+            }
+            std::thread::sleep(MERGE_WAIT);
+        }
     }
 
     /// So many bytes more were written to files: they are synced as they grow.
