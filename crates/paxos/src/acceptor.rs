@@ -150,6 +150,13 @@ impl Replica {
         if let Some(given_up) = relinquished {
             self.note_relinquished(given_up, None);
         }
+        let followed = self.accepted();
+        if followed.node == from && followed < ballot {
+            // Who campaigns does not lead any more. A message from before its restart may have
+            // been taken for one of its present incarnation; and the log it asks with may be too old for
+            // anybody to promise, so that somebody else has to campaign (L3).
+            self.heard = SupportEpoch::NONE;
+        }
         let question = Question {
             pre,
             ballot,

@@ -140,6 +140,12 @@ impl Replica {
         self.holds_data
     }
 
+    /// The slot of the stop-sign that the configuration comes from; 0 in a group's first one.
+    #[must_use]
+    pub fn began(&self) -> Slot {
+        self.log.durable.began
+    }
+
     /// Bytes of the entries kept.
     #[must_use]
     pub fn log_bytes(&self) -> usize {

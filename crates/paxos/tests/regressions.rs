@@ -390,6 +390,68 @@ fn a_higher_relinquish_does_not_make_a_supporter_forget_the_one_it_follows() {
     assert_eq!(limit, Some(Timestamp(3)));
 }
 
+/// L3: an Accept from before its restart may be heard when the node is supported in its present
+/// incarnation. That it campaigns says that it does not lead; if nobody can promise it, others must try.
+#[test]
+fn who_follows_a_node_that_campaigns_in_vain_does_not_wait_for_it() {
+    let followed = ballot(1, PEER);
+    let mut durable = log(followed, 100, 100);
+    durable.replay(Record::Trimmed { slot: Slot(100) });
+    let mut bench = Bench::new(durable, 100, Settings::default());
+    let support = |bench: &mut Bench| {
+        let (now, at) = (Mono(bench.now), Timestamp(bench.now));
+        let renew = LeaseMessage::Renew {
+            holder: Incarnation(2),
+            supporter: Incarnation(1),
+            sent: now,
+            lease_nanos: 600 * MS,
+            want: at,
+            earliest: at,
+            latest: at,
+        };
+        bench.leases.handle_message(now, (at, at), PEER, renew);
+    };
+    let until = |bench: &mut Bench, found: fn(&Message) -> bool| {
+        bench.said.clear();
+        (0..5_000).any(|turn| {
+            bench.now += MS;
+            if turn % 100 == 0 {
+                support(bench);
+            }
+            bench.fire();
+            bench.said.iter().any(|(_, m)| found(m))
+        })
+    };
+    let is_contested = |m: &Message| matches!(m, Message::Contested { .. });
+    support(&mut bench);
+    let late = Message::Accept {
+        ballot: followed,
+        first: Slot(101),
+        entries: Vec::new(),
+        decided: Slot(100),
+        sync: None,
+        round: Round(0),
+    };
+    bench.hear(PEER, late);
+    assert!(!until(&mut bench, is_contested), "it seems to lead");
+    let behind = Message::PreVote {
+        ballot: ballot(2, PEER),
+        accepted: followed,
+        last: Slot(50),
+        decided: Slot(40),
+        relinquished: None,
+    };
+    bench.hear(PEER, behind);
+    assert!(until(&mut bench, is_contested), "does it lead?");
+    let no = Message::Relinquish {
+        ballot: followed,
+        used: None,
+    };
+    bench.hear(PEER, no);
+    let campaigns = |m: &Message| matches!(m, Message::PreVote { .. });
+    assert!(until(&mut bench, campaigns));
+}
+
 #[test]
 fn a_relinquish_that_comes_late_is_learned_below_a_higher_one() {
     let followed = ballot(1, PEER);

@@ -117,6 +117,8 @@ pub struct Shard {
     handing_over: bool,
     /// Whether the descriptor changed since the node's map last took it over.
     members_news: bool,
+    /// See [`Shard::is_behind`].
+    is_behind: bool,
     /// A split that was asked for and is not over.
     cut: Option<Cut>,
     /// Why the last one did not come about, until somebody asks.
@@ -216,6 +218,7 @@ impl Shard {
             backlog: Backlog::default(),
             handing_over: false,
             members_news: false,
+            is_behind: false,
             cut: None,
             uncut: None,
             rehash: None,

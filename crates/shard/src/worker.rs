@@ -632,9 +632,10 @@ impl Worker {
     }
 }
 
-/// The map names the members that a replica here knows of. Returns whether that is news.
+/// The map names the range and the members that a replica here knows of, unless they are not of the
+/// same time. Returns whether that is news.
 fn note(map: &mut ShardMap, shard: &Shard) -> bool {
-    map.learn(&shard.descriptor)
+    !shard.is_behind() && map.learn(&shard.descriptor)
 }
 
 fn set_timer(

@@ -85,6 +85,9 @@ impl Shard {
     /// The descriptor follows the configuration, and the range that splits have left.
     pub(crate) fn review_descriptor(&mut self) {
         self.review_range();
+        let was_behind = self.is_behind;
+        self.is_behind = self.applied < self.replica.began();
+        self.members_news |= was_behind && !self.is_behind;
         let known = self.descriptor.configuration.epoch;
         let configuration = self.replica.configuration();
         if configuration.epoch <= known {
@@ -92,6 +95,12 @@ impl Shard {
         }
         self.descriptor.configuration = configuration.clone();
         self.review_generation();
+    }
+
+    /// Whether the state has not come to where the configuration began: the descriptor names members
+    /// of later than its range. Its generation would claim what was split off since.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Whether the descriptor changed since this was last asked.
