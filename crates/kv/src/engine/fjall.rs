@@ -57,6 +57,8 @@ const TABLE_BYTES: usize = 24 << 20;
 const JOURNALED_BYTES: usize = 1 << 20;
 /// What syncs left in fjall's memtable becomes a table at this size.
 const MEMTABLE_BYTES: u64 = 8 << 20;
+/// So much may stay in memory for as long as somebody looks at it.
+const SETTLED_BYTES: usize = 4 << 20;
 /// A journal of this size is left behind for a new one.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Flushes and compactions run on these; the cores belong to the shards.
@@ -119,6 +121,7 @@ impl FjallEngine {
             table: TABLE_BYTES + spread as usize,
             journaled: JOURNALED_BYTES,
             journal: JOURNAL_BYTES,
+            settled: SETTLED_BYTES,
         };
         FjallEngine::open_with(path, sizes)
     }
@@ -130,6 +133,7 @@ impl FjallEngine {
             table: 4 << 10,
             journaled: 512,
             journal: 2 << 10,
+            settled: 1 << 10,
         };
         FjallEngine::open_with(path, sizes)
     }
@@ -157,6 +161,7 @@ impl FjallEngine {
             journals,
             making: None,
             syncing: Syncing::No,
+            left: None,
             is_broken: false,
             sizes,
         };
@@ -265,9 +270,9 @@ impl Store for FjallEngine {
         })
     }
 
-    /// What a snapshot shows is in files, and takes no memory however long it is kept.
+    /// What a snapshot shows is in files, nearly all, and takes little memory however long it is kept.
     fn settle(&self) -> Result<(), EngineError> {
-        self.writing(Writing::sync)
+        self.writing(Writing::settle)
     }
 
     fn snapshot(&self) -> Result<FjallView, EngineError> {

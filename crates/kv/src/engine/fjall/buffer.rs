@@ -30,6 +30,11 @@ impl Held {
         self.active.iter().rev().chain(self.frozen.iter().rev())
     }
 
+    /// Bytes of memory that all runs take.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs().map(|run| run.bytes()).sum()
+    }
+
     /// Bytes of memory that the runs take which are not frozen.
     pub(super) fn active_bytes(&self) -> usize {
         self.active.iter().map(|run| run.bytes()).sum()

@@ -111,6 +111,11 @@ pub(super) struct Synced {
 }
 
 impl Synced {
+    /// The newest journal's number.
+    pub(super) const fn journal(self) -> u64 {
+        self.journal
+    }
+
     /// How much of the newest journal it is.
     pub(super) const fn bytes(self) -> u64 {
         self.bytes

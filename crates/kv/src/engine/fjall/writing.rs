@@ -18,6 +18,8 @@ pub(super) struct Sizes {
     pub(super) journaled: usize,
     /// See [`super::JOURNAL_BYTES`].
     pub(super) journal: u64,
+    /// See [`super::SETTLED_BYTES`].
+    pub(super) settled: usize,
 }
 
 /// A sync in the background.
@@ -36,6 +38,8 @@ pub(super) struct Writing {
     /// A table in the making.
     pub(super) making: Option<JoinHandle<Result<(), EngineError>>>,
     pub(super) syncing: Syncing,
+    /// The journal that fjall was asked to leave.
+    pub(super) left: Option<u64>,
     /// Something failed, or is under way: nothing is written above what may be missing.
     pub(super) is_broken: bool,
     pub(super) sizes: Sizes,
@@ -117,8 +121,11 @@ impl Writing {
             .map_err(failed("sync its journal"))?;
         let noted = self.journals.note(written);
         noted.map_err(journal_failed("note what it synced"))?;
-        if written.bytes() >= self.sizes.journal {
-            // With a memtable fjall leaves the journal.
+        if written.bytes() >= self.sizes.journal && self.left != Some(written.journal()) {
+            // With a memtable fjall leaves the journal, once its worker has merged what it is
+            // about. A few memtables more, and it lets nobody write.
+            self.left = Some(written.journal());
+            tables.pace.set_crowded(true);
             let left = tables.keyspace.rotate_memtable();
             left.map_err(failed("leave its journal"))?;
         }
@@ -134,6 +141,14 @@ impl Writing {
             return self.wait(tables);
         }
         self.sync_journal(tables)
+    }
+
+    /// Leaves little in memory.
+    pub(super) fn settle(&mut self, tables: &Arc<Tables>) -> Result<(), EngineError> {
+        if tables.buffer.held().bytes() < self.sizes.settled {
+            return Ok(());
+        }
+        self.sync(tables)
     }
 
     /// Goes on with a sync in the background.
