@@ -147,24 +147,29 @@ impl SimLanes {
     }
 
     pub(super) fn has_engine_work(&self) -> bool {
-        !self.engine_queue.is_empty()
+        !self.engine_queue.is_empty() || self.engine_lane.is_syncing()
     }
 
-    /// Does the oldest piece of engine work, or the oldest few.
+    /// Does the oldest piece of engine work, or the oldest few; if there is none, looks after a
+    /// checkpoint that is being made durable.
     pub(super) fn engine_work(&mut self) {
-        let Some(mut work) = self.engine_queue.pop_front() else {
-            return;
+        let events = match self.engine_queue.pop_front() {
+            Some(work) => self.work(work),
+            None => self.engine_lane.poll(&self.engine),
         };
+        if !self.is_engine_dead() {
+            self.engine_events.extend(events);
+        }
+    }
+
+    fn work(&mut self, mut work: EngineWork) -> Vec<EngineEvent> {
         while let Some(next) = self.engine_queue.pop_front() {
             if let Some(next) = work.absorb(next) {
                 self.engine_queue.push_front(next);
                 break;
             }
         }
-        let events = self.engine_lane.work(&self.engine, work);
-        if !self.is_engine_dead() {
-            self.engine_events.extend(events);
-        }
+        self.engine_lane.work(&self.engine, work)
     }
 }
 

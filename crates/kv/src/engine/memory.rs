@@ -16,7 +16,21 @@ struct State {
     /// What each batch since the last sync replaced, oldest first. Bounded by
     /// what is written between two syncs.
     undo: Vec<Replaced>,
+    /// A sync in the background.
+    syncing: Option<Syncing>,
 }
+
+/// As an engine on disk makes it: what comes after it does not wait, and is not covered.
+#[derive(Clone, Copy, Debug)]
+struct Syncing {
+    /// So many of the oldest batches in `undo` are durable at its end.
+    batches: usize,
+    /// So often it is found to be under way.
+    looks: u32,
+}
+
+/// See [`Syncing::looks`].
+const LOOKS: u32 = 2;
 
 /// Keys of one batch, with what stood there before.
 type Replaced = Vec<(Bytes, Option<Bytes>)>;
@@ -46,6 +60,7 @@ impl MemoryEngine {
     /// `kept` happen to be on the disk, the others are gone.
     pub fn lose_unsynced(&self, kept: usize) {
         let mut state = self.state_mut();
+        state.syncing = None;
         let mut undo = std::mem::take(&mut state.undo);
         let map = Arc::make_mut(&mut state.map);
         for (key, old) in undo
@@ -103,7 +118,7 @@ impl Store for MemoryEngine {
 
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
         let mut state = self.state_mut();
-        let State { map, undo } = &mut *state;
+        let State { map, undo, .. } = &mut *state;
         let map = Arc::make_mut(map);
         let mut replaced = Vec::with_capacity(items.len());
         for (key, value) in items {
@@ -118,8 +133,35 @@ impl Store for MemoryEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.state_mut().undo = Vec::new();
+        let mut state = self.state_mut();
+        state.undo = Vec::new();
+        state.syncing = None;
         Ok(())
+    }
+
+    fn begin_sync(&self) -> Result<(), EngineError> {
+        let mut state = self.state_mut();
+        let batches = state.undo.len();
+        state.syncing = Some(Syncing {
+            batches,
+            looks: LOOKS,
+        });
+        Ok(())
+    }
+
+    fn is_synced(&self) -> Result<bool, EngineError> {
+        let mut state = self.state_mut();
+        let Some(syncing) = &mut state.syncing else {
+            return Ok(true);
+        };
+        if syncing.looks > 0 {
+            syncing.looks -= 1;
+            return Ok(false);
+        }
+        let batches = syncing.batches;
+        state.syncing = None;
+        state.undo.drain(..batches);
+        Ok(true)
     }
 
     fn snapshot(&self) -> Result<Arc<Map>, EngineError> {
