@@ -205,12 +205,11 @@ impl Bench {
         own
     }
 
-    /// The other node, and this one, renew their support.
-    fn renew(&mut self) {
+    /// `node` asks for this one's support, in that incarnation.
+    fn support(&mut self, node: NodeId, holder: Incarnation) {
         let (now, at) = (Mono(self.now), Timestamp(self.now));
-        let wall = (at, at);
         let renew = LeaseMessage::Renew {
-            holder: Incarnation(1),
+            holder,
             supporter: Incarnation(1),
             sent: now,
             lease_nanos: 600 * MS,
@@ -218,7 +217,14 @@ impl Bench {
             earliest: at,
             latest: at,
         };
-        self.leases.handle_message(now, wall, ME, renew);
+        self.leases.handle_message(now, (at, at), node, renew);
+    }
+
+    /// The other node, and this one, renew their support.
+    fn renew(&mut self) {
+        self.support(ME, Incarnation(1));
+        let (now, at) = (Mono(self.now), Timestamp(self.now));
+        let wall = (at, at);
         for node in [ME, OTHER] {
             let support = LeaseMessage::Support {
                 holder: Incarnation(1),
@@ -398,32 +404,19 @@ fn who_follows_a_node_that_campaigns_in_vain_does_not_wait_for_it() {
     let mut durable = log(followed, 100, 100);
     durable.replay(Record::Trimmed { slot: Slot(100) });
     let mut bench = Bench::new(durable, 100, Settings::default());
-    let support = |bench: &mut Bench| {
-        let (now, at) = (Mono(bench.now), Timestamp(bench.now));
-        let renew = LeaseMessage::Renew {
-            holder: Incarnation(2),
-            supporter: Incarnation(1),
-            sent: now,
-            lease_nanos: 600 * MS,
-            want: at,
-            earliest: at,
-            latest: at,
-        };
-        bench.leases.handle_message(now, (at, at), PEER, renew);
-    };
     let until = |bench: &mut Bench, found: fn(&Message) -> bool| {
         bench.said.clear();
         (0..5_000).any(|turn| {
             bench.now += MS;
             if turn % 100 == 0 {
-                support(bench);
+                bench.support(PEER, Incarnation(2));
             }
             bench.fire();
             bench.said.iter().any(|(_, m)| found(m))
         })
     };
     let is_contested = |m: &Message| matches!(m, Message::Contested { .. });
-    support(&mut bench);
+    bench.support(PEER, Incarnation(2));
     let late = Message::Accept {
         ballot: followed,
         first: Slot(101),

@@ -32,6 +32,7 @@ use self::behind::WriteBehind;
 use self::buffer::Buffer;
 use self::merged::FjallView;
 use self::pace::{Merges, Pace};
+use self::run::bytes_of;
 use self::synced::{JournalError, Journals};
 use self::tables::Tables;
 use self::writing::{Sizes, Syncing, Writing};
@@ -238,10 +239,7 @@ impl Store for FjallEngine {
     fn write(&self, items: Vec<(Bytes, Option<Bytes>)>) -> Result<(), EngineError> {
         self.writing(|writing, tables| {
             writing.go_on(tables)?;
-            let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
-                key.len() + value.as_ref().map_or(0, Bytes::len)
-            };
-            let bytes = items.iter().map(weigh).sum();
+            let bytes = items.iter().map(bytes_of).sum();
             tables.pace.writes(bytes);
             tables.buffer.add(items);
             if tables.buffer.held().active_bytes() >= writing.sizes.table {

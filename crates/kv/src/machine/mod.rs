@@ -81,7 +81,7 @@ pub struct MachineSettings {
     /// In a checkpoint, shards that know so many attempts, together, have their states copied in one turn;
     /// at least one has.
     pub attempts_per_turn: usize,
-    /// Entries that one turn of a checkpoint drops from logs, at most; at least 1.
+    /// Entries that one turn of a checkpoint drops from logs, or repeats at a log's end, about; at least 1.
     pub trims_per_turn: u64,
 }
 

@@ -21,6 +21,11 @@ const PLACE: usize = size_of::<u64>();
 /// A key, and the value or nothing.
 pub(super) type Change = (Bytes, Option<Bytes>);
 
+/// Bytes of a key and its value.
+pub(super) fn bytes_of((key, value): &Change) -> usize {
+    key.len() + value.as_ref().map_or(0, Bytes::len)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Where its key begins.
@@ -32,13 +37,18 @@ struct Entry {
 }
 
 impl Entry {
+    /// Where its key ends.
+    fn split(self) -> usize {
+        self.at + usize::from(self.key)
+    }
+
     fn end(self) -> usize {
         let value = match self.value {
             GONE => 0,
             APART => PLACE,
             bytes => usize::from(bytes),
         };
-        self.at + usize::from(self.key) + value
+        self.split() + value
     }
 }
 
@@ -99,19 +109,18 @@ impl Run {
 
     fn key(&self, index: usize) -> &[u8] {
         let entry = self.entries[index];
-        &self.memory[entry.at..entry.at + usize::from(entry.key)]
+        &self.memory[entry.at..entry.split()]
     }
 
     /// One entry, as part of this run's memory.
     pub(super) fn change(&self, index: usize) -> Change {
         let entry = self.entries[index];
-        let end = entry.at + usize::from(entry.key);
         let value = match entry.value {
             GONE => None,
             APART => Some(self.apart[self.place(entry)].clone()),
-            _ => Some(self.memory.slice(end..entry.end())),
+            _ => Some(self.memory.slice(entry.split()..entry.end())),
         };
-        (self.memory.slice(entry.at..end), value)
+        (self.memory.slice(entry.at..entry.split()), value)
     }
 
     fn place(&self, entry: Entry) -> usize {
@@ -123,10 +132,7 @@ impl Run {
 
     /// The first entry whose key is not below `key`.
     fn search(&self, key: &[u8]) -> usize {
-        let is_below = |entry: &Entry| {
-            let end = entry.at + usize::from(entry.key);
-            &self.memory[entry.at..end] < key
-        };
+        let is_below = |entry: &Entry| &self.memory[entry.at..entry.split()] < key;
         self.entries.partition_point(is_below)
     }
 

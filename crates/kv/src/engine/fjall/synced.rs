@@ -25,9 +25,9 @@
 //! applied mark that such a step relies on therefore outlive every cut: the
 //! checkpoint stays at or above where the log was trimmed.
 //!
-//! **What is left is whole.** fjall syncs its journal before it writes a memtable
-//! out. Tables hold a prefix of the batches, the journals another one; the longer
-//! of the two is what the engine holds after the cut.
+//! **What is left is whole.** What goes to the journal is newer than all tables, and a memtable becomes a
+//! table before anything newer does. So tables hold a prefix of what was written, and with what
+//! is left of the journal a longer one.
 //!
 //! Without a note (the directory is new, or older than this code; or the note is
 //! damaged) nothing is known to be synced or not: nothing is cut, and fjall

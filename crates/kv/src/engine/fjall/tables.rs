@@ -7,7 +7,7 @@
 use super::behind::WriteBehind;
 use super::buffer::Buffer;
 use super::pace::{Pace, Paced, TABLE};
-use super::run::{Cursors, Run};
+use super::run::{Cursors, Run, bytes_of};
 use super::{KIND, failed};
 use crate::engine::EngineError;
 use ::fjall::{Database, Keyspace, PersistMode};
@@ -62,8 +62,9 @@ impl Tables {
         let mut cursors = Cursors::all(frozen);
         let mut bytes = 0;
         while let Some((run, entry)) = cursors.next() {
-            let (key, value) = cursors.run(run).change(entry);
-            bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+            let change = cursors.run(run).change(entry);
+            bytes += bytes_of(&change);
+            let (key, value) = change;
             let written = match value {
                 Some(value) => ingestion.write(key, value),
                 None => ingestion.write_tombstone(key),

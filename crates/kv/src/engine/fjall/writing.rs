@@ -136,11 +136,17 @@ impl Writing {
     /// Makes all that is in memory durable.
     pub(super) fn sync(&mut self, tables: &Arc<Tables>) -> Result<(), EngineError> {
         self.wait(tables)?;
+        self.begin_sync(tables)?;
+        self.wait(tables)
+    }
+
+    /// Makes a table of all that is in memory, or has the journal synced with it, if it is little.
+    fn begin_sync(&mut self, tables: &Arc<Tables>) -> Result<(), EngineError> {
         if tables.buffer.held().active_bytes() >= self.sizes.journaled {
-            self.make(tables)?;
-            return self.wait(tables);
+            self.make(tables)
+        } else {
+            self.sync_journal(tables)
         }
-        self.sync_journal(tables)
     }
 
     /// Leaves little in memory.
@@ -154,10 +160,7 @@ impl Writing {
     /// Goes on with a sync in the background.
     pub(super) fn go_on(&mut self, tables: &Arc<Tables>) -> Result<(), EngineError> {
         if self.is_made(tables)? && self.syncing == Syncing::Due {
-            if tables.buffer.held().active_bytes() >= self.sizes.journaled {
-                return self.make(tables);
-            }
-            return self.sync_journal(tables);
+            self.begin_sync(tables)?;
         }
         Ok(())
     }
