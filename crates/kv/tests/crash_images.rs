@@ -210,7 +210,7 @@ fn a_journal_that_was_begun_after_the_last_sync_is_cut_anywhere() {
     let mut choice = Numbers(13);
     let nothing = Image::default();
     let mut fewest = driver.applied();
-    for round in 0..3 {
+    for round in 0..8 {
         let mut image = after.clone();
         image.lose_pages(&name, &nothing, &mut choice);
         fewest = fewest.min(driver.expect_whole(&image, &format!("loss {round}")));
