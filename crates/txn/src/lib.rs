@@ -2,6 +2,7 @@
 //! coordinator, and the client's side of a transaction. Sans-IO and
 //! deterministic, like all of ring 0.
 
+mod chunks;
 pub mod client;
 pub mod command;
 mod digest;
@@ -11,6 +12,7 @@ pub mod hashing;
 pub mod lineage;
 pub mod locks;
 pub mod merge;
+pub mod one_shards;
 pub mod overlay;
 pub mod peer;
 pub mod request;

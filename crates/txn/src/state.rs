@@ -9,11 +9,12 @@ use crate::digest;
 use crate::hashing::Hashing;
 use crate::lineage::{Birth, Lineage};
 use crate::merge::{Absorbed, Ended};
-use crate::settings::{ONE_SHARD_MEMORY, TERM_INCREMENT};
+use crate::one_shards::OneShards;
+use crate::settings::TERM_INCREMENT;
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStart, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
@@ -89,121 +90,6 @@ pub struct Resolution {
     pub anchor: Option<Key>,
 }
 
-/// Outcomes of one-shard transactions, bounded. The newest by slot are all kept, so
-/// that whoever lost an answer can ask. Of those before them the lowest ids go
-/// first: ids ahead of the others' time leave a floor only where their own time is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct OneShards {
-    newest: VecDeque<(AttemptId, Timestamp)>,
-    older: BTreeMap<AttemptId, Timestamp>,
-    /// Attempts with an earlier millisecond may have been dropped.
-    floor_millis: u64,
-    /// Of `newest`.
-    #[serde(skip)]
-    index: BTreeMap<AttemptId, Timestamp>,
-}
-
-impl OneShards {
-    fn insert(&mut self, attempt: AttemptId, timestamp: Timestamp) {
-        self.newest.push_back((attempt, timestamp));
-        self.index.insert(attempt, timestamp);
-        if self.newest.len() > ONE_SHARD_MEMORY / 2
-            && let Some((attempt, timestamp)) = self.newest.pop_front()
-        {
-            self.index.remove(&attempt);
-            self.older.insert(attempt, timestamp);
-        }
-        if self.older.len() > ONE_SHARD_MEMORY / 2
-            && let Some((lowest, _)) = self.older.pop_first()
-        {
-            self.dropped(lowest);
-        }
-    }
-
-    fn dropped(&mut self, attempt: AttemptId) {
-        self.floor_millis = self.floor_millis.max(attempt.millis() + 1);
-    }
-
-    /// Drops what lies below the forget floor, of the newest from their old end.
-    fn forget(&mut self, floor: AttemptId) {
-        let keep = self.older.split_off(&floor);
-        let gone = std::mem::replace(&mut self.older, keep);
-        if let Some((highest, _)) = gone.last_key_value() {
-            self.dropped(*highest);
-        }
-        while let Some((attempt, _)) = self.newest.front().copied().filter(|(a, _)| *a < floor) {
-            self.newest.pop_front();
-            self.index.remove(&attempt);
-            self.dropped(attempt);
-        }
-    }
-
-    fn has_below(&self, floor: AttemptId) -> bool {
-        let older = self
-            .older
-            .first_key_value()
-            .is_some_and(|(a, _)| *a < floor);
-        older || self.newest.front().is_some_and(|(a, _)| *a < floor)
-    }
-
-    /// How many are remembered; at most [`ONE_SHARD_MEMORY`].
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.newest.len() + self.older.len()
-    }
-
-    /// Whether none is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// When `attempt` committed here, if it is remembered.
-    #[must_use]
-    pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {
-        let found = self
-            .index
-            .get(&attempt)
-            .or_else(|| self.older.get(&attempt));
-        found.copied()
-    }
-
-    /// Takes in those of another shard: its newest count as the last.
-    pub(crate) fn absorb(&mut self, other: &OneShards) {
-        self.floor_millis = self.floor_millis.max(other.floor_millis);
-        // Both halves of a split keep all that was before it.
-        for (attempt, timestamp) in &other.older {
-            if self.get(*attempt).is_none() {
-                self.older.insert(*attempt, *timestamp);
-            }
-        }
-        for (attempt, timestamp) in &other.newest {
-            if self.get(*attempt).is_none() {
-                self.insert(*attempt, *timestamp);
-            }
-        }
-        while self.older.len() > ONE_SHARD_MEMORY / 2
-            && let Some((lowest, _)) = self.older.pop_first()
-        {
-            self.dropped(lowest);
-        }
-    }
-
-    /// A copy that is good for encoding, and for nothing else.
-    fn to_encode(&self) -> OneShards {
-        OneShards {
-            newest: self.newest.clone(),
-            older: self.older.clone(),
-            floor_millis: self.floor_millis,
-            index: BTreeMap::new(),
-        }
-    }
-
-    fn rebuild(&mut self) {
-        self.index = self.newest.iter().copied().collect();
-    }
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
@@ -253,12 +139,13 @@ impl Unencoded {
         self.0.encode()
     }
 
-    /// How many attempts it knows: that is what the copy cost.
+    /// How many attempts were copied: that is what it cost. Those of one shard are shared with the
+    /// original.
     #[must_use]
     pub fn attempts(&self) -> usize {
         let state = &self.0;
         let open = state.intents.len() + state.parts.len();
-        open + state.records.len() + state.resolutions.len() + state.one_shard.len()
+        open + state.records.len() + state.resolutions.len()
     }
 }
 
@@ -606,7 +493,7 @@ impl State {
     /// forgotten; from it on, unknown means never decided.
     #[must_use]
     pub fn unknown_below(&self) -> u64 {
-        self.forget_floor.max(self.one_shard.floor_millis)
+        self.forget_floor.max(self.one_shard.floor_millis())
     }
 
     /// A copy to be encoded elsewhere.
