@@ -5,7 +5,7 @@
 
 pub mod survive;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -173,7 +173,7 @@ pub async fn settled(cluster: &Cluster) {
     loop {
         let mut missing = Vec::new();
         let mut led = BTreeSet::new();
-        let mut shards = BTreeSet::new();
+        let mut shards = BTreeMap::new();
         for node in cluster.nodes() {
             match ask::status(&pool, node.address, Duration::from_secs(1)).await {
                 Ok(status) => {
@@ -181,19 +181,21 @@ pub async fn settled(cluster: &Cluster) {
                         missing.push(format!("{}: {:?}", node.name, status.health));
                     }
                     for shard in &status.shards {
-                        shards.insert(shard.id);
+                        let seen = shards.entry(shard.id).or_insert_with(Vec::new);
                         // Under load the last entries are always under way.
                         let mut followers = shard.followers.iter();
                         let level = followers.all(|f| f.matched.0 + 200 >= shard.decided.0);
                         if shard.in_office && shard.lease_millis.is_some() && level {
                             led.insert(shard.id);
                         }
+                        seen.push(format!("{}: {shard:?}", node.name));
                     }
                 }
                 Err(error) => missing.push(format!("{}: {error}", node.name)),
             }
         }
-        missing.extend(shards.difference(&led).map(|s| format!("shard {}", s.0)));
+        let unled = shards.iter().filter(|(id, _)| !led.contains(id));
+        missing.extend(unled.map(|(id, seen)| format!("shard {}: {seen:?}", id.0)));
         if missing.is_empty() && !shards.is_empty() {
             return;
         }
