@@ -72,21 +72,26 @@ impl Chunks {
     /// The chunk in which the attempt lies, if it lies anywhere, and the first position of it that is
     /// in use; none before the first entry.
     fn chunk_with(&self, attempt: AttemptId) -> Option<(usize, usize)> {
-        let begins = |index: usize, chunk: &[Entry]| {
-            let first = if index == 0 { self.gone } else { 0 };
-            chunk[first].0 <= attempt
-        };
-        // Attempts come about in the order of their ids: it is nearly always the last.
-        let last = self.chunks.len().checked_sub(1)?;
-        let index = if begins(last, &self.chunks[last]) {
-            last
-        } else if begins(0, &self.chunks[0]) {
-            let later = self.chunks.partition_point(|chunk| chunk[0].0 <= attempt);
-            later.saturating_sub(1)
-        } else {
+        if self.front()?.0 > attempt {
             return None;
-        };
-        Some((index, if index == 0 { self.gone } else { 0 }))
+        }
+        // Attempts come about in the order of their ids: it is nearly always the last.
+        let last = self.chunks.len() - 1;
+        if last == 0 || self.chunks[last][0].0 <= attempt {
+            return Some((last, if last == 0 { self.gone } else { 0 }));
+        }
+        // What is gone of the first chunk is in no order with the rest.
+        let (mut low, mut high) = (0, last);
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            let begins = self.chunks[middle][0].0 <= attempt;
+            (low, high) = if begins {
+                (middle, high)
+            } else {
+                (low, middle)
+            };
+        }
+        Some((low, if low == 0 { self.gone } else { 0 }))
     }
 
     /// When this attempt committed. Only where entries are in the order of their attempts.

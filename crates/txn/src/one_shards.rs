@@ -34,15 +34,18 @@ impl OneShards {
             self.index.remove(&attempt);
             self.older.insert((attempt, timestamp));
         }
-        self.drop_oldest();
+        // No more than one: a merge puts in two shards' worth before it drops the rest (P7).
+        self.drop_lowest();
     }
 
-    fn drop_oldest(&mut self) {
-        while self.older.len() > ONE_SHARD_MEMORY / 2
-            && let Some((lowest, _)) = self.older.pop_front()
-        {
-            self.dropped(lowest);
-        }
+    /// Drops the lowest of the older ones if there are too many; whether there were.
+    fn drop_lowest(&mut self) -> bool {
+        let lowest = if self.older.len() > ONE_SHARD_MEMORY / 2 {
+            self.older.pop_front()
+        } else {
+            None
+        };
+        lowest.map(|(lowest, _)| self.dropped(lowest)).is_some()
     }
 
     fn dropped(&mut self, attempt: AttemptId) {
@@ -104,7 +107,7 @@ impl OneShards {
                 self.insert(attempt, timestamp);
             }
         }
-        self.drop_oldest();
+        while self.drop_lowest() {}
     }
 
     /// A copy that is good for encoding, and for nothing else. It shares nearly all with this one.
@@ -119,5 +122,112 @@ impl OneShards {
 
     pub(crate) fn rebuild(&mut self) {
         self.index = self.newest.iter().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// As it was before its rows were shared: what both make of the same inputs is the same, or replicas
+    /// of two versions come apart (P7).
+    #[derive(Default, Serialize)]
+    struct Plain {
+        newest: VecDeque<(AttemptId, Timestamp)>,
+        older: BTreeMap<AttemptId, Timestamp>,
+        floor_millis: u64,
+        #[serde(skip)]
+        index: BTreeMap<AttemptId, Timestamp>,
+    }
+
+    impl Plain {
+        fn insert(&mut self, attempt: AttemptId, timestamp: Timestamp) {
+            self.newest.push_back((attempt, timestamp));
+            self.index.insert(attempt, timestamp);
+            if self.newest.len() > ONE_SHARD_MEMORY / 2
+                && let Some((attempt, timestamp)) = self.newest.pop_front()
+            {
+                self.index.remove(&attempt);
+                self.older.insert(attempt, timestamp);
+            }
+            if self.older.len() > ONE_SHARD_MEMORY / 2 {
+                self.drop_lowest();
+            }
+        }
+
+        fn drop_lowest(&mut self) {
+            if let Some((lowest, _)) = self.older.pop_first() {
+                self.floor_millis = self.floor_millis.max(lowest.millis() + 1);
+            }
+        }
+
+        fn knows(&self, attempt: AttemptId) -> bool {
+            self.index.contains_key(&attempt) || self.older.contains_key(&attempt)
+        }
+
+        fn absorb(&mut self, other: &Plain) {
+            self.floor_millis = self.floor_millis.max(other.floor_millis);
+            for (attempt, timestamp) in &other.older {
+                if !self.knows(*attempt) {
+                    self.older.insert(*attempt, *timestamp);
+                }
+            }
+            for (attempt, timestamp) in &other.newest {
+                if !self.knows(*attempt) {
+                    self.insert(*attempt, *timestamp);
+                }
+            }
+            while self.older.len() > ONE_SHARD_MEMORY / 2 {
+                self.drop_lowest();
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Both(OneShards, Plain);
+
+    impl Both {
+        /// `disorder`: neighbours change places.
+        fn insert(&mut self, ids: std::ops::Range<u128>, disorder: u128) {
+            for id in ids {
+                let attempt = AttemptId((id ^ disorder) << 80 | id);
+                assert_eq!(self.0.get(attempt).is_some(), self.1.knows(attempt));
+                self.0.insert(attempt, Timestamp(id as u64));
+                self.1.insert(attempt, Timestamp(id as u64));
+            }
+        }
+
+        fn check(&self) {
+            let encoded = postcard::to_allocvec(&self.0).unwrap();
+            assert!(encoded == postcard::to_allocvec(&self.1).unwrap());
+            let mut read: OneShards = postcard::from_bytes(&encoded).unwrap();
+            read.rebuild();
+            assert_eq!(read.index, self.0.index);
+            assert_eq!(read.len(), self.0.len());
+        }
+    }
+
+    #[test]
+    fn shards_that_were_split_and_are_merged_remember_what_they_did_before() {
+        let half = ONE_SHARD_MEMORY as u128 / 2;
+        for disorder in [0, 3] {
+            let (mut left, mut right) = (Both::default(), Both::default());
+            for side in [&mut left, &mut right] {
+                side.insert(0..2 * half + 1000, disorder);
+            }
+            // One more than the newest: the first of the other's newest is unknown by then, and the
+            // second is not unless what came in before it is dropped too early.
+            left.insert(3 * half..4 * half + 1, disorder);
+            left.check();
+            let before = left.0.to_encode();
+            left.0.absorb(&right.0);
+            left.1.absorb(&right.1);
+            left.check();
+            assert!(before.len() <= ONE_SHARD_MEMORY, "a copy stays as it was");
+            let floor = AttemptId((3 * half) << 80);
+            left.0.forget(floor);
+            assert!(!left.0.has_below(floor));
+        }
     }
 }
