@@ -165,10 +165,9 @@ pub async fn connect(cluster: &Cluster) -> Client {
 /// holds what its leader holds, and every node is as it should be.
 ///
 /// # Panics
-/// When that takes more than half a minute; says what is missing.
+/// When that takes more than a minute; says what is missing.
 pub async fn settled(cluster: &Cluster) {
     let pool = cluster.pool().unwrap_or_else(|error| panic!("{error}"));
-    let limit = Duration::from_secs(30);
     let begun = Instant::now();
     loop {
         let mut missing = Vec::new();
@@ -199,7 +198,7 @@ pub async fn settled(cluster: &Cluster) {
         if missing.is_empty() && !shards.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < limit, "not settled: {missing:?}");
+        assert!(begun.elapsed() < PATIENCE, "not settled: {missing:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
