@@ -1,6 +1,7 @@
 //! What the log stands on: a directory of files written in place.
 
 use super::LogError;
+use super::direct::LogFile;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -85,7 +86,8 @@ pub trait DiskFile: Send + 'static {
     /// When the file is too short or cannot be read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Writes all of `data` at `offset`; durable only after [`DiskFile::sync`].
+    /// Writes all of `data` at `offset`; durable only after [`DiskFile::sync`]. Files are written
+    /// from front to back: what stands behind it, up to the next multiple of 4096 bytes, may become zeros.
     ///
     /// # Errors
     /// When not everything could be written.
@@ -129,7 +131,7 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
-    type File = File;
+    type File = LogFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -142,10 +144,9 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
+    fn create(&self, name: &str, bytes: u64) -> io::Result<LogFile> {
         let file = OpenOptions::new()
             .create_new(true)
-            .read(true)
             .write(true)
             .open(self.path(name))?;
         let zeros = vec![0; 256 << 10];
@@ -158,7 +159,7 @@ impl Disk for RealDisk {
         }
         file.sync_all()?;
         self.sync_names()?;
-        Ok(file)
+        self.open(name)
     }
 
     fn create_beside(&self, name: &str, bytes: u64, wanted: &dyn Fn() -> bool) -> io::Result<()> {
@@ -174,11 +175,8 @@ impl Disk for RealDisk {
         filled
     }
 
-    fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))
+    fn open(&self, name: &str) -> io::Result<LogFile> {
+        LogFile::open(&self.path(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -215,22 +213,4 @@ fn fill_beside(file: &File, bytes: u64, wanted: &dyn Fn() -> bool) -> io::Result
         std::thread::sleep(begun.elapsed().min(LONGEST_REST));
     }
     file.sync_all()
-}
-
-impl DiskFile for File {
-    fn bytes(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(data, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
 }

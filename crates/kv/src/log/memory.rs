@@ -2,6 +2,7 @@
 //! unsynced writes sector by sector and unsynced names one by one, and writes and
 //! syncs fail on request. Deterministic: the same calls and seeds, the same disk.
 
+use super::direct::BLOCK;
 use super::disk::{Disk, DiskFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -303,8 +304,17 @@ impl DiskFile for MemoryFile {
             return Err(io::Error::other("segments never grow"));
         }
         file.seen[start..end].copy_from_slice(data);
-        for sector in start / SECTOR..end.div_ceil(SECTOR) {
-            file.dirty.insert(sector);
+        file.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
+        // What stands behind goes, as with a real file that is written in blocks.
+        let rest = file.seen.len().min(end.next_multiple_of(BLOCK));
+        let mut at = end;
+        while at < rest {
+            let next = rest.min((at / SECTOR + 1) * SECTOR);
+            if file.seen[at..next] != [0; SECTOR][..next - at] {
+                file.seen[at..next].fill(0);
+                file.dirty.insert(at / SECTOR);
+            }
+            at = next;
         }
         state.last_write = Some((self.id, start, end));
         Ok(())

@@ -30,6 +30,7 @@
 //! batch cannot be told from a write that a power cut interrupted, if nothing
 //! was written after it.
 
+mod direct;
 mod disk;
 mod error;
 mod format;
@@ -45,6 +46,7 @@ mod thread;
 mod ticketed;
 mod writer;
 
+pub use direct::LogFile;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::LogError;
 pub use memory::{MemoryDisk, MemoryFile};

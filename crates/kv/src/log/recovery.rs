@@ -13,6 +13,7 @@
 //! rest of the segment is zeroed, for otherwise a batch written over the hole
 //! could happen to end where they begin.
 
+use super::direct::BLOCK;
 use super::disk::{Disk, DiskFile};
 use super::format::{ALIGN, BatchHeader, FIRST, FIRST_BATCH, LAST, NoBatch, Seal, SegmentHeader};
 use super::segments::{Segment, Segments, io, segment_name};
@@ -212,7 +213,8 @@ fn header<D: Disk>(
         });
     }
     let counts = 1..=HIGHEST;
-    let possible = counts.contains(&header.number) && counts.contains(&header.first);
+    let blocks = bytes.is_multiple_of(BLOCK as u64);
+    let possible = blocks && counts.contains(&header.number) && counts.contains(&header.first);
     if !possible || header.oldest > header.first {
         return Err(LogError::Damaged {
             path,
