@@ -179,15 +179,15 @@ pub async fn settled(cluster: &Cluster) {
                     if status.health != Health::Ok {
                         missing.push(format!("{}: {:?}", node.name, status.health));
                     }
-                    for shard in &status.shards {
-                        let seen = shards.entry(shard.id).or_insert_with(Vec::new);
+                    for shard in status.shards {
                         // Under load the last entries are always under way.
                         let mut followers = shard.followers.iter();
                         let level = followers.all(|f| f.matched.0 + 200 >= shard.decided.0);
                         if shard.in_office && shard.lease_millis.is_some() && level {
                             led.insert(shard.id);
                         }
-                        seen.push(format!("{}: {shard:?}", node.name));
+                        let seen = shards.entry(shard.id).or_insert_with(Vec::new);
+                        seen.push((&node.name, shard));
                     }
                 }
                 Err(error) => missing.push(format!("{}: {error}", node.name)),

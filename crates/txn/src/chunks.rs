@@ -65,7 +65,7 @@ impl Chunks {
         self.len += 1;
         match self.chunks.back_mut().and_then(Arc::get_mut) {
             Some(last) if last.len() < CHUNK => last.push(entry),
-            _ => self.chunks.push_back(chunk_of(&[entry])),
+            _ => self.chunks.push_back(chunk_of(entry)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Chunks {
         self.len += 1;
         match self.chunks.front_mut() {
             Some(front) => Arc::make_mut(front).insert(self.gone, entry),
-            None => self.chunks.push_back(chunk_of(&[entry])),
+            None => self.chunks.push_back(chunk_of(entry)),
         }
         self.split(0);
     }
@@ -168,9 +168,9 @@ impl Chunks {
     }
 }
 
-fn chunk_of(entries: &[Entry]) -> Arc<Vec<Entry>> {
+fn chunk_of(entry: Entry) -> Arc<Vec<Entry>> {
     let mut chunk = Vec::with_capacity(CHUNK);
-    chunk.extend_from_slice(entries);
+    chunk.push(entry);
     Arc::new(chunk)
 }
 

@@ -81,6 +81,7 @@ fn is_refused(error: &io::Error) -> bool {
 /// The way past the cache.
 struct Direct {
     file: File,
+    /// As much as was needed so far: many files are only looked at.
     memory: Vec<u8>,
     /// Where `memory` is aligned.
     skip: usize,
@@ -108,12 +109,10 @@ impl Direct {
             .custom_flags(flags.cast_signed())
             .open(path)
             .ok()?;
-        let memory = vec![0; PIECE + BLOCK];
-        let skip = memory.as_ptr().align_offset(BLOCK);
-        (skip < BLOCK).then_some(Direct {
+        Some(Direct {
             file,
-            memory,
-            skip,
+            memory: Vec::new(),
+            skip: 0,
             last: None,
         })
     }
@@ -124,22 +123,37 @@ impl Direct {
         None
     }
 
+    /// Makes room for so many bytes; the first block stays as it is.
+    fn reserve(&mut self, bytes: usize) {
+        if self.memory.len() >= bytes + BLOCK {
+            return;
+        }
+        let mut larger = vec![0; bytes.next_power_of_two() + BLOCK];
+        // Were it not to be aligned, the system would refuse it.
+        let skip = larger.as_ptr().align_offset(BLOCK).min(BLOCK);
+        if let Some(block) = self.memory.get(self.skip..self.skip + BLOCK) {
+            larger[skip..skip + BLOCK].copy_from_slice(block);
+        }
+        (self.memory, self.skip) = (larger, skip);
+    }
+
     /// Writes; the rest of the last block becomes zeros. `plain` is the same file.
     fn write_at(&mut self, plain: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
         while !data.is_empty() {
             let lead = (offset % BLOCK as u64) as usize;
             let first = offset - lead as u64;
             let (part, rest) = data.split_at(data.len().min(PIECE - lead));
+            let used = lead + part.len();
+            let blocks = used.next_multiple_of(BLOCK);
+            self.reserve(blocks);
             let last = self.last.take();
-            let memory = &mut self.memory[self.skip..][..PIECE];
+            let memory = &mut self.memory[self.skip..][..blocks];
             if lead > 0 && last != Some(first) {
                 plain.read_exact_at(&mut memory[..lead], first)?;
             }
-            let used = lead + part.len();
-            let blocks = used.next_multiple_of(BLOCK);
             memory[lead..used].copy_from_slice(part);
-            memory[used..blocks].fill(0);
-            self.file.write_all_at(&memory[..blocks], first)?;
+            memory[used..].fill(0);
+            self.file.write_all_at(memory, first)?;
             let begin = blocks - BLOCK;
             memory.copy_within(begin..blocks, 0);
             self.last = Some(first + begin as u64);

@@ -1,5 +1,6 @@
 //! The running log: append, sync, trim.
 
+use super::direct::BLOCK;
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::format::{
     ALIGN, BATCH_HEADER, BatchHeader, FIRST, FIRST_BATCH, LAST, Seal, SegmentHeader,
@@ -11,7 +12,7 @@ use synod_probe::{Mutation, mutated};
 /// Bytes of records in one append, at most.
 pub const MAX_APPEND_BYTES: usize = 1 << 30;
 /// The smallest segment.
-const MIN_SEGMENT_BYTES: u64 = 4 << 10;
+const MIN_SEGMENT_BYTES: u64 = BLOCK as u64;
 /// The largest segment; recovery reads a whole one into memory.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 /// With less room than this a segment is full.
@@ -103,8 +104,8 @@ impl<D: Disk> Log<D> {
         visit: impl FnMut(Sequence, LogRecord),
     ) -> Result<(Log<D>, Recovery), LogError> {
         let bytes = options.segment_bytes;
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(4096)
-        {
+        let blocks = bytes.is_multiple_of(BLOCK as u64);
+        if !blocks || !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) {
             return Err(LogError::SegmentSize {
                 bytes,
                 least: MIN_SEGMENT_BYTES,

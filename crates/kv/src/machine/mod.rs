@@ -79,7 +79,7 @@ pub struct MachineSettings {
     /// A log sync that takes longer than this is a stalled disk (L6).
     pub stall: Duration,
     /// In a checkpoint, shards that know so many attempts, together, have their states copied in one turn;
-    /// at least one has.
+    /// at least one has. Outcomes of one-shard transactions do not count, as copies share them.
     pub attempts_per_turn: usize,
     /// Entries that one turn of a checkpoint drops from logs, or repeats at a log's end, about; at least 1.
     pub trims_per_turn: u64,
