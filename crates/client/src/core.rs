@@ -253,8 +253,7 @@ impl Core {
                 request,
                 ..
             } = outgoing;
-            core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
-                .await;
+            core.deliver_mapped(shard, hashing, request, deadline).await;
             core.chores.fetch_sub(1, Ordering::Relaxed);
         });
     }

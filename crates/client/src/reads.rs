@@ -26,10 +26,10 @@ impl Client {
             let table = self.core.table();
             let place = table.routes.place(&key).ok_or_else(|| no_route(&key))?;
             check_length(&place.stored)?;
-            let (shard, hashing) = (place.route.shard, place.hashing);
+            let (shard, hashing) = (place.route.shard, place.hashing.cloned());
             let keys = vec![place.stored];
             let request = Request::Latest { keys, scan: None };
-            if let Some(read) = self.latest(shard, hashing, &request, deadline).await? {
+            if let Some(read) = self.latest(shard, hashing, request, deadline).await? {
                 return Ok(read.versions.into_iter().next().flatten());
             }
         }
@@ -83,11 +83,10 @@ impl Client {
         for (&shard, asked) in asked {
             let keys = asked.keys.clone();
             let request = Request::Latest { keys, scan: None };
-            let hashing = asked.hashing.as_ref();
+            let hashing = asked.hashing.clone();
             flight.push(shard.0, async move {
                 let core = &self.core;
-                core.deliver_mapped(shard, hashing, &request, deadline)
-                    .await
+                core.deliver_mapped(shard, hashing, request, deadline).await
             });
         }
         let mut values = vec![None; count];
@@ -144,7 +143,7 @@ impl Client {
                 keys: Vec::new(),
                 scan: Some(scan),
             };
-            let Some(read) = self.latest(route.shard, None, &request, deadline).await? else {
+            let Some(read) = self.latest(route.shard, None, request, deadline).await? else {
                 continue;
             };
             if read.more && read.rows.is_empty() {
@@ -189,8 +188,7 @@ impl Client {
                 under_way += 1;
                 flight.push(shard.0, async move {
                     let core = &self.core;
-                    core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
-                        .await
+                    core.deliver_mapped(shard, hashing, request, deadline).await
                 });
             }
             let Some((shard, reply)) = flight.next().await else {
@@ -215,8 +213,8 @@ impl Client {
     async fn latest(
         &self,
         shard: GroupId,
-        hashing: Option<&Hashing>,
-        request: &Request,
+        hashing: Option<Hashing>,
+        request: Request,
         deadline: Instant,
     ) -> Result<Option<Read>, Error> {
         let core = &self.core;

@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId, Term};
-use synod_rpc::{CallError, RequestBody, ServerBody};
+use synod_rpc::{CallError, ServerBody};
 use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::client::Reply;
 use synod_txn::request::Refusal;
@@ -54,7 +54,8 @@ impl Core {
         request: &Request,
         deadline: Instant,
     ) -> Reply {
-        self.deliver_mapped(shard, None, request, deadline).await
+        self.deliver_mapped(shard, None, request.clone(), deadline)
+            .await
     }
 
     /// Deliver a request whose keys went through the mapping of a hashed directory, until the
@@ -62,21 +63,28 @@ impl Core {
     pub(crate) async fn deliver_mapped(
         &self,
         shard: GroupId,
-        hashing: Option<&Hashing>,
-        request: &Request,
+        hashing: Option<Hashing>,
+        request: Request,
         deadline: Instant,
     ) -> Reply {
+        let commits = matches!(request, Request::Commit(_));
+        let mut asked = ShardRequest {
+            shard,
+            generation: 0,
+            request,
+            hashing: hashing.map(Box::new),
+        };
         let mut table = self.table();
         let mut looks = 0;
         let Some(known) = table.shards.get(&shard) else {
             return Reply::Moved;
         };
         let mut tour = Tour::new(known);
-        let commits = matches!(request, Request::Commit(_));
         // Whether a copy may have been handled without us hearing of it.
         let mut maybe = false;
         loop {
-            if self.members_changed(shard, request, &mut table, &mut tour) == Members::Moved {
+            if self.members_changed(shard, &asked.request, &mut table, &mut tour) == Members::Moved
+            {
                 return moved(commits, maybe);
             }
             let (target, failed_round) = tour.target();
@@ -95,8 +103,8 @@ impl Core {
                     Looked::Late => return given_up(maybe),
                 }
             }
-            let body = body(&table, shard, hashing, request.clone());
-            match self.call(&table, shard, target, body, deadline).await {
+            asked.generation = table.generation(shard);
+            match self.call(&table, target, &asked, deadline).await {
                 // It waited there while its keys became another shard's, and was not handled.
                 Called::Answer(ShardReply::Response(Response::Refused(Refusal::WrongShard))) => {
                     let from = table.nodes.get(&target).copied();
@@ -242,16 +250,16 @@ impl Core {
     async fn call(
         &self,
         table: &Arc<Table>,
-        shard: GroupId,
         target: NodeId,
-        body: RequestBody,
+        asked: &ShardRequest,
         deadline: Instant,
     ) -> Called {
+        let shard = asked.shard;
         let Some(&address) = table.nodes.get(&target) else {
             return Called::Answer(ShardReply::WrongNode(None));
         };
         let until = deadline.min(Instant::now() + self.config.attempt_timeout);
-        let mut call = pin!(self.transport.call(address, body, until));
+        let mut call = pin!(self.transport.call_shard(address, asked, until));
         let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
         let mut others = replicas.iter().copied().filter(|&id| id != target).cycle();
         let interval = self.config.probe_after / PROBES;
@@ -299,10 +307,14 @@ impl Core {
         let Some(&address) = table.nodes.get(&node) else {
             return false;
         };
-        let hashing = table.hashing(shard);
-        let body = body(table, shard, hashing, Request::Locate);
+        let asked = ShardRequest {
+            shard,
+            generation: table.generation(shard),
+            request: Request::Locate,
+            hashing: table.hashing(shard).cloned().map(Box::new),
+        };
         let until = Instant::now() + PROBE_TIMEOUT;
-        let answer = self.transport.call(address, body, until).await;
+        let answer = self.transport.call_shard(address, &asked, until).await;
         match called(answer) {
             Called::Answer(ShardReply::Response(response @ Response::Located { term, .. })) => {
                 self.judge(table, shard, node, &response);
@@ -392,16 +404,6 @@ enum Verdict {
     Elsewhere(Option<NodeId>),
     /// The same node, after a pause.
     Later(Duration),
-}
-
-fn body(table: &Table, shard: GroupId, hashing: Option<&Hashing>, request: Request) -> RequestBody {
-    let generation = table.shards.get(&shard).map_or(0, |s| s.generation);
-    RequestBody::Shard(ShardRequest {
-        shard,
-        generation,
-        request,
-        hashing: hashing.cloned().map(Box::new),
-    })
 }
 
 fn called(answer: Result<ServerBody, CallError>) -> Called {

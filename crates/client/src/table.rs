@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_shard::{ShardDescriptor, ShardMap};
-use synod_txn::client::{Route, Routes};
+use synod_txn::client::{Outgoing, Route, Routes};
 use synod_txn::{Hashing, Key, Request};
 
 /// A shard, as far as known.
@@ -115,6 +115,20 @@ impl Table {
     pub(crate) fn owns(&self, shard: GroupId, request: &Request) -> bool {
         let route = self.routes.of_shard(shard);
         route.is_some_and(|route| request.is_within(&route.span))
+    }
+
+    /// Who leads a shard, as far as known.
+    pub(crate) fn leader(&self, shard: GroupId) -> Option<NodeId> {
+        self.shards.get(&shard).map(|shard| shard.leader)
+    }
+
+    /// What goes to one node together, in the order given otherwise, the first one's node first.
+    pub(crate) fn sort_by_leader(&self, outgoing: &mut [Outgoing]) {
+        let first = outgoing.first().and_then(|o| self.leader(o.shard));
+        outgoing.sort_by_cached_key(|o| {
+            let leader = self.leader(o.shard);
+            (leader != first, leader)
+        });
     }
 
     /// How a shard's keys are stored, as far as known.
@@ -241,6 +255,28 @@ mod tests {
             replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
             leader: NodeId(2),
         }
+    }
+
+    #[test]
+    fn what_goes_to_one_node_goes_together_and_the_first_ones_node_first() {
+        let mut table = Table::default();
+        for (id, leader) in [(1, 1), (2, 2), (3, 1), (4, 3), (5, 2)] {
+            let leader = NodeId(leader);
+            table
+                .shards
+                .insert(GroupId(id), Shard { leader, ..shard() });
+        }
+        let to = |id| Outgoing {
+            token: id,
+            shard: GroupId(id),
+            after_nanos: 0,
+            hashing: None,
+            request: Request::Locate,
+            answered: true,
+        };
+        let mut outgoing = [2, 1, 4, 3, 5].map(to);
+        table.sort_by_leader(&mut outgoing);
+        assert_eq!(outgoing.map(|o| o.token), [2, 5, 1, 3, 4]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use synod_txn::client::{
     TransactionError,
 };
 use synod_txn::request::LockMode;
-use synod_txn::{AttemptId, Key, MAX_KEY_BYTES, Priority, Value};
+use synod_txn::{AbortReason, AttemptId, Key, MAX_KEY_BYTES, Priority, Value};
 
 /// Rows that [`Transaction::scan`] collects at most.
 const MAX_COLLECTED_ROWS: usize = 1_000_000;
@@ -24,6 +24,13 @@ const MAX_COLLECTED_BYTES: usize = 256 << 20;
 /// for asking how it ended.
 const STATUS_SHARE: u32 = 4;
 const LONGEST_STATUS_SHARE: Duration = Duration::from_secs(2);
+/// After word that a leader has changed the others' answers are waited for as long as that took, within
+/// these bounds: leaders change together, and each one that is not heard of now costs another attempt.
+const SHORTEST_GRACE: Duration = Duration::from_millis(2);
+const LONGEST_GRACE: Duration = Duration::from_millis(200);
+/// From so many requests at once on, those for one node leave before those for the next are made, so
+/// that it works meanwhile.
+const LARGE: usize = 16;
 
 /// A transaction under way: strictly serializable, over any keys.
 ///
@@ -356,12 +363,26 @@ impl Transaction {
     /// `last`, everything else until `until`.
     async fn drive(&mut self, until: Instant, last: Instant) -> Result<Done, Error> {
         let core = self.core.clone();
+        let begun = Instant::now();
         let mut flight = Flight::default();
         loop {
-            for outgoing in self.machine.take_outgoing() {
+            let mut outgoing = self.machine.take_outgoing();
+            let large = outgoing.len() >= LARGE;
+            if large {
+                core.table().sort_by_leader(&mut outgoing);
+            }
+            let mut node = None;
+            for outgoing in outgoing {
                 if !outgoing.answered {
                     core.chore(outgoing);
                     continue;
+                }
+                if large {
+                    let next = core.table().leader(outgoing.shard);
+                    if node.is_some() && node != next {
+                        flight.depart().await;
+                    }
+                    node = next;
                 }
                 let asks = matches!(outgoing.request, synod_txn::Request::Status { .. });
                 let deadline = if asks { last } else { until };
@@ -377,11 +398,16 @@ impl Transaction {
                         request,
                         ..
                     } = outgoing;
-                    core.deliver_mapped(shard, hashing.as_ref(), &request, deadline)
-                        .await
+                    core.deliver_mapped(shard, hashing, request, deadline).await
                 });
             }
             if let Some(done) = self.machine.take_done() {
+                if matches!(&done, Err(error) if is_term_over(error)) {
+                    let grace = begun.elapsed().clamp(SHORTEST_GRACE, LONGEST_GRACE);
+                    flight
+                        .listen(grace.min(until.saturating_duration_since(Instant::now())))
+                        .await;
+                }
                 return done.map_err(|e| self.error(e));
             }
             match flight.next().await {
@@ -395,6 +421,17 @@ impl Transaction {
         let table = core.table();
         self.machine.handle_reply(&table.routes, token, reply);
     }
+}
+
+/// Whether a shard has another leader than the one that was sent to.
+const fn is_term_over(error: &TransactionError) -> bool {
+    matches!(
+        error,
+        TransactionError::Aborted {
+            reason: AbortReason::TermEnded,
+            ..
+        }
+    )
 }
 
 impl Drop for Transaction {

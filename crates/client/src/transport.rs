@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
+use synod_shard::ShardRequest;
 use synod_txn::{AttemptId, ClientId};
 
 /// How nodes are reached.
@@ -31,6 +32,28 @@ impl Transport {
             Transport::Fake(fake) => fake.call(to, body, deadline).await,
             #[cfg(test)]
             Transport::Groups(groups) => groups.call(to, body, deadline).await,
+        }
+    }
+
+    /// The same for a request to a shard, which the caller keeps.
+    pub(crate) async fn call_shard(
+        &self,
+        to: SocketAddr,
+        request: &ShardRequest,
+        deadline: Instant,
+    ) -> Result<ServerBody, CallError> {
+        match self {
+            Transport::Pool(pool) => pool.call_shard(to, request, deadline).await,
+            #[cfg(test)]
+            Transport::Fake(fake) => {
+                let body = RequestBody::Shard(request.clone());
+                fake.call(to, body, deadline).await
+            }
+            #[cfg(test)]
+            Transport::Groups(groups) => {
+                let body = RequestBody::Shard(request.clone());
+                groups.call(to, body, deadline).await
+            }
         }
     }
 

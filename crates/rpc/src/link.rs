@@ -6,8 +6,9 @@ use crate::endpoint::lock;
 use crate::error::CallError;
 use crate::frame;
 use crate::pool::Shared;
-use crate::wire::{ClientFrame, RequestBody, ServerBody, ServerFrame};
+use crate::wire::{ClientFrame, ServerBody, ServerFrame};
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -84,11 +85,11 @@ impl Link {
         }
     }
 
-    /// Queues a request.
-    pub(crate) fn submit(
+    /// Queues a request: the frame that carries it under the number given.
+    pub(crate) fn submit<T: Serialize>(
         self: &Arc<Link>,
         shared: &Shared,
-        body: RequestBody,
+        numbered: impl FnOnce(u64) -> T,
         deadline: Instant,
     ) -> Result<Call, CallError> {
         let address = self.address;
@@ -110,7 +111,7 @@ impl Link {
         let id = state.next_id;
         state.next_id += 1;
         let at = state.queued;
-        state.queue(&body.numbered(id))?;
+        state.queue(&numbered(id))?;
         let (answer, receiver) = oneshot::channel();
         let pending = Pending {
             answer,
@@ -327,7 +328,7 @@ impl Link {
 
 impl State {
     /// Appends a frame.
-    fn queue(&mut self, frame: &ClientFrame) -> Result<(), CallError> {
+    fn queue(&mut self, frame: &impl Serialize) -> Result<(), CallError> {
         let before = self.out.len();
         frame::encode_request(frame, &mut self.out).map_err(|_| CallError::TooLarge)?;
         self.queued += (self.out.len() - before) as u64;

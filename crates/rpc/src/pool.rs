@@ -13,12 +13,13 @@ use crate::error::{CallError, RpcError};
 use crate::link::Link;
 use crate::tls::TlsIdentity;
 use crate::transport::{self, TransportOptions};
-use crate::wire::{ClientFrame, RequestBody, ServerBody};
+use crate::wire::{ClientFrame, RequestBody, ServerBody, ShardFrame};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use synod_shard::ShardRequest;
 use synod_txn::{AttemptId, ClientId};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
@@ -180,7 +181,24 @@ impl Pool {
         deadline: Instant,
     ) -> Result<ServerBody, CallError> {
         let link = self.link(to)?;
-        link.submit(&self.inner.shared, body, deadline)?
+        link.submit(&self.inner.shared, |id| body.numbered(id), deadline)?
+            .answer()
+            .await
+    }
+
+    /// The same for a request to a shard that the caller keeps, to ask again elsewhere.
+    ///
+    /// # Errors
+    /// As [`Pool::call`].
+    pub async fn call_shard(
+        &self,
+        to: SocketAddr,
+        request: &ShardRequest,
+        deadline: Instant,
+    ) -> Result<ServerBody, CallError> {
+        let link = self.link(to)?;
+        let numbered = |id| ShardFrame { id, request };
+        link.submit(&self.inner.shared, numbered, deadline)?
             .answer()
             .await
     }

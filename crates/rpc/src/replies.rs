@@ -5,10 +5,11 @@ use crate::endpoint::{Shared, count, lock};
 use crate::frame;
 use crate::server::Refused;
 use crate::wire::{ClientFrame, NodeResponse, ServerFrame};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::SendStream;
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use synod_shard::ShardReply;
 use synod_txn::Response;
 use synod_txn::request::Refusal;
@@ -16,6 +17,8 @@ use tokio::sync::Notify;
 
 /// What an overloaded client is told to wait.
 const RETRY_AFTER_MILLIS: u32 = 20;
+/// How long an answer that nobody waits for may take to leave.
+const LATER: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct ReplyState {
@@ -24,7 +27,16 @@ struct ReplyState {
     owed: HashSet<u64>,
     /// Whether the loop has heard of this stream.
     seen: bool,
+    /// Whether the stream is woken before long for what is not urgent.
+    later: bool,
     closed: bool,
+}
+
+impl ReplyState {
+    fn take(&mut self) -> Bytes {
+        self.later = false;
+        self.out.split().freeze()
+    }
 }
 
 /// The answers that wait to be written to one request stream.
@@ -45,7 +57,7 @@ impl ReplyQueue {
 
     /// Keeps the books on what is owed; gives the frame back if the loop is to see it.
     pub(crate) fn admit(
-        &self,
+        self: &Arc<Self>,
         shared: &Shared,
         frame: ClientFrame,
     ) -> Result<Option<ClientFrame>, Refused> {
@@ -78,7 +90,7 @@ impl ReplyQueue {
     }
 
     /// Queues an answer, if it is still owed.
-    pub(crate) fn reply(&self, shared: &Shared, frame: &ServerFrame) {
+    pub(crate) fn reply(self: &Arc<Self>, shared: &Shared, frame: &ServerFrame) {
         let mut state = lock(&self.state);
         if state.closed || !state.owed.remove(&frame.id()) {
             return;
@@ -91,7 +103,19 @@ impl ReplyQueue {
         count(&shared.counts.frames_out, 1);
         let slow = state.out.len() > shared.options.reply_bytes;
         state.closed = slow;
+        let later = is_unhurried(frame) && !slow;
+        let alone = later && !std::mem::replace(&mut state.later, true);
         drop(state);
+        if alone {
+            let queue = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LATER).await;
+                queue.wake.notify_one();
+            });
+        }
+        if later {
+            return;
+        }
         if slow {
             count(&shared.counts.slow_readers, 1);
             tracing::warn!(address = %self.connection.remote_address(), "closing: the client does not read its answers");
@@ -106,7 +130,7 @@ impl ReplyQueue {
     /// Writes answers, everything queued at once, until the stream fails.
     pub(crate) async fn write(&self, shared: &Shared, send: &mut SendStream) {
         loop {
-            let batch = lock(&self.state).out.split().freeze();
+            let batch = lock(&self.state).take();
             if batch.is_empty() {
                 tokio::select! {
                     () = self.wake.notified() => {}
@@ -127,6 +151,16 @@ impl ReplyQueue {
         state.closed = true;
         state.seen
     }
+}
+
+/// Whether nobody waits for this answer: that a participant's vote is on its way is nothing
+/// the client could act upon, as the coordinator tells it the outcome. So such answers leave with
+/// the next one, or after a while.
+const fn is_unhurried(frame: &ServerFrame) -> bool {
+    let ServerFrame::Response { reply, .. } = frame else {
+        return false;
+    };
+    matches!(reply, ShardReply::Response(Response::Voting))
 }
 
 fn overloaded_shard(id: u64) -> ServerFrame {

@@ -323,7 +323,7 @@ impl Accepted {
     async fn requests(
         &self,
         id: u64,
-        queue: &ReplyQueue,
+        queue: &Arc<ReplyQueue>,
         recv: &mut RecvStream,
     ) -> Result<(), Refused> {
         let mut reader = StreamReader {

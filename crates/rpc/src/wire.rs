@@ -4,7 +4,8 @@
 //! Enums only grow, at their end. Frames on a consensus or bulk stream hold
 //! [`NodeMessage`](synod_shard::NodeMessage)s back to back and need no type here.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStructVariant;
+use serde::{Deserialize, Serialize, Serializer};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
@@ -258,6 +259,33 @@ impl RequestBody {
     }
 }
 
+/// The frame that carries a request to a shard, which stays the caller's: encoded as
+/// [`ClientFrame::Request`], or [`ClientFrame::Hashed`] if its keys were mapped.
+pub(crate) struct ShardFrame<'a> {
+    /// The asker's number.
+    pub(crate) id: u64,
+    /// The request.
+    pub(crate) request: &'a ShardRequest,
+}
+
+impl Serialize for ShardFrame<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = "ClientFrame";
+        let mut variant = if let Some(hashing) = &self.request.hashing {
+            let mut variant = serializer.serialize_struct_variant(name, 4, "Hashed", 3)?;
+            variant.serialize_field("id", &self.id)?;
+            variant.serialize_field("hashing", hashing)?;
+            variant
+        } else {
+            let mut variant = serializer.serialize_struct_variant(name, 0, "Request", 2)?;
+            variant.serialize_field("id", &self.id)?;
+            variant
+        };
+        variant.serialize_field("request", self.request)?;
+        variant.end()
+    }
+}
+
 /// An answer without its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerBody {
@@ -272,6 +300,34 @@ impl From<ServerFrame> for ServerBody {
         match frame {
             ServerFrame::Response { reply, .. } => ServerBody::Shard(reply),
             ServerFrame::Node { response, .. } => ServerBody::Node(response),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_txn::Request;
+
+    #[test]
+    fn a_request_that_stays_with_its_caller_is_encoded_as_one_given_away() {
+        let hashing = Hashing {
+            prefix: "users/".into(),
+            slots: 16,
+        };
+        for hashing in [None, Some(Box::new(hashing))] {
+            let request = ShardRequest {
+                shard: GroupId(3),
+                generation: 7,
+                request: Request::Locate,
+                hashing,
+            };
+            let kept = postcard::to_allocvec(&ShardFrame {
+                id: 300,
+                request: &request,
+            });
+            let given = postcard::to_allocvec(&RequestBody::Shard(request).numbered(300));
+            assert_eq!(kept, given);
         }
     }
 }

@@ -232,3 +232,19 @@ async fn a_term_that_ends_between_read_and_commit_aborts_and_retries() {
     txn.commit().await.unwrap();
     let _ = B;
 }
+
+#[tokio::test]
+async fn leaders_that_change_together_cost_one_attempt() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    let write_both = async |txn: &mut Transaction| {
+        txn.put("a", "1").await?;
+        txn.put("z", "1").await
+    };
+    let (_, first) = client.transact_with_receipt(write_both).await.unwrap();
+    assert_eq!(first.attempts, 1);
+    fake.lead(A, 3);
+    fake.lead(B, 3);
+    let (_, second) = client.transact_with_receipt(write_both).await.unwrap();
+    assert_eq!(second.attempts, 2);
+}
