@@ -2,6 +2,7 @@
 //! writes hardly notice.
 
 use std::time::Duration;
+use synod_client::{Error, Transaction};
 use synod_harness::check::register;
 use synod_harness::cluster::Options;
 use synod_harness::history::Outcome;
@@ -72,4 +73,49 @@ async fn a_rolling_restart_fails_no_call_and_hardly_delays_any() {
     eprintln!("longest gaps by node: {gaps:?}");
     gaps.sort();
     assert!(gaps[1] < GAP && gaps[2] < LONGEST, "{gaps:?}");
+}
+
+/// Shards that one commit is spread over; a third of them changes leaders when a node goes.
+const MANY: usize = 48;
+/// Attempts that a commit may take while that happens. Were each new leader learned of by an attempt
+/// of its own, it took some sixteen.
+const ATTEMPTS: u32 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_over_many_shards_learns_of_all_new_leaders_together() {
+    let keys: Vec<String> = (0..MANY).map(|n| format!("k{n:02}")).collect();
+    let mut options = Options::new(program());
+    options.splits = keys[1..].to_vec();
+    let mut cluster = start(options);
+    let client = connect(&cluster).await;
+    settled(&cluster).await;
+    let run = Run::default();
+    let writer = tokio::spawn({
+        let run = run.clone();
+        async move {
+            let mut most = 0;
+            while !run.is_stopped() {
+                let write_all = async |txn: &mut Transaction| {
+                    for key in &keys {
+                        txn.put(key, "v").await?;
+                    }
+                    Ok::<(), Error>(())
+                };
+                let (_, receipt) = client.transact_with_receipt(write_all).await?;
+                assert_eq!(receipt.shards as usize, MANY);
+                most = most.max(receipt.attempts);
+            }
+            Ok::<u32, Error>(most)
+        }
+    });
+    for index in 0..2 {
+        terminate(&mut cluster, index);
+        cluster.start_node(index).expect("the node starts again");
+        settled(&cluster).await;
+    }
+    run.stop();
+    let most = writer.await.expect("the writer ends in order");
+    let most = most.expect("no commit fails");
+    eprintln!("a commit took {most} attempts at most");
+    assert!(most <= ATTEMPTS, "a commit took {most} attempts");
 }
