@@ -42,6 +42,8 @@ pub struct Layout {
 }
 
 /// The processes of a cluster.
+// There is one of them at a time.
+#[allow(clippy::large_enum_variant)]
 pub enum Servers {
     /// Synod's.
     Synod(synod::Nodes),

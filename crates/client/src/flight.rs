@@ -15,7 +15,7 @@ type Delivery<'a> = Pin<Box<dyn Future<Output = (u64, Reply)> + Send + 'a>>;
 #[derive(Default)]
 pub(crate) struct Flight<'a> {
     deliveries: FuturesUnordered<Delivery<'a>>,
-    /// Done, and not asked for yet; one per departure at most.
+    /// Done, and not asked for yet.
     done: VecDeque<(u64, Reply)>,
 }
 
@@ -25,16 +25,17 @@ impl<'a> Flight<'a> {
             .push(Box::pin(async move { (token, delivery.await) }));
     }
 
-    /// Lets what was pushed leave, before more is made.
+    /// Lets all that was pushed leave, before more is made.
     pub(crate) async fn depart(&mut self) {
         poll_fn(|cx| {
-            if let Poll::Ready(Some(done)) = self.deliveries.poll_next_unpin(cx) {
+            while let Poll::Ready(Some(done)) = self.deliveries.poll_next_unpin(cx) {
                 self.done.push_back(done);
             }
             Poll::Ready(())
         })
         .await;
-        // The tasks that write to the connections may be this thread's.
+        // The tasks that write may be this thread's: the link's first, then the connection's.
+        tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }
 

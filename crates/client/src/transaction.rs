@@ -5,9 +5,11 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::flight::Flight;
 use crate::range::{Page, Range};
+use crate::table::Table;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use synod_paxos::NodeId;
 use synod_shard::RESERVED_PREFIX;
 use synod_txn::client::{
     Begin, Committed, Done, IdWindow, MAX_GET_KEYS, Outgoing, Reply, Transaction as Machine,
@@ -28,9 +30,9 @@ const LONGEST_STATUS_SHARE: Duration = Duration::from_secs(2);
 /// these bounds: leaders change together, and each one that is not heard of now costs another attempt.
 const SHORTEST_GRACE: Duration = Duration::from_millis(2);
 const LONGEST_GRACE: Duration = Duration::from_millis(200);
-/// From so many requests at once on, those for one node leave before those for the next are made, so
-/// that it works meanwhile.
-const LARGE: usize = 16;
+/// Requests for a node that are so many leave before those for the next node are made, so that it
+/// works meanwhile.
+const MANY: usize = 8;
 
 /// A transaction under way: strictly serializable, over any keys.
 ///
@@ -366,23 +368,17 @@ impl Transaction {
         let begun = Instant::now();
         let mut flight = Flight::default();
         loop {
-            let mut outgoing = self.machine.take_outgoing();
-            let large = outgoing.len() >= LARGE;
-            if large {
-                core.table().sort_by_leader(&mut outgoing);
-            }
-            let mut node = None;
-            for outgoing in outgoing {
+            let mut rest = Rest::new(&core, self.machine.take_outgoing());
+            loop {
+                if rest.turns_to_another_node() {
+                    flight.depart().await;
+                }
+                let Some(outgoing) = rest.next() else {
+                    break;
+                };
                 if !outgoing.answered {
                     core.chore(outgoing);
                     continue;
-                }
-                if large {
-                    let next = core.table().leader(outgoing.shard);
-                    if node.is_some() && node != next {
-                        flight.depart().await;
-                    }
-                    node = next;
                 }
                 let asks = matches!(outgoing.request, synod_txn::Request::Status { .. });
                 let deadline = if asks { last } else { until };
@@ -402,7 +398,8 @@ impl Transaction {
                 });
             }
             if let Some(done) = self.machine.take_done() {
-                if matches!(&done, Err(error) if is_term_over(error)) {
+                let commits = self.machine.coordinator().is_some();
+                if commits && matches!(&done, Err(error) if is_term_over(error)) {
                     let grace = begun.elapsed().clamp(SHORTEST_GRACE, LONGEST_GRACE);
                     flight
                         .listen(grace.min(until.saturating_duration_since(Instant::now())))
@@ -432,6 +429,64 @@ const fn is_term_over(error: &TransactionError) -> bool {
             ..
         }
     )
+}
+
+/// What is sent at once, the requests for one node together. If the call is dropped meanwhile, the
+/// others go without it: a commit goes on.
+pub(crate) struct Rest<'a> {
+    core: &'a Core,
+    outgoing: std::vec::IntoIter<Outgoing>,
+    /// Who leads the shards, if there is so much that it matters.
+    table: Option<Arc<Table>>,
+    /// Where the last ones went, and how many they were.
+    node: Option<NodeId>,
+    count: usize,
+}
+
+impl Rest<'_> {
+    pub(crate) fn new(core: &Core, mut outgoing: Vec<Outgoing>) -> Rest<'_> {
+        let table = (outgoing.len() > MANY).then(|| core.table());
+        if let Some(table) = &table {
+            table.sort_by_leader(&mut outgoing);
+        }
+        Rest {
+            core,
+            outgoing: outgoing.into_iter(),
+            table,
+            node: None,
+            count: 0,
+        }
+    }
+
+    /// Whether many went to one node, and the next one goes to another.
+    pub(crate) fn turns_to_another_node(&self) -> bool {
+        let next = self.outgoing.as_slice().first();
+        next.is_some_and(|next| self.count >= MANY && self.leader(next) != self.node)
+    }
+
+    fn leader(&self, outgoing: &Outgoing) -> Option<NodeId> {
+        self.table.as_ref()?.leader(outgoing.shard)
+    }
+}
+
+impl Iterator for Rest<'_> {
+    type Item = Outgoing;
+
+    fn next(&mut self) -> Option<Outgoing> {
+        let next = self.outgoing.next()?;
+        let node = self.leader(&next);
+        self.count = if node == self.node { self.count + 1 } else { 1 };
+        self.node = node;
+        Some(next)
+    }
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        for outgoing in &mut self.outgoing {
+            self.core.chore(outgoing);
+        }
+    }
 }
 
 impl Drop for Transaction {

@@ -197,7 +197,8 @@ impl Endpoint {
     }
 
     /// Answers a request. An answer that nobody waits for any more is dropped;
-    /// a client that does not read its answers loses its connection.
+    /// a client that does not read its answers loses its connection. Called in a
+    /// tokio runtime with a timer: what is not urgent may leave later.
     pub fn reply(&self, connection: u64, frame: &ServerFrame) {
         let queue = lock(&self.shared.replies).get(&connection).cloned();
         if let Some(queue) = queue {

@@ -56,9 +56,17 @@ pub(crate) struct Call {
     id: u64,
     answer: oneshot::Receiver<Answer>,
     answered: bool,
+    /// Whether the node is told if nobody waits any more.
+    cancels: bool,
 }
 
 impl Call {
+    /// Given up, it goes on all the same: the node need not hear of that.
+    pub(crate) fn that_goes_on(mut self) -> Call {
+        self.cancels = false;
+        self
+    }
+
     /// Waits for the answer.
     pub(crate) async fn answer(mut self) -> Answer {
         let answer = (&mut self.answer).await;
@@ -71,7 +79,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.answered {
-            self.link.forget(self.id);
+            self.link.forget(self.id, self.cancels);
         }
     }
 }
@@ -127,6 +135,7 @@ impl Link {
             id,
             answer: receiver,
             answered: false,
+            cancels: true,
         })
     }
 
@@ -140,9 +149,11 @@ impl Link {
     }
 
     /// Nobody waits for this call any more.
-    fn forget(&self, id: u64) {
+    fn forget(&self, id: u64, cancels: bool) {
         let mut state = lock(&self.state);
-        if let Some(pending) = state.pending.remove(&id) {
+        if let Some(pending) = state.pending.remove(&id)
+            && cancels
+        {
             state.cancel(id, &pending);
             drop(state);
             self.wake.notify_one();

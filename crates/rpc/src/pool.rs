@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use synod_shard::ShardRequest;
-use synod_txn::{AttemptId, ClientId};
+use synod_txn::{AttemptId, ClientId, Request};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -198,9 +198,12 @@ impl Pool {
     ) -> Result<ServerBody, CallError> {
         let link = self.link(to)?;
         let numbered = |id| ShardFrame { id, request };
-        link.submit(&self.inner.shared, numbered, deadline)?
-            .answer()
-            .await
+        let call = link.submit(&self.inner.shared, numbered, deadline)?;
+        match request.request {
+            // A cancelled Commit goes on, and most participants' answers come after the outcome.
+            Request::Commit(_) => call.that_goes_on().answer().await,
+            _ => call.answer().await,
+        }
     }
 
     /// Tells every connected node that this client and these of its

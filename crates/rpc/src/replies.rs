@@ -5,7 +5,7 @@ use crate::endpoint::{Shared, count, lock};
 use crate::frame;
 use crate::server::Refused;
 use crate::wire::{ClientFrame, NodeResponse, ServerFrame};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use quinn::SendStream;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -30,13 +30,6 @@ struct ReplyState {
     /// Whether the stream is woken before long for what is not urgent.
     later: bool,
     closed: bool,
-}
-
-impl ReplyState {
-    fn take(&mut self) -> Bytes {
-        self.later = false;
-        self.out.split().freeze()
-    }
 }
 
 /// The answers that wait to be written to one request stream.
@@ -110,7 +103,11 @@ impl ReplyQueue {
             let queue = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(LATER).await;
-                queue.wake.notify_one();
+                let mut state = lock(&queue.state);
+                state.later = false;
+                if !state.out.is_empty() {
+                    queue.wake.notify_one();
+                }
             });
         }
         if later {
@@ -130,7 +127,7 @@ impl ReplyQueue {
     /// Writes answers, everything queued at once, until the stream fails.
     pub(crate) async fn write(&self, shared: &Shared, send: &mut SendStream) {
         loop {
-            let batch = lock(&self.state).take();
+            let batch = lock(&self.state).out.split().freeze();
             if batch.is_empty() {
                 tokio::select! {
                     () = self.wake.notified() => {}
@@ -140,7 +137,7 @@ impl ReplyQueue {
             }
             count(&shared.counts.bytes_out, batch.len() as u64);
             if send.write_chunk(batch).await.is_err() {
-                return;
+                tokio::time::sleep(LATER).await;
             }
         }
     }
@@ -153,9 +150,10 @@ impl ReplyQueue {
     }
 }
 
-/// Whether nobody waits for this answer: that a participant's vote is on its way is nothing
-/// the client could act upon, as the coordinator tells it the outcome. So such answers leave with
-/// the next one, or after a while.
+/// Whether nobody waits for this answer: that a participant's vote is on its way changes nothing for
+/// the client, whom the coordinator tells the outcome. So such answers leave with the next one, or
+/// after a while. (The coordinator itself says so only to a copy of its Commit: the client asks then
+/// how it ended, a little later.)
 const fn is_unhurried(frame: &ServerFrame) -> bool {
     let ServerFrame::Response { reply, .. } = frame else {
         return false;

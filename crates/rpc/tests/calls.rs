@@ -6,16 +6,17 @@ use bytes::Bytes;
 use common::*;
 use quinn::{ReadError, VarInt};
 use std::time::{Duration, Instant};
+use synod_paxos::GroupId;
 use synod_rpc::close::CloseCode;
 use synod_rpc::hello::StreamKind;
 use synod_rpc::pool::Io;
 use synod_rpc::{
     CallError, ClientFrame, Event, NodeRequest, NodeResponse, Pool, PoolOptions, RequestBody,
-    ServerBody,
+    ServerBody, ServerFrame,
 };
-use synod_shard::ShardReply;
-use synod_txn::request::Refusal;
-use synod_txn::{ClientId, Response};
+use synod_shard::{ShardReply, ShardRequest};
+use synod_txn::request::{CommitRequest, Refusal};
+use synod_txn::{AttemptId, ClientId, Priority, Request, Response};
 
 #[tokio::test]
 async fn calls_are_answered_each_with_its_own() {
@@ -110,6 +111,67 @@ async fn an_answer_too_large_for_a_frame_becomes_a_refusal() {
         }
         other => panic!("unexpected {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn word_of_a_vote_comes_by_itself_and_a_commit_given_up_is_not_cancelled() {
+    let dir = certificates();
+    let (node, address) = bind(dir.path(), "a", options(1, 1));
+    let pool = pool(dir.path());
+    let events = node.events();
+    let commit = Request::Commit(Box::new(CommitRequest {
+        attempt: AttemptId(1),
+        priority: Priority::default(),
+        client: ClientId(9),
+        session: None,
+        writes: Vec::new(),
+        reads: Vec::new(),
+        participants: Vec::new(),
+        here: 0,
+        coordinator: 0,
+        timeout_millis: 1,
+        snapshot: None,
+    }));
+    let request = ShardRequest {
+        shard: GroupId(2),
+        generation: 1,
+        request: commit,
+        hashing: None,
+    };
+    let asked = |event| match event {
+        Event::Client {
+            connection,
+            frame: ClientFrame::Request { id, .. },
+            ..
+        } => Some((connection, id)),
+        _ => None,
+    };
+    let voting = ShardReply::Response(Response::Voting);
+    let answer = async {
+        let (connection, id) = next(&events, asked).await;
+        let reply = voting.clone();
+        node.reply(connection, &ServerFrame::Response { id, reply });
+    };
+    let call = pool.call_shard(address, &request, soon());
+    let (answer, ()) = tokio::join!(call, answer);
+    assert_eq!(answer, Ok(ServerBody::Shard(voting)));
+
+    let given_up = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call_shard(address, &request, soon()).await }
+    });
+    next(&events, asked).await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    pool.keepalive(ClientId(9), &[AttemptId(1)]);
+    next(&events, |event| match event {
+        Event::Client { frame, .. } => {
+            assert!(!matches!(frame, ClientFrame::Cancel { .. }));
+            matches!(frame, ClientFrame::KeepAlive { .. }).then_some(())
+        }
+        _ => None,
+    })
+    .await;
 }
 
 #[tokio::test]

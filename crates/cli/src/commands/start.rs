@@ -141,6 +141,14 @@ fn cannot_start(name: &str, error: &StartError) -> Failure {
     }
 }
 
+/// A heap that grows would get pages of 2 MiB, for which the allocator asks, and whoever touches one
+/// first waits until all of it is cleared: with 256 clients p99 was twice as high (docs/performance.md).
+fn do_without_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "the system does not turn huge pages off for one program");
+    }
+}
+
 /// Runs the node until it ends.
 pub fn run(args: &Args) -> Result<Status, Failure> {
     let file = args.config.as_deref().map(File::read).transpose()?;
@@ -154,6 +162,7 @@ pub fn run(args: &Args) -> Result<Status, Failure> {
             config.name, config.listen
         )));
     }
+    do_without_huge_pages();
     let name = config.name.clone();
     let stops =
         |error: &dyn std::fmt::Display| Failure::cluster(format!("node {name} stops: {error}"));

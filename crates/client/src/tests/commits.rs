@@ -1,9 +1,11 @@
 //! Transactions: retries, outcomes, and what is cleaned up.
 
 use super::*;
+use crate::transaction::Rest;
 use crate::{AbortReason, Effect, Status};
 use synod_paxos::Timestamp;
 use synod_txn::Request;
+use synod_txn::client::Outgoing;
 use synod_txn::request::Refusal;
 
 async fn add(txn: &mut Transaction, key: &str, amount: i64) -> Result<i64, Error> {
@@ -247,4 +249,33 @@ async fn leaders_that_change_together_cost_one_attempt() {
     fake.lead(B, 3);
     let (_, second) = client.transact_with_receipt(write_both).await.unwrap();
     assert_eq!(second.attempts, 2);
+}
+
+#[tokio::test]
+async fn what_a_dropped_call_did_not_send_goes_without_it() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    // Now it knows who leads them.
+    client.put("a", "1").await.unwrap();
+    client.put("z", "1").await.unwrap();
+    let before = fake.asked("locate").len();
+    let outgoing = |shard| Outgoing {
+        token: 0,
+        shard,
+        after_nanos: 0,
+        hashing: None,
+        request: Request::Locate,
+        answered: true,
+    };
+    let mut outgoing: Vec<_> = [A, B].into_iter().cycle().map(outgoing).take(18).collect();
+    outgoing.rotate_left(1);
+    let mut rest = Rest::new(&client.core, outgoing);
+    // B's go first, as the first one does.
+    for _ in 0..9 {
+        assert!(!rest.turns_to_another_node());
+        assert_eq!(rest.next().map(|next| next.shard), Some(B));
+    }
+    assert!(rest.turns_to_another_node());
+    drop(rest);
+    eventually(|| fake.asked("locate").len() == before + 9).await;
 }
