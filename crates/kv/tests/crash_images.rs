@@ -203,19 +203,24 @@ fn a_journal_that_was_begun_after_the_last_sync_is_cut_anywhere() {
         driver.apply(40);
         assert!(driver.applied() < 2_000, "the journal rotates");
     }
-    driver.apply(10);
-    let after = driver.image();
-    let name = journal(&after);
-    assert!(after.used(&name) > 4096, "something is in the new journal");
     let mut choice = Numbers(13);
     let nothing = Image::default();
-    let mut fewest = driver.applied();
-    for round in 0..8 {
-        let mut image = after.clone();
-        image.lose_pages(&name, &nothing, &mut choice);
-        fewest = fewest.min(driver.expect_whole(&image, &format!("loss {round}")));
-    }
-    assert!(fewest < driver.applied(), "something was lost");
+    let mut lose_some_of_it = |driver: &mut Driver| {
+        driver.apply(10);
+        let after = driver.image();
+        let name = journal(&after);
+        let mut fewest = driver.applied();
+        for round in 0..8 {
+            let mut image = after.clone();
+            image.lose_pages(&name, &nothing, &mut choice);
+            fewest = fewest.min(driver.expect_whole(&image, &format!("loss {round}")));
+        }
+        let lost = fewest < driver.applied();
+        (after.used(&name) > 4096 && lost).then_some(name)
+    };
+    // All of it may just have become a table, and then nothing is lost.
+    let name = (0..20).find_map(|_| lose_some_of_it(&mut driver));
+    let name = name.expect("something was in the new journal, and lost");
 
     // Another sync covers the new journal.
     driver.sync();
