@@ -137,7 +137,7 @@ impl ReplyQueue {
             }
             count(&shared.counts.bytes_out, batch.len() as u64);
             if send.write_chunk(batch).await.is_err() {
-                tokio::time::sleep(LATER).await;
+                return;
             }
         }
     }
