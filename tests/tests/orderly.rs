@@ -77,8 +77,8 @@ async fn a_rolling_restart_fails_no_call_and_hardly_delays_any() {
 
 /// Shards that one commit is spread over; a third of them changes leaders when a node goes.
 const MANY: usize = 48;
-/// Attempts that a commit may take while that happens. Were each new leader learned of by an attempt
-/// of its own, it took some sixteen.
+/// Attempts that a commit may take while that happens. With an attempt for each new leader that
+/// was learned of it took 25.
 const ATTEMPTS: u32 = 6;
 
 #[tokio::test(flavor = "multi_thread")]

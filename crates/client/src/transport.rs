@@ -45,14 +45,9 @@ impl Transport {
         match self {
             Transport::Pool(pool) => pool.call_shard(to, request, deadline).await,
             #[cfg(test)]
-            Transport::Fake(fake) => {
+            _ => {
                 let body = RequestBody::Shard(request.clone());
-                fake.call(to, body, deadline).await
-            }
-            #[cfg(test)]
-            Transport::Groups(groups) => {
-                let body = RequestBody::Shard(request.clone());
-                groups.call(to, body, deadline).await
+                self.call(to, body, deadline).await
             }
         }
     }

@@ -18,6 +18,18 @@ use synod_shard::{ShardReply, ShardRequest};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{AttemptId, ClientId, Priority, Request, Response};
 
+/// The connection and number of a request to a shard.
+fn asked(event: Event) -> Option<(u64, u64)> {
+    match event {
+        Event::Client {
+            connection,
+            frame: ClientFrame::Request { id, .. },
+            ..
+        } => Some((connection, id)),
+        _ => None,
+    }
+}
+
 #[tokio::test]
 async fn calls_are_answered_each_with_its_own() {
     let dir = certificates();
@@ -85,15 +97,7 @@ async fn an_answer_too_large_for_a_frame_becomes_a_refusal() {
         scan: None,
     };
     let answer = async {
-        let (connection, id) = next(&node.events(), |event| match event {
-            Event::Client {
-                connection,
-                frame: ClientFrame::Request { id, .. },
-                ..
-            } => Some((connection, id)),
-            _ => None,
-        })
-        .await;
+        let (connection, id) = next(&node.events(), asked).await;
         let giant = ClientFrame::Request {
             id,
             request: match ask(vec![1; 13 << 20]) {
@@ -137,14 +141,6 @@ async fn word_of_a_vote_comes_by_itself_and_a_commit_given_up_is_not_cancelled()
         generation: 1,
         request: commit,
         hashing: None,
-    };
-    let asked = |event| match event {
-        Event::Client {
-            connection,
-            frame: ClientFrame::Request { id, .. },
-            ..
-        } => Some((connection, id)),
-        _ => None,
     };
     let voting = ShardReply::Response(Response::Voting);
     let answer = async {
@@ -211,17 +207,7 @@ async fn a_deadline_or_a_dropped_call_cancels_at_the_node() {
         let pool = pool.clone();
         async move { pool.call(address, ask("y"), soon()).await }
     });
-    next(&events, |event| {
-        matches!(
-            event,
-            Event::Client {
-                frame: ClientFrame::Request { .. },
-                ..
-            }
-        )
-        .then_some(())
-    })
-    .await;
+    next(&events, asked).await;
     dropped.abort();
     assert_eq!(next(&events, cancelled).await, 1);
 
