@@ -91,7 +91,7 @@ impl Node {
             seed: 1,
         };
         let mut node = Node {
-            worker: Worker::new(setup, now(0)).expect("no checkpoint, no mistake"),
+            worker: Worker::new(setup, now(0)),
             now: 0,
             versions: BTreeMap::new(),
             trusting,

@@ -233,7 +233,7 @@ impl EngineLane {
                 match state {
                     Some(state) => engine.apply(EngineBatch {
                         marks: vec![(group, slot)],
-                        checkpoints: vec![(group, slot, state)],
+                        checkpoints: vec![(group, slot, state.encode())],
                         ..EngineBatch::default()
                     })?,
                     None => engine.set_installing(group, Some(Slot(0)))?,

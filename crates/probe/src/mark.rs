@@ -277,6 +277,8 @@ marks! {
     AbortOvertook,
     /// An outcome was forgotten.
     Forgotten,
+    /// There was too much to remember for a whole window of it.
+    ForgottenEarly,
 
     // Status and reads.
     /// A status query found that the attempt was told no.

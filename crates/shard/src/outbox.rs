@@ -11,7 +11,7 @@ use synod_paxos::{
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::ScanRange;
-use synod_txn::{Caller, Key, PeerMessage, ReadToken, Response, Span, WriteBatch};
+use synod_txn::{Caller, Key, PeerMessage, ReadToken, Response, Span, Unencoded, WriteBatch};
 
 /// Unhurried messages wait this long for a frame to ride on.
 const UNHURRIED_NANOS: u64 = 10_000_000;
@@ -97,7 +97,7 @@ pub enum SnapshotTask {
         slot: Slot,
         /// Its first replicated state; none if its data is still to come: then whatever an
         /// interrupted birth left of it counts for nothing.
-        state: Option<Bytes>,
+        state: Option<Unencoded>,
     },
     /// Delete the shard's data: this node is not part of it any more.
     Destroy {

@@ -26,7 +26,6 @@ use crate::input::Versions;
 use crate::outbox::{Outbox, SnapshotTask};
 use crate::wire::{NodeMessage, ShardDescriptor, ShardReply, ShardRequest, SnapshotState};
 use backlog::Backlog;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::lease::NodeLease;
@@ -37,9 +36,10 @@ use synod_paxos::{
 };
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::request::Refusal;
+use synod_txn::state::State;
 use synod_txn::{
     AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
-    Interval, Key, Request, Response, RestoreError, Span, Unencoded,
+    Interval, Key, Request, Response, Span, Unencoded,
 };
 
 /// Requests that wait for a leader-elect to take office, at most.
@@ -143,8 +143,8 @@ pub struct Recovered {
     pub descriptor: ShardDescriptor,
     /// What the log said.
     pub durable: synod_paxos::Durable,
-    /// The engine's last checkpoint of the replicated state, and its slot.
-    pub checkpoint: Option<(Slot, Bytes)>,
+    /// The replicated state as the engine has it last, and its slot.
+    pub checkpoint: Option<(Slot, State)>,
     /// The slot up to which the engine holds versions.
     pub engine_applied: Slot,
     /// Whether the log does not know it yet: a shard whose birth a crash cut short.
@@ -152,7 +152,7 @@ pub struct Recovered {
 }
 
 impl Shard {
-    /// A shard as recovery found it. Fails when the checkpoint cannot be read.
+    /// A shard as recovery found it.
     pub(crate) fn new(
         recovered: Recovered,
         me: NodeId,
@@ -161,7 +161,7 @@ impl Shard {
         versions: Versions,
         seed: u64,
         now: Mono,
-    ) -> Result<Shard, RestoreError> {
+    ) -> Shard {
         let Recovered {
             descriptor,
             durable,
@@ -173,7 +173,7 @@ impl Shard {
         let (applied, group) = match checkpoint {
             Some((slot, state)) => (
                 slot,
-                Group::restore(descriptor.id, settings.clone(), &state)?,
+                Group::with_state(descriptor.id, settings.clone(), state),
             ),
             None => {
                 let group = Group::new(descriptor.id, settings.clone());
@@ -236,7 +236,7 @@ impl Shard {
         }
         shard.review_descriptor();
         shard.review_halt();
-        Ok(shard)
+        shard
     }
 
     fn txn_cx(&self, now: Now, leases: &NodeLease) -> TxnCx {

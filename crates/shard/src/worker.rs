@@ -28,7 +28,7 @@ use synod_paxos::{
 };
 use synod_probe::{Mark, mark};
 use synod_txn::request::{Refusal, Response};
-use synod_txn::{Caller, RestoreError, Unencoded};
+use synod_txn::{Caller, Unencoded};
 
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
@@ -70,10 +70,8 @@ pub struct Worker {
 impl Worker {
     /// A worker over recovered shards. What is decided but not applied is
     /// applied in the first step.
-    ///
-    /// # Errors
-    /// A checkpoint that cannot be read.
-    pub fn new(setup: Setup, now: Now) -> Result<Worker, RestoreError> {
+    #[must_use]
+    pub fn new(setup: Setup, now: Now) -> Worker {
         let mut map = setup.map;
         let first = map.nodes.iter().cloned().map(NodeRow::first);
         let roster = Roster::new(first.chain(setup.nodes));
@@ -101,7 +99,7 @@ impl Worker {
                 mark(Mark::ChildAfterRestart);
                 outbox.base(&recovered.descriptor, recovered.durable.clone());
             }
-            let shard = making.shard(setup.me, recovered, now.mono)?;
+            let shard = making.shard(setup.me, recovered, now.mono);
             note(&mut map, &shard);
             for child in &shard.group.state().lineage.children {
                 map.learn(&first_descriptor(child));
@@ -138,7 +136,7 @@ impl Worker {
         worker.review_eras(now, &forced);
         worker.review_versions(now);
         worker.begin_merges(now);
-        Ok(worker)
+        worker
     }
 
     /// The map this worker routes by.

@@ -71,7 +71,7 @@ fn an_old_range_with_young_members_claims_nothing_that_was_split_off() {
             latest: reading,
         },
     };
-    let worker = Worker::new(setup, now).expect("there is no checkpoint to refuse");
+    let worker = Worker::new(setup, now);
     let owner = worker.map().shard_of(b"n").expect("somebody has it");
     assert_eq!(owner.id, CHILD);
     assert!(!worker.shard(CHILD).expect("it is here").is_gone());

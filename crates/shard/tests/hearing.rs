@@ -84,7 +84,7 @@ fn worker_of(configuration: Configuration) -> Worker {
         txn: GroupSettings::default(),
         seed: 1,
     };
-    Worker::new(setup, at(1)).expect("there is no checkpoint to refuse")
+    Worker::new(setup, at(1))
 }
 
 fn supports(worker: &mut Worker, from: NodeId, millis: u64) {

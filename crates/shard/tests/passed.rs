@@ -77,7 +77,7 @@ fn behind() -> (Worker, Passed) {
         txn: GroupSettings::default(),
         seed: 1,
     };
-    let mut worker = Worker::new(setup, at(0)).expect("there is no checkpoint to refuse");
+    let mut worker = Worker::new(setup, at(0));
     let leader = ballot(1, 1);
     let split = Command::Split(Box::new(Split {
         span: span(),

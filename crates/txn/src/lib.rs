@@ -2,6 +2,7 @@
 //! coordinator, and the client's side of a transaction. Sans-IO and
 //! deterministic, like all of ring 0.
 
+pub mod attempts;
 mod chunks;
 pub mod client;
 pub mod command;

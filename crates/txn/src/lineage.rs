@@ -6,10 +6,10 @@
 //! transactions, of which nobody can tell any more where they wrote, so both keep them.
 //! Floors, horizon and `last` are the same in both halves.
 
+use crate::attempts::{Attempts, Side};
 use crate::command::Split;
-use crate::state::{Record, Resolution, State, Tail};
+use crate::state::{RecordView, Resolution, State, Tail, Unencoded};
 use crate::types::{AttemptId, Key, Span};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::{Ballot, Began, Configuration, GroupId, NodeId, Slot, Term, Timestamp};
@@ -64,12 +64,12 @@ impl Child {
 }
 
 /// A shard that an entry split off, and the state that it begins with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Birth {
     /// The shard.
     pub child: Child,
-    /// Its state after [`BIRTH`], encoded.
-    pub state: Bytes,
+    /// Its state after [`BIRTH`].
+    pub state: Unencoded,
 }
 
 /// What splits have made of a shard.
@@ -145,14 +145,14 @@ impl State {
         }
         Some(Birth {
             child,
-            state: state.encode(),
+            state: Unencoded::of(state),
         })
     }
 
     /// Whether a transaction is open here, or one that is coordinated from here.
     pub(crate) fn has_undecided(&self) -> bool {
         let open = !self.intents.is_empty() || !self.parts.is_empty();
-        open || self.records.values().any(|r| r.outcome.is_none())
+        open || self.records.unsettled().any(|(_, r)| r.outcome.is_none())
     }
 
     /// Further anchors of resolutions, of those in the child's range.
@@ -172,44 +172,47 @@ impl State {
 
     /// What belongs to the child leaves; what nobody can tell apart both keep.
     fn split_off(&mut self, shard: GroupId, child: &Child) -> State {
-        let goes = |key: &Key| child.span.contains(key);
+        let goes = |key: &[u8]| child.span.contains(key);
         let kept_span = self.lineage.span.clone();
-        let owns = |key: &Key| kept_span.as_ref().is_some_and(|span| span.contains(key));
-        let mut records = BTreeMap::new();
-        self.records.retain(|attempt, record| {
-            let goes = goes(&record.anchor);
-            if goes {
-                records.insert(*attempt, record.clone());
-            }
-            !goes
+        let owns = |key: &[u8]| kept_span.as_ref().is_some_and(|span| span.contains(key));
+        let mut records = self.records.part(|_, record| match goes(record.anchor) {
+            true => Side::Goes,
+            false => Side::Stays,
         });
-        let (mut resolutions, anchors) = (self.resolutions.clone(), self.split_anchors(child));
+        let anchors = self.split_anchors(child);
+        let kept = &self.tail.anchors;
         // A resolution without an anchor is of an attempt that has nothing here; one with several, of
         // one that had something in both halves, as they were two before.
-        resolutions.retain(|attempt, r| {
-            r.anchor.as_ref().is_none_or(goes) || anchors.contains_key(attempt)
-        });
-        for (attempt, resolution) in &mut resolutions {
-            if !resolution.anchor.as_ref().is_none_or(goes) {
-                let first = anchors.get(attempt).and_then(BTreeSet::first);
-                resolution.anchor = first.cloned();
+        let mut resolutions = self.resolutions.part(|attempt, resolution| {
+            let Some(anchor) = resolution.anchor else {
+                return Side::Both;
+            };
+            let (there, here) = (anchors.contains_key(&attempt), kept.contains_key(&attempt));
+            match (goes(anchor), there, here) {
+                (true, _, false) => Side::Goes,
+                (false, false, _) => Side::Stays,
+                _ => Side::Both,
             }
-        }
-        let kept = &self.tail.anchors;
-        self.resolutions.retain(|attempt, r| {
-            !r.anchor.as_ref().is_some_and(goes) || kept.contains_key(attempt)
         });
-        for (attempt, resolution) in &mut self.resolutions {
-            if resolution.anchor.as_ref().is_some_and(goes) {
-                let first = kept.get(attempt).and_then(BTreeSet::first);
-                resolution.anchor = first.cloned();
-            }
+        for (attempt, named) in &anchors {
+            resolutions.update(*attempt, |resolution| {
+                if !resolution.anchor.as_deref().is_none_or(goes) {
+                    resolution.anchor = named.first().cloned();
+                }
+            });
         }
-        for (attempt, record) in &self.records {
-            part(&mut resolutions, shard, *attempt, record, goes);
+        for (attempt, named) in kept {
+            self.resolutions.update(*attempt, |resolution| {
+                if resolution.anchor.as_deref().is_some_and(goes) {
+                    resolution.anchor = named.first().cloned();
+                }
+            });
         }
-        for (attempt, record) in &records {
-            part(&mut self.resolutions, child.id, *attempt, record, |key| {
+        for (attempt, record) in self.records.views() {
+            part(&mut resolutions, shard, attempt, &record, goes);
+        }
+        for (attempt, record) in records.views() {
+            part(&mut self.resolutions, child.id, attempt, &record, |key| {
                 !goes(key) && owns(key)
             });
         }
@@ -250,20 +253,24 @@ impl State {
 /// A record of which the other half of a split was a participant, before both were merged, leaves a
 /// resolution there: who asks by that anchor is told what became of it.
 fn part(
-    resolutions: &mut BTreeMap<AttemptId, Resolution>,
+    resolutions: &mut Attempts<Resolution>,
     coordinator: GroupId,
     attempt: AttemptId,
-    record: &Record,
-    is_there: impl Fn(&Key) -> bool,
+    record: &RecordView<'_>,
+    is_there: impl Fn(&[u8]) -> bool,
 ) {
-    let others = record.participants.iter().map(|p| &p.anchor);
-    let mut there = others.filter(|anchor| **anchor != record.anchor && is_there(anchor));
+    let others = record.participants.iter().map(|p| p.anchor);
+    let mut there = others.filter(|anchor| *anchor != record.anchor && is_there(anchor));
     if let (Some(outcome), Some(anchor)) = (record.outcome, there.next()) {
-        resolutions.entry(attempt).or_insert_with(|| Resolution {
+        if resolutions.contains_key(&attempt) {
+            return;
+        }
+        let resolution = Resolution {
             outcome,
             recorded: true,
             coordinator,
-            anchor: Some(anchor.clone()),
-        });
+            anchor: Some(Key::copy_from_slice(anchor)),
+        };
+        resolutions.insert(attempt, resolution);
     }
 }

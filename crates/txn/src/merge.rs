@@ -227,36 +227,45 @@ impl State {
             let inside = keys.iter().filter(|key| span.contains(key));
             inside.map(|key| (*key).clone()).collect()
         };
-        for record in self.records.values_mut() {
-            let anchors: Vec<&Key> = record.participants.iter().map(|p| &p.anchor).collect();
-            let there = acked(gained, &anchors);
-            record.acked.extend(there);
+        let named = self.records.views().filter(|(_, record)| {
+            let mut named = record.participants.iter();
+            named.any(|p| gained.contains(p.anchor))
+        });
+        for attempt in named.map(|(attempt, _)| attempt).collect::<Vec<_>>() {
+            self.records.update(attempt, |record| {
+                let anchors: Vec<&Key> = record.participants.iter().map(|p| &p.anchor).collect();
+                let there = acked(gained, &anchors);
+                record.acked.extend(there);
+            });
         }
-        for (attempt, record) in &right.records {
-            let mut record = record.clone();
+        for (attempt, record) in right.records.iter() {
+            let mut record = record.into_owned();
             let anchors: Vec<&Key> = record.participants.iter().map(|p| &p.anchor).collect();
             let here = acked(kept, &anchors);
             record.acked.extend(here);
-            self.resolutions.remove(attempt);
-            self.records.entry(*attempt).or_insert(record);
+            self.resolutions.remove(&attempt);
+            if !self.records.contains_key(&attempt) {
+                self.records.insert(attempt, record);
+            }
         }
-        for (attempt, resolution) in &right.resolutions {
-            if self.records.contains_key(attempt) {
+        for (attempt, resolution) in right.resolutions.iter() {
+            if self.records.contains_key(&attempt) {
                 continue;
             }
-            let known = self.resolutions.entry(*attempt);
-            let known = known.or_insert_with(|| resolution.clone());
-            known.recorded |= resolution.recorded;
-            let others = right.tail.anchors.get(attempt).into_iter().flatten();
+            let known = self.resolutions.update(attempt, |known| {
+                known.recorded |= resolution.recorded;
+                known.anchor.clone()
+            });
+            let others = right.tail.anchors.get(&attempt).into_iter().flatten();
             let others = others.chain(&resolution.anchor);
-            let others = others.filter(|anchor| known.anchor.as_ref() != Some(anchor));
+            let own = known.as_ref().unwrap_or(&resolution.anchor);
+            let others = others.filter(|anchor| own.as_ref() != Some(anchor));
             let others: BTreeSet<Key> = others.cloned().collect();
+            if known.is_none() {
+                self.resolutions.insert(attempt, resolution.into_owned());
+            }
             if !others.is_empty() {
-                self.tail
-                    .anchors
-                    .entry(*attempt)
-                    .or_default()
-                    .extend(others);
+                self.tail.anchors.entry(attempt).or_default().extend(others);
             }
         }
         let resolutions = &self.resolutions;

@@ -13,10 +13,10 @@ use synod_paxos::Timestamp;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OneShards {
     /// In the order of their slots.
-    newest: Chunks,
+    newest: Chunks<Timestamp>,
     /// In the order of their ids.
     #[serde(deserialize_with = "chunks::sorted")]
-    older: Chunks,
+    older: Chunks<Timestamp>,
     /// Attempts with an earlier millisecond may have been dropped.
     floor_millis: u64,
     /// Of `newest`.
@@ -57,7 +57,7 @@ impl OneShards {
         if let Some(highest) = self.older.drop_below(floor) {
             self.dropped(highest);
         }
-        while let Some((attempt, _)) = self.newest.front().filter(|(a, _)| *a < floor) {
+        while let Some((attempt, _)) = self.newest.front().copied().filter(|(a, _)| *a < floor) {
             self.newest.pop_front();
             self.index.remove(&attempt);
             self.dropped(attempt);
@@ -90,19 +90,19 @@ impl OneShards {
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<Timestamp> {
         let newest = self.index.get(&attempt).copied();
-        newest.or_else(|| self.older.get(attempt))
+        newest.or_else(|| self.older.get(attempt).copied())
     }
 
     /// Takes in those of another shard: its newest count as the last.
     pub(crate) fn absorb(&mut self, other: &OneShards) {
         self.floor_millis = self.floor_millis.max(other.floor_millis);
         // Both halves of a split keep all that was before it.
-        for (attempt, timestamp) in other.older.iter() {
+        for &(attempt, timestamp) in other.older.iter() {
             if self.get(attempt).is_none() {
                 self.older.insert((attempt, timestamp));
             }
         }
-        for (attempt, timestamp) in other.newest.iter() {
+        for &(attempt, timestamp) in other.newest.iter() {
             if self.get(attempt).is_none() {
                 self.insert(attempt, timestamp);
             }
@@ -121,7 +121,7 @@ impl OneShards {
     }
 
     pub(crate) fn rebuild(&mut self) {
-        self.index = self.newest.iter().collect();
+        self.index = self.newest.iter().copied().collect();
     }
 }
 

@@ -50,8 +50,14 @@ pub struct GroupSettings {
     pub retry_nanos: u64,
     /// Longest pause between repetitions; nanoseconds.
     pub retry_max_nanos: u64,
-    /// Outcomes are remembered at least this long (T6); milliseconds.
+    /// Outcomes are remembered at least this long after their attempts began (T6), unless there are too
+    /// many; milliseconds.
     pub window_millis: u64,
+    /// However many there are, they are remembered at least this long; milliseconds.
+    pub least_window_millis: u64,
+    /// So many of transactions of several shards are enough, of those that are coordinated here and of
+    /// others each: what is older is forgotten before the window is over.
+    pub enough: usize,
     /// Versions are kept at least this long (R5); milliseconds.
     pub horizon_millis: u64,
     /// Bytes of writes in one entry, at most; bigger intents go in parts.
@@ -82,6 +88,8 @@ impl Default for GroupSettings {
             retry_nanos: 100 * MILLI,
             retry_max_nanos: 1_000 * MILLI,
             window_millis: 10 * 60 * 1_000,
+            least_window_millis: 60 * 1_000,
+            enough: 1 << 16,
             horizon_millis: 60 * 60 * 1_000,
             entry_bytes: 8 << 20,
             read_bytes: 6 << 20,
@@ -102,6 +110,12 @@ impl GroupSettings {
     #[must_use]
     pub fn poll_nanos(&self) -> u64 {
         self.retry_nanos.saturating_mul(4)
+    }
+
+    /// How long outcomes are remembered, however many there are; milliseconds.
+    #[must_use]
+    pub fn least_window(&self) -> u64 {
+        self.least_window_millis.min(self.window_millis)
     }
 
     /// The pause before repetition number `tries` (from 0); nanoseconds.

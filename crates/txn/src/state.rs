@@ -4,6 +4,7 @@
 //! The first of {Staged, Abort, Committed} per attempt wins; later ones change
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
+use crate::attempts::{Attempts, Settle};
 use crate::command::{Command, Intent};
 use crate::digest;
 use crate::hashing::Hashing;
@@ -13,8 +14,9 @@ use crate::one_shards::OneShards;
 use crate::settings::TERM_INCREMENT;
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStart, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
 
@@ -64,16 +66,80 @@ pub struct Record {
     pub acked: BTreeSet<Key>,
 }
 
-impl Record {
+/// A participant as a [`RecordView`] shows it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Named<'a> {
+    /// See [`Participant::anchor`].
+    pub anchor: &'a [u8],
+    /// Not looked at.
+    _hint: (GroupId, Term),
+}
+
+/// A record without those who have acknowledged it, borrowed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RecordView<'a> {
+    /// See [`Record::participants`].
+    #[serde(borrow)]
+    pub participants: Vec<Named<'a>>,
+    /// See [`Record::anchor`].
+    pub anchor: &'a [u8],
+    /// See [`Record::outcome`].
+    pub outcome: Option<Outcome>,
+}
+
+impl Named<'_> {
+    fn of(participant: &Participant) -> Named<'_> {
+        Named {
+            anchor: &participant.anchor,
+            _hint: (participant.shard, participant.term),
+        }
+    }
+}
+
+impl Settle for Record {
+    type View<'a> = RecordView<'a>;
+
+    fn view(&self) -> RecordView<'_> {
+        RecordView {
+            participants: self.participants.iter().map(Named::of).collect(),
+            anchor: &self.anchor,
+            outcome: self.outcome,
+        }
+    }
+
     /// Whether every participant's resolution is decided.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
+    fn is_settled(&self) -> bool {
         self.outcome.is_some()
             && self
                 .participants
                 .iter()
                 .all(|p| p.anchor == self.anchor || self.acked.contains(&p.anchor))
     }
+}
+
+impl Settle for Resolution {
+    type View<'a> = ResolutionView<'a>;
+
+    fn view(&self) -> ResolutionView<'_> {
+        ResolutionView {
+            _before: (self.outcome, self.recorded, self.coordinator),
+            anchor: self.anchor.as_deref(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.recorded
+    }
+}
+
+/// A resolution as splits look at it, borrowed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct ResolutionView<'a> {
+    /// Not looked at.
+    _before: (Outcome, bool, GroupId),
+    /// See [`Resolution::anchor`].
+    #[serde(borrow)]
+    pub anchor: Option<&'a [u8]>,
 }
 
 /// What a participant keeps of a resolved intent.
@@ -104,9 +170,9 @@ pub struct State {
     /// Parts whose Intent entry has not come yet: how many, and their writes.
     pub parts: BTreeMap<AttemptId, (u32, Vec<Write>)>,
     /// Coordinator records.
-    pub records: BTreeMap<AttemptId, Record>,
+    pub records: Attempts<Record>,
     /// Resolutions of intents whose coordinator is elsewhere.
-    pub resolutions: BTreeMap<AttemptId, Resolution>,
+    pub resolutions: Attempts<Resolution>,
     /// One-shard outcomes.
     pub one_shard: OneShards,
     /// Outcomes of attempts with an earlier millisecond may have been dropped.
@@ -128,24 +194,48 @@ pub struct State {
 }
 
 /// A copy of a shard's replicated state. Encoding takes many times as long as the copy, and a
-/// shard that waits for it serves nobody; so it is done elsewhere.
+/// shard that waits for it serves nobody; so it is done elsewhere. Its own copies are the same one.
 #[derive(Clone, Debug)]
-pub struct Unencoded(Box<State>);
+pub struct Unencoded(Arc<State>);
+
+impl PartialEq for Unencoded {
+    fn eq(&self, other: &Unencoded) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.encode() == other.encode()
+    }
+}
+
+impl Eq for Unencoded {}
+
+impl Serialize for Unencoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&*self.0, &self.0.tail).serialize(serializer)
+    }
+}
 
 impl Unencoded {
+    pub(crate) fn of(state: State) -> Unencoded {
+        Unencoded(Arc::new(state))
+    }
+
     /// What [`State::encode`] of the original would have been.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         self.0.encode()
     }
 
-    /// How many attempts were copied: that is what it cost. Those of one shard are shared with the
-    /// original.
+    /// The state of a shard that begins with it.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        Arc::unwrap_or_clone(self.0)
+    }
+
+    /// How many attempts were copied: that is what it cost. Those of one shard, and those that are
+    /// settled, are shared with the original.
     #[must_use]
     pub fn attempts(&self) -> usize {
         let state = &self.0;
         let open = state.intents.len() + state.parts.len();
-        open + state.records.len() + state.resolutions.len()
+        open + state.records.copied() + state.resolutions.copied()
     }
 }
 
@@ -245,9 +335,8 @@ impl State {
                 attempt,
                 participants,
             } => {
-                if let Some(record) = self.records.get_mut(&attempt) {
-                    record.acked.extend(participants);
-                }
+                self.records
+                    .update(attempt, |record| record.acked.extend(participants));
                 (Applied::Acked, Vec::new())
             }
             Command::Split(split) => {
@@ -389,7 +478,12 @@ impl State {
         participants: Vec<Participant>,
         anchor: Key,
     ) -> (Applied, Vec<NewVersion>) {
-        let Some(record) = self.records.get_mut(&attempt) else {
+        let first = self.records.update(attempt, |record| {
+            let first = record.outcome.is_none();
+            record.outcome.get_or_insert(outcome);
+            first
+        });
+        let Some(first) = first else {
             // Without Staged only an Abort counts (T5), and only where its anchor is (T10).
             let fresh = matches!(outcome, Outcome::Aborted(_))
                 && !self.knows(attempt)
@@ -407,10 +501,9 @@ impl State {
             }
             return (Applied::Outcome(attempt, fresh), Vec::new());
         };
-        if record.outcome.is_some() {
+        if !first {
             return (Applied::Outcome(attempt, false), Vec::new());
         }
-        record.outcome = Some(outcome);
         let made = self.close_intent(attempt, outcome);
         (Applied::Outcome(attempt, true), made)
     }
@@ -421,8 +514,10 @@ impl State {
         outcome: Outcome,
         recorded: bool,
     ) -> (Applied, Vec<NewVersion>) {
-        if let Some(resolution) = self.resolutions.get_mut(&attempt) {
-            resolution.recorded |= recorded;
+        let known = self
+            .resolutions
+            .update(attempt, |resolution| resolution.recorded |= recorded);
+        if known.is_some() {
             return (Applied::Resolved(attempt), Vec::new());
         }
         if self.records.contains_key(&attempt) {
@@ -465,16 +560,11 @@ impl State {
         }
         self.forget_floor = floor_millis;
         let floor = AttemptId(u128::from(floor_millis) << 80);
-        let keep = self.records.split_off(&floor);
-        self.records.retain(|_, record| {
-            let told = mutated(Mutation::ForgetUnacked) && record.outcome.is_some();
-            !record.is_done() && !told
+        self.records.forget(floor, |record| {
+            mutated(Mutation::ForgetUnacked) && record.outcome.is_some()
         });
-        self.records.extend(keep);
-        let keep = self.resolutions.split_off(&floor);
         self.resolutions
-            .retain(|_, r| !r.recorded && !mutated(Mutation::ForgetUnrecorded));
-        self.resolutions.extend(keep);
+            .forget(floor, |_| mutated(Mutation::ForgetUnrecorded));
         let resolutions = &self.resolutions;
         self.tail.anchors.retain(|a, _| resolutions.contains_key(a));
         self.one_shard.forget(floor);
@@ -484,9 +574,26 @@ impl State {
     #[must_use]
     pub fn has_below(&self, floor_millis: u64) -> bool {
         let floor = AttemptId(u128::from(floor_millis) << 80);
-        self.records.range(..floor).any(|(_, r)| r.is_done())
-            || self.resolutions.range(..floor).any(|(_, r)| r.recorded)
+        self.records.has_below(floor)
+            || self.resolutions.has_below(floor)
             || self.one_shard.has_below(floor)
+    }
+
+    /// From which millisecond on there are at most so many settled records up to now, and as many
+    /// settled resolutions; none if there are no more of either.
+    pub(crate) fn millis_of_newest(&self, most: usize, now_millis: u64) -> Option<u64> {
+        let now = AttemptId(u128::from(now_millis.saturating_add(1)) << 80);
+        let records = self.records.lowest_of(most, now);
+        let lowest = records.max(self.resolutions.lowest_of(most, now));
+        lowest.map(AttemptId::millis)
+    }
+
+    /// The millisecond that so many settled records, or resolutions, reach; none if there are not as
+    /// many.
+    pub(crate) fn millis_reached_by(&self, count: usize) -> Option<u64> {
+        let records = self.records.below_newest(count);
+        let reached = records.max(self.resolutions.below_newest(count));
+        reached.map(AttemptId::millis)
     }
 
     /// Below this millisecond, an attempt that is not known may have been
@@ -516,7 +623,7 @@ impl State {
             lineage,
             tail,
         } = self;
-        Unencoded(Box::new(State {
+        Unencoded(Arc::new(State {
             applied: *applied,
             term: *term,
             last: *last,

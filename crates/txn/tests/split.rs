@@ -107,7 +107,7 @@ impl Log {
 }
 
 fn child(birth: &Birth) -> State {
-    State::decode(birth.child.id, &birth.state).expect("a child's state is whole")
+    State::decode(birth.child.id, &birth.state.encode()).expect("a child's state is whole")
 }
 
 #[test]
@@ -125,12 +125,12 @@ fn everything_decided_goes_where_its_anchor_is() {
     });
     let birth = log.split("m", CHILD).expect("nothing is open");
     let (left, right) = (&log.state, child(&birth));
-    let records = |s: &State| s.records.keys().copied().collect::<Vec<_>>();
+    let records = |s: &State| s.records.keys().collect::<Vec<_>>();
     assert_eq!(
         (records(left), records(&right)),
         (vec![attempt(1)], vec![attempt(2)])
     );
-    let resolutions = |s: &State| s.resolutions.keys().copied().collect::<Vec<_>>();
+    let resolutions = |s: &State| s.resolutions.keys().collect::<Vec<_>>();
     assert_eq!(resolutions(left), [attempt(3)]);
     assert_eq!(resolutions(&right), [attempt(4)]);
     for half in [left, &right] {

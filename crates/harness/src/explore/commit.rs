@@ -187,11 +187,7 @@ impl World {
             let group = &shard.leader.group;
             shard.undecided(Who::Leader) == 0
                 && group.is_quiet()
-                && group
-                    .state()
-                    .records
-                    .values()
-                    .all(synod_txn::state::Record::is_done)
+                && group.state().records.unsettled().next().is_none()
         })
     }
 }

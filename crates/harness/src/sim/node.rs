@@ -270,6 +270,8 @@ pub(super) fn txn(config: &SimConfig) -> GroupSettings {
         staged_timeout_nanos: config.staged_timeout,
         retry_nanos: config.retry,
         window_millis: config.window / 1_000_000,
+        least_window_millis: config.window / 4_000_000,
+        enough: config.ended,
         ended: config.ended,
         entry_bytes: config.entry_bytes,
         ..GroupSettings::default()

@@ -182,12 +182,16 @@ fn recovered(
     descriptor: ShardDescriptor,
     durable: Durable,
     engine: &dyn Engine,
-) -> Result<Recovered, EngineError> {
+) -> Result<Recovered, RecoveryError> {
     let id = descriptor.id;
     // Half installed is neither the old state nor the new one. The log, if it is whole, or
     // another snapshot fills the range again; the mark stands until then.
     let whole = engine.installing(id)?.is_none();
     let checkpoint = if whole { engine.checkpoint(id)? } else { None };
+    let checkpoint = match checkpoint {
+        Some((slot, encoded)) => Some((slot, State::decode(id, &encoded)?)),
+        None => None,
+    };
     let applied = engine.applied(id)?.filter(|_| whole);
     Ok(Recovered {
         descriptor,
@@ -205,7 +209,7 @@ fn members(
     bootstrap: &Bootstrap,
     replayed: &mut Replayed,
     engine: &dyn Engine,
-) -> Result<Vec<Recovered>, EngineError> {
+) -> Result<Vec<Recovered>, RecoveryError> {
     let mut descriptors = std::mem::take(&mut replayed.shards);
     let mut shards = Vec::new();
     for first in &bootstrap.map.shards {
@@ -237,26 +241,22 @@ fn is_absorbed(lineages: &[Lineage], id: GroupId, start: &Key) -> bool {
 }
 
 /// What splits and merges have made of those that have a state.
-fn lineages(shards: &[Recovered]) -> Result<Vec<Lineage>, RestoreError> {
-    let states = shards.iter().filter_map(|shard| {
-        let (_, state) = shard.checkpoint.as_ref()?;
-        Some(State::decode(shard.descriptor.id, state))
-    });
-    states.map(|state| Ok(state?.lineage)).collect()
+fn lineages(shards: &[Recovered]) -> Vec<Lineage> {
+    let states = shards.iter().filter_map(|shard| shard.checkpoint.as_ref());
+    states.map(|(_, state)| state.lineage.clone()).collect()
 }
 
 /// Shards that were split off here, and whose birth a crash cut short before the log knew
 /// of it: the engine has what they begin with, or a snapshot brings it.
 fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<(), RecoveryError> {
-    let known = lineages(shards)?;
+    let known = lineages(shards);
     let mut next = 0;
     while let Some(shard) = shards.get(next) {
         next += 1;
         let Some((_, state)) = &shard.checkpoint else {
             continue;
         };
-        let lineage = State::decode(shard.descriptor.id, state)?.lineage;
-        for child in lineage.children {
+        for child in state.lineage.children.clone() {
             let here = shards.iter().any(|s| s.descriptor.id == child.id);
             let gone = is_absorbed(&known, child.id, &child.span.start);
             if !here && !gone && child.configuration.is_member(me) {
@@ -287,7 +287,7 @@ fn clear_halves(shards: &[Recovered], engine: &dyn Engine) -> Result<(), Recover
     if halves.is_empty() {
         return Ok(());
     }
-    let known = lineages(shards)?;
+    let known = lineages(shards);
     for half in halves {
         let start = &half.span.start;
         if is_absorbed(&known, half.id, start) {
@@ -345,5 +345,5 @@ pub fn assemble(
         txn: assembly.txn,
         seed: assembly.seed,
     };
-    Ok(Worker::new(setup, now)?)
+    Ok(Worker::new(setup, now))
 }

@@ -110,17 +110,20 @@ fn open(shard: &Shard) -> BTreeMap<AttemptId, OpenTransaction> {
     for intent in state.intents.values() {
         open.extend(of_intent(intent, false));
     }
-    let staged = state.records.iter().filter(|(_, r)| r.outcome.is_none());
+    let staged = state
+        .records
+        .unsettled()
+        .filter(|(_, r)| r.outcome.is_none());
     for (attempt, record) in staged {
         let participants = record.participants.iter().map(|p| p.anchor.clone());
         let transaction = OpenTransaction {
-            attempt: *attempt,
+            attempt,
             coordinator: record.anchor.clone(),
             here: true,
             undecided: false,
             participants: participants.collect(),
         };
-        open.insert(*attempt, transaction);
+        open.insert(attempt, transaction);
     }
     let decided = shard.replica().decided();
     for (slot, entry) in shard.replica().entries_from(shard.applied().next()) {

@@ -158,7 +158,7 @@ impl Worker {
                 let recovered = Recovered {
                     descriptor: first_descriptor(&child),
                     durable: first_durable(&child),
-                    checkpoint: Some((BIRTH, state)),
+                    checkpoint: Some((BIRTH, state.into_state())),
                     engine_applied: BIRTH,
                     is_new: true,
                 };

@@ -8,7 +8,7 @@ use crate::wire::{NodeMessage, ShardDescriptor};
 use serde::Serialize;
 use synod_paxos::{Configuration, Durable, GroupId, Message, Mono, NodeId, Slot};
 use synod_probe::{Mark, mark};
-use synod_txn::{GroupSettings, RestoreError};
+use synod_txn::GroupSettings;
 
 /// What replicas are made with.
 #[derive(Clone, Serialize)]
@@ -20,12 +20,7 @@ pub(super) struct Making {
 }
 
 impl Making {
-    pub(super) fn shard(
-        &self,
-        me: NodeId,
-        recovered: Recovered,
-        now: Mono,
-    ) -> Result<Shard, RestoreError> {
+    pub(super) fn shard(&self, me: NodeId, recovered: Recovered, now: Mono) -> Shard {
         let mut paxos = self.paxos.clone();
         paxos.priority = u16::from(recovered.descriptor.preferred_leader == me);
         let id = recovered.descriptor.id;
@@ -105,7 +100,7 @@ impl Worker {
     pub(super) fn add(&mut self, now: Now, recovered: Recovered) -> Option<&mut Shard> {
         let (descriptor, durable) = (recovered.descriptor.clone(), recovered.durable.clone());
         let id = descriptor.id;
-        let mut shard = self.making.shard(self.me, recovered, now.mono).ok()?;
+        let mut shard = self.making.shard(self.me, recovered, now.mono);
         shard.group.set_disk_full(self.disk_full);
         shard.set_clock_usable(now, &self.leases, self.clock.quarantine().is_none());
         self.outbox.base(&descriptor, durable);

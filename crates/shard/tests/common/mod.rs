@@ -109,7 +109,7 @@ impl Node {
             seed: 1,
         };
         let now = incarnation * 10_000 * MILLISECOND;
-        let worker = Worker::new(setup, at(now)).expect("there is no checkpoint to refuse");
+        let worker = Worker::new(setup, at(now));
         let mut node = Node {
             worker,
             now,

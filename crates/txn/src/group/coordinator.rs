@@ -22,9 +22,8 @@ impl Group {
         let records: Vec<(AttemptId, Coordination)> = self
             .state
             .records
-            .iter()
-            .filter(|(_, record)| !record.is_done())
-            .map(|(attempt, record)| (*attempt, self.inherit(*attempt, record)))
+            .unsettled()
+            .map(|(attempt, record)| (attempt, self.inherit(attempt, record)))
             .collect();
         for (attempt, coordination) in records {
             mark(match coordination.phase {

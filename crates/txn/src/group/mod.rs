@@ -173,9 +173,17 @@ impl Group {
         settings: GroupSettings,
         checkpoint: &[u8],
     ) -> Result<Group, RestoreError> {
-        let mut group = Group::new(shard, settings);
-        group.state = State::decode(shard, checkpoint)?;
-        Ok(group)
+        let state = State::decode(shard, checkpoint)?;
+        Ok(Group::with_state(shard, settings, state))
+    }
+
+    /// A replica that begins with this state; the engine must hold every version up to its slot.
+    #[must_use]
+    pub fn with_state(shard: GroupId, settings: GroupSettings, state: State) -> Group {
+        Group {
+            state,
+            ..Group::new(shard, settings)
+        }
     }
 
     /// Takes the place of another replica on the same node. It goes on with that
@@ -544,9 +552,9 @@ impl Group {
     pub fn in_doubt(&self) -> impl Iterator<Item = AttemptId> + '_ {
         self.state
             .records
-            .iter()
+            .unsettled()
             .filter(|(_, record)| record.outcome.is_none())
-            .map(|(attempt, _)| *attempt)
+            .map(|(attempt, _)| attempt)
     }
 
     /// Attempts that read or commit here now.

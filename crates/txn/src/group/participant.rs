@@ -181,10 +181,11 @@ impl Group {
         recorded: bool,
     ) {
         let own = self.state.records.get(&attempt);
+        let ended = own.is_some_and(|record| record.outcome.is_some());
         let other = self
             .own_intent(attempt)
             .is_some_and(|i| i.names_other(&from));
-        if other || own.is_some_and(|record| record.outcome.is_some()) {
+        if other || ended {
             // Commits of one attempt that name different coordinators: a client that
             // lies. Each ends by itself, and who has ended must be able to forget.
             self.counters.contradictions += 1;
@@ -398,7 +399,8 @@ impl Group {
 
     /// A resolution is decided: ack, once the outcome is recorded.
     pub(super) fn resolve_applied(&mut self, attempt: AttemptId) {
-        let Some(resolution) = self.state.resolutions.get(&attempt).cloned() else {
+        let known = self.state.resolutions.get(&attempt);
+        let Some(recorded) = known.map(|resolution| resolution.recorded) else {
             return;
         };
         let wanted = self.with_office(|_, office, _| {
@@ -409,12 +411,12 @@ impl Group {
                 .get(&attempt)
                 .and_then(|open| open.resolved)
                 .is_some_and(|(_, recorded)| recorded);
-            if resolution.recorded || !recorded_follows {
+            if recorded || !recorded_follows {
                 office.open.remove(&attempt);
                 office.timers.disarm(Timer::Participant(attempt));
             }
         });
-        if wanted.is_some() && resolution.recorded {
+        if wanted.is_some() && recorded {
             self.ack_resolution(attempt);
         }
     }

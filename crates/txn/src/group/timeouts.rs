@@ -75,12 +75,31 @@ impl Group {
     }
 
     pub(super) fn arm_housekeeping(&mut self, cx: &Cx) {
-        let shortest = self
-            .settings
-            .window_millis
-            .min(self.settings.horizon_millis);
+        let settings = &self.settings;
+        // Looks more often where it may soon be too much.
+        let now_millis = self.id_time(cx).0 / NANOS_PER_MILLI;
+        let half = self.state.millis_of_newest(settings.enough / 2, now_millis);
+        let crowded = half.is_some();
+        let window = if crowded {
+            settings.least_window()
+        } else {
+            settings.window_millis
+        };
+        let shortest = window.min(settings.horizon_millis);
         let pause = (shortest / 10).max(1).saturating_mul(NANOS_PER_MILLI);
         self.arm(cx.now.plus(pause), Timer::Housekeeping);
+    }
+
+    /// The floor for this time: a window below it, less of one where there is too much to remember.
+    fn forget_below(&self, time_millis: u64) -> u64 {
+        let settings = &self.settings;
+        let floor_millis = time_millis.saturating_sub(settings.window_millis);
+        let least_millis = time_millis.saturating_sub(settings.least_window());
+        let newest_millis = self.state.millis_of_newest(settings.enough, time_millis);
+        match newest_millis {
+            Some(newest_millis) => newest_millis.min(least_millis).max(floor_millis),
+            None => floor_millis,
+        }
     }
 
     /// Raises floor and horizon by entries, where there is something to drop.
@@ -91,9 +110,8 @@ impl Group {
         let now = cx.clock.earliest.min(self.state.last);
         let used_millis = self.used(cx).0 / NANOS_PER_MILLI;
         let now_millis = now.0 / NANOS_PER_MILLI;
-        let floor_millis = now_millis
-            .max(used_millis.saturating_sub(FUTURE_SLACK_MILLIS))
-            .saturating_sub(self.settings.window_millis);
+        let time_millis = now_millis.max(used_millis.saturating_sub(FUTURE_SLACK_MILLIS));
+        let floor_millis = self.forget_below(time_millis);
         let kept = self.settings.horizon_millis.saturating_mul(NANOS_PER_MILLI);
         let horizon = Timestamp(now.0.saturating_sub(kept));
         // One of each under way: where entries are slow to be decided, more of them
@@ -113,6 +131,9 @@ impl Group {
         }
         if forget {
             mark(Mark::Forgotten);
+            if time_millis - floor_millis < self.settings.window_millis {
+                mark(Mark::ForgottenEarly);
+            }
             self.propose(Command::Forget { floor_millis }, true);
         }
         if raise {

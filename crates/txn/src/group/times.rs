@@ -27,11 +27,10 @@ impl Group {
     pub(super) fn start(&self, cx: &Cx) -> Start {
         let forget_floor = self.state.forget_floor;
         let unknown_below = self.state.unknown_below();
-        // The floor follows the time for ids at a distance: so far it had come.
         let kept = if forget_floor == 0 {
             0
         } else {
-            forget_floor.saturating_add(self.settings.window_millis)
+            self.time_of_floor(forget_floor)
         };
         let used = of_millis(kept.max(unknown_below)).max(self.state.last);
         Start {
@@ -39,6 +38,20 @@ impl Group {
             used,
             forget_floor,
             unknown_below,
+        }
+    }
+
+    /// How far the time for ids had come when it left this floor: the floor follows at a distance.
+    /// Where there was too much to remember, much is left, and the distance was shorter; then many
+    /// ids tell. A few may lie ahead of any clock.
+    fn time_of_floor(&self, floor_millis: u64) -> u64 {
+        let settings = &self.settings;
+        let furthest = floor_millis.saturating_add(settings.window_millis);
+        let nearest = floor_millis.saturating_add(settings.least_window());
+        let many = (settings.enough / 8).max(1);
+        match self.state.millis_reached_by(many) {
+            Some(reached) => furthest.min(nearest.max(reached)),
+            None => furthest,
         }
     }
 

@@ -44,8 +44,8 @@ impl Group {
                 !told && !office.timers.is_armed(Timer::Participant(*attempt))
             });
         participant.or_else(|| {
-            let records = self.state.records.iter().filter(|(_, r)| !r.is_done());
-            records.map(|(attempt, _)| *attempt).find(|attempt| {
+            let records = self.state.records.unsettled();
+            records.map(|(attempt, _)| attempt).find(|attempt| {
                 let armed = office.timers.is_armed(Timer::Coordinator(*attempt));
                 match office.coordinations.get(attempt).map(|c| c.phase) {
                     // All acks are there, and an entry says so.

@@ -363,7 +363,7 @@ impl Sim {
                 s.leader.is_quiet()
                     && s.decided == s.log.len()
                     && s.unwritten.is_empty()
-                    && s.leader.state().records.values().all(|r| r.is_done())
+                    && s.leader.state().records.unsettled().next().is_none()
             });
             if idle && settled && self.net.is_empty() {
                 return;
@@ -373,8 +373,7 @@ impl Sim {
             eprintln!("client {client}: {:?}", state.txn);
         }
         for shard in &self.shards {
-            let open: Vec<_> = shard.leader.state().records.iter().collect();
-            let open: Vec<_> = open.iter().filter(|(_, r)| !r.is_done()).collect();
+            let open: Vec<_> = shard.leader.state().records.unsettled().collect();
             eprintln!(
                 "{:?}: quiet {} decided {}/{} unwritten {} locks {} intents {:?} not done {open:?}",
                 shard.id,

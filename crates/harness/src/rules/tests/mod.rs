@@ -118,7 +118,7 @@ impl Lab {
             txn: GroupSettings::default(),
             seed: 1,
         };
-        let worker = Worker::new(setup, now).expect("an empty worker has no checkpoint to refuse");
+        let worker = Worker::new(setup, now);
         let mut lab = Lab {
             rules: Rules::new(setting()),
             worker,

@@ -163,7 +163,7 @@ impl Shard {
             out.birth(SnapshotTask::Birth {
                 group: self.descriptor.id,
                 slot,
-                state: Some(state.encode()),
+                state: Some(state),
             });
         }
     }

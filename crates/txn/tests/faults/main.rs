@@ -1,6 +1,8 @@
 //! What a wrong clock, a wrong client or an unlucky moment must not do to a
 //! shard. Scenarios for which the golden scripts have no words.
 
+mod forgetting;
+#[path = "../world/mod.rs"]
 mod world;
 
 use synod_paxos::{GroupId, Mono, Term, Timestamp};
