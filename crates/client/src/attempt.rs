@@ -23,7 +23,8 @@ pub enum Status {
     Aborted(AbortReason),
     /// Not decided yet.
     Pending,
-    /// So old that its outcome may have been forgotten.
+    /// So old that its outcome may have been forgotten: it began ten minutes ago, or less where a shard
+    /// has had very many to remember since.
     Expired,
 }
 

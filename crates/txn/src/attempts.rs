@@ -313,7 +313,7 @@ impl<T: Settle + fmt::Debug> fmt::Debug for Attempts<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Record, Resolution};
+    use crate::records::{Record, Resolution};
     use crate::types::{Key, Outcome, Participant};
     use proptest::prelude::*;
     use synod_paxos::{GroupId, Term, Timestamp};

@@ -3,6 +3,7 @@
 //! deterministic, like all of ring 0.
 
 pub mod attempts;
+pub mod checkpoint;
 mod chunks;
 pub mod client;
 pub mod command;
@@ -16,12 +17,14 @@ pub mod merge;
 pub mod one_shards;
 pub mod overlay;
 pub mod peer;
+pub mod records;
 pub mod request;
 pub mod settings;
 pub mod show;
 pub mod state;
 pub mod types;
 
+pub use checkpoint::{RestoreError, Unencoded};
 pub use command::{Command, Split};
 pub use effect::{Effect, ReadToken, WriteBatch};
 pub use group::{Cx, Group};
@@ -31,5 +34,4 @@ pub use merge::{Absorb, Call, End, Ended};
 pub use peer::PeerMessage;
 pub use request::{CommitRequest, Request, Response};
 pub use settings::GroupSettings;
-pub use state::{RestoreError, Unencoded};
 pub use types::*;

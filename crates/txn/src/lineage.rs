@@ -7,8 +7,10 @@
 //! Floors, horizon and `last` are the same in both halves.
 
 use crate::attempts::{Attempts, Side};
+use crate::checkpoint::Unencoded;
 use crate::command::Split;
-use crate::state::{RecordView, Resolution, State, Tail, Unencoded};
+use crate::records::{RecordView, Resolution};
+use crate::state::{State, Tail};
 use crate::types::{AttemptId, Key, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,157 +4,20 @@
 //! The first of {Staged, Abort, Committed} per attempt wins; later ones change
 //! nothing. Everything here is ordered, so that equal states encode equally.
 
-use crate::attempts::{Attempts, Settle};
+use crate::attempts::Attempts;
 use crate::command::{Command, Intent};
-use crate::digest;
 use crate::hashing::Hashing;
 use crate::lineage::{Birth, Lineage};
 use crate::merge::{Absorbed, Ended};
 use crate::one_shards::OneShards;
+use crate::records::{Record, Resolution};
 use crate::settings::TERM_INCREMENT;
 use crate::types::{AttemptId, Key, Outcome, Participant, Value, Write};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use synod_paxos::{Began, ClusterVersion, GroupId, Slot, StopSign, Term, TermStart, Timestamp};
 use synod_probe::{Mark, Mutation, mark, mutated};
-
-/// The format a checkpoint is written in, and the only one that is read.
-const FORMAT: u8 = 5;
-
-/// A checkpoint that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// Nothing in it.
-    #[error("the checkpoint of shard {0} is empty; fetch a snapshot from another replica")]
-    Empty(GroupId),
-    /// Written by another version of this program.
-    #[error(
-        "the checkpoint of shard {shard} has format {found}, this program reads format {FORMAT}; \
-         run the program that wrote it or fetch a snapshot from another replica"
-    )]
-    Format {
-        /// The shard.
-        shard: GroupId,
-        /// The format found.
-        found: u8,
-    },
-    /// Damaged.
-    #[error(
-        "the checkpoint of shard {shard} is damaged ({source}); fetch a snapshot from another replica"
-    )]
-    Damaged {
-        /// The shard.
-        shard: GroupId,
-        /// What the decoder said.
-        source: postcard::Error,
-    },
-}
-
-/// The coordinator's record of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// All participants of what was staged, this shard included; of an abort without
-    /// Staged those that are known.
-    pub participants: Vec<Participant>,
-    /// The coordinator's anchor.
-    pub anchor: Key,
-    /// The outcome; none while staged.
-    pub outcome: Option<Outcome>,
-    /// Anchors of participants whose resolution is decided.
-    pub acked: BTreeSet<Key>,
-}
-
-/// A participant as a [`RecordView`] shows it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Named<'a> {
-    /// See [`Participant::anchor`].
-    pub anchor: &'a [u8],
-    /// Not looked at.
-    _hint: (GroupId, Term),
-}
-
-/// A record without those who have acknowledged it, borrowed.
-#[derive(Clone, Debug, Deserialize)]
-pub struct RecordView<'a> {
-    /// See [`Record::participants`].
-    #[serde(borrow)]
-    pub participants: Vec<Named<'a>>,
-    /// See [`Record::anchor`].
-    pub anchor: &'a [u8],
-    /// See [`Record::outcome`].
-    pub outcome: Option<Outcome>,
-}
-
-impl Named<'_> {
-    fn of(participant: &Participant) -> Named<'_> {
-        Named {
-            anchor: &participant.anchor,
-            _hint: (participant.shard, participant.term),
-        }
-    }
-}
-
-impl Settle for Record {
-    type View<'a> = RecordView<'a>;
-
-    fn view(&self) -> RecordView<'_> {
-        RecordView {
-            participants: self.participants.iter().map(Named::of).collect(),
-            anchor: &self.anchor,
-            outcome: self.outcome,
-        }
-    }
-
-    /// Whether every participant's resolution is decided.
-    fn is_settled(&self) -> bool {
-        self.outcome.is_some()
-            && self
-                .participants
-                .iter()
-                .all(|p| p.anchor == self.anchor || self.acked.contains(&p.anchor))
-    }
-}
-
-impl Settle for Resolution {
-    type View<'a> = ResolutionView<'a>;
-
-    fn view(&self) -> ResolutionView<'_> {
-        ResolutionView {
-            _before: (self.outcome, self.recorded, self.coordinator),
-            anchor: self.anchor.as_deref(),
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.recorded
-    }
-}
-
-/// A resolution as splits look at it, borrowed.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct ResolutionView<'a> {
-    /// Not looked at.
-    _before: (Outcome, bool, GroupId),
-    /// See [`Resolution::anchor`].
-    #[serde(borrow)]
-    pub anchor: Option<&'a [u8]>,
-}
-
-/// What a participant keeps of a resolved intent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolution {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The outcome is decided in the coordinator shard (T6).
-    pub recorded: bool,
-    /// Where the coordinator was (a hint); 0 if the intent was not known.
-    pub coordinator: GroupId,
-    /// The key that named this shard in it: where that goes, the resolution goes (T10).
-    /// None if the intent was not known.
-    pub anchor: Option<Key>,
-}
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -191,52 +54,6 @@ pub struct State {
     /// there is something of it.
     #[serde(skip)]
     pub tail: Tail,
-}
-
-/// A copy of a shard's replicated state. Encoding takes many times as long as the copy, and a
-/// shard that waits for it serves nobody; so it is done elsewhere. Its own copies are the same one.
-#[derive(Clone, Debug)]
-pub struct Unencoded(Arc<State>);
-
-impl PartialEq for Unencoded {
-    fn eq(&self, other: &Unencoded) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.encode() == other.encode()
-    }
-}
-
-impl Eq for Unencoded {}
-
-impl Serialize for Unencoded {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&*self.0, &self.0.tail).serialize(serializer)
-    }
-}
-
-impl Unencoded {
-    pub(crate) fn of(state: State) -> Unencoded {
-        Unencoded(Arc::new(state))
-    }
-
-    /// What [`State::encode`] of the original would have been.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        self.0.encode()
-    }
-
-    /// The state of a shard that begins with it.
-    #[must_use]
-    pub fn into_state(self) -> State {
-        Arc::unwrap_or_clone(self.0)
-    }
-
-    /// How many attempts were copied: that is what it cost. Those of one shard, and those that are
-    /// settled, are shared with the original.
-    #[must_use]
-    pub fn attempts(&self) -> usize {
-        let state = &self.0;
-        let open = state.intents.len() + state.parts.len();
-        open + state.records.copied() + state.resolutions.copied()
-    }
 }
 
 /// See [`State::tail`].
@@ -602,98 +419,6 @@ impl State {
     pub fn unknown_below(&self) -> u64 {
         self.forget_floor.max(self.one_shard.floor_millis())
     }
-
-    /// A copy to be encoded elsewhere.
-    #[must_use]
-    pub(crate) fn to_encode(&self) -> Unencoded {
-        let State {
-            applied,
-            term,
-            last,
-            intents,
-            parts,
-            records,
-            resolutions,
-            one_shard,
-            forget_floor,
-            horizon,
-            version,
-            descriptor,
-            began,
-            lineage,
-            tail,
-        } = self;
-        Unencoded(Arc::new(State {
-            applied: *applied,
-            term: *term,
-            last: *last,
-            intents: intents.clone(),
-            parts: parts.clone(),
-            records: records.clone(),
-            resolutions: resolutions.clone(),
-            one_shard: one_shard.to_encode(),
-            forget_floor: *forget_floor,
-            horizon: *horizon,
-            version: *version,
-            descriptor: descriptor.clone(),
-            began: began.clone(),
-            lineage: lineage.clone(),
-            tail: tail.clone(),
-        }))
-    }
-
-    /// The state, encoded.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        // Encoding plain data into memory cannot fail; an empty checkpoint
-        // would be refused by `decode` rather than believed.
-        let mut encoded = postcard::to_extend(self, vec![FORMAT]).unwrap_or_default();
-        if self.tail != Tail::default() {
-            encoded = postcard::to_extend(&self.tail, encoded).unwrap_or_default();
-        }
-        Bytes::from(encoded)
-    }
-
-    /// A hash of the encoded state.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        digest::of(FORMAT, &(self, &self.tail))
-    }
-
-    /// The inverse of [`State::encode`].
-    ///
-    /// # Errors
-    /// If the bytes are empty, of a newer format, or damaged.
-    pub fn decode(shard: GroupId, encoded: &[u8]) -> Result<State, RestoreError> {
-        match encoded.split_first() {
-            None => Err(RestoreError::Empty(shard)),
-            Some((&FORMAT, rest)) => {
-                let damaged = |source| RestoreError::Damaged { shard, source };
-                let (mut state, rest): (State, _) =
-                    postcard::take_from_bytes(rest).map_err(damaged)?;
-                if !rest.is_empty() {
-                    state.tail = decode_tail(rest).map_err(damaged)?;
-                }
-                // Indices that name nobody would be found out only when they are used.
-                if !state.intents.values().all(|intent| intent.is_sound()) {
-                    return Err(damaged(postcard::Error::DeserializeBadEncoding));
-                }
-                state.one_shard.rebuild();
-                Ok(state)
-            }
-            Some((&found, _)) => Err(RestoreError::Format { shard, found }),
-        }
-    }
-}
-
-fn decode_tail(bytes: &[u8]) -> Result<Tail, postcard::Error> {
-    let (tail, rest): (Tail, _) = postcard::take_from_bytes(bytes)?;
-    let sound = tail.hashing.as_ref().is_none_or(Hashing::is_sound);
-    // One that says nothing would not have been written.
-    if !rest.is_empty() || !sound || tail == Tail::default() {
-        return Err(postcard::Error::DeserializeBadEncoding);
-    }
-    Ok(tail)
 }
 
 fn versions(attempt: AttemptId, timestamp: Timestamp, writes: Vec<Write>) -> Vec<NewVersion> {

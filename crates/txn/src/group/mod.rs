@@ -43,6 +43,7 @@ mod timeouts;
 mod times;
 mod views;
 
+use crate::checkpoint::{RestoreError, Unencoded};
 use crate::command::Command;
 use crate::effect::{Effect, ReadToken, WriteBatch};
 use crate::lineage::Birth;
@@ -50,7 +51,7 @@ use crate::overlay::Overlay;
 use crate::peer::{PeerBody, PeerMessage};
 use crate::request::{Refusal, Request, Response};
 use crate::settings::{GroupSettings, TERM_INCREMENT};
-use crate::state::{Applied, RestoreError, State, Unencoded};
+use crate::state::{Applied, State};
 use crate::types::{AttemptId, Caller, Interval, Key, Outcome, Participant};
 use bytes::Bytes;
 use office::{Office, Phase, Progress, Timer};
