@@ -2,7 +2,7 @@
 //! nothing but a question brings it up again. A shard holds tens of thousands of such attempts, and
 //! kept as they are, with the keys that name the participants and the messages that those keys lie
 //! in, they took more than a kilobyte each. Settled ones are kept as they are encoded, in rows that
-//! copies share ([`crate::chunks`]).
+//! copies share (`chunks`).
 
 use crate::chunks::Chunks;
 use crate::types::AttemptId;

@@ -72,6 +72,30 @@ impl Settle for Record {
     }
 }
 
+/// What a participant keeps of a resolved intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The outcome is decided in the coordinator shard (T6).
+    pub recorded: bool,
+    /// Where the coordinator was (a hint); 0 if the intent was not known.
+    pub coordinator: GroupId,
+    /// The key that named this shard in it: where that goes, the resolution goes (T10).
+    /// None if the intent was not known.
+    pub anchor: Option<Key>,
+}
+
+/// A resolution as splits look at it, borrowed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct ResolutionView<'a> {
+    /// Not looked at.
+    _before: (Outcome, bool, GroupId),
+    /// See [`Resolution::anchor`].
+    #[serde(borrow)]
+    pub anchor: Option<&'a [u8]>,
+}
+
 impl Settle for Resolution {
     type View<'a> = ResolutionView<'a>;
 
@@ -85,28 +109,4 @@ impl Settle for Resolution {
     fn is_settled(&self) -> bool {
         self.recorded
     }
-}
-
-/// A resolution as splits look at it, borrowed.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct ResolutionView<'a> {
-    /// Not looked at.
-    _before: (Outcome, bool, GroupId),
-    /// See [`Resolution::anchor`].
-    #[serde(borrow)]
-    pub anchor: Option<&'a [u8]>,
-}
-
-/// What a participant keeps of a resolved intent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolution {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The outcome is decided in the coordinator shard (T6).
-    pub recorded: bool,
-    /// Where the coordinator was (a hint); 0 if the intent was not known.
-    pub coordinator: GroupId,
-    /// The key that named this shard in it: where that goes, the resolution goes (T10).
-    /// None if the intent was not known.
-    pub anchor: Option<Key>,
 }
