@@ -46,6 +46,8 @@ pub struct Attempts<T> {
     fresh: VecDeque<AttemptId>,
     /// All others, each encoded.
     settled: Chunks<Box<[u8]>>,
+    /// Empty; what is encoded grows in it, and nothing else is allocated for that.
+    scratch: Vec<u8>,
 }
 
 impl<T> Default for Attempts<T> {
@@ -54,6 +56,7 @@ impl<T> Default for Attempts<T> {
             plain: BTreeMap::new(),
             fresh: VecDeque::new(),
             settled: Chunks::default(),
+            scratch: Vec::new(),
         }
     }
 }
@@ -235,11 +238,12 @@ impl<T: Settle> Attempts<T> {
         // It may be gone, or have come again and wait once more.
         let settled = oldest.and_then(|a| Some((a, self.plain.get(&a)?)));
         if let Some((attempt, value)) = settled.filter(|(_, value)| value.is_settled())
-            && let Ok(encoded) = postcard::to_allocvec(value)
+            && let Ok(mut encoded) = postcard::to_extend(value, std::mem::take(&mut self.scratch))
         {
             self.plain.remove(&attempt);
-            // Copied, as an allocator leaves what is shrunk where it is.
             self.settled.insert((attempt, encoded[..].into()));
+            encoded.clear();
+            self.scratch = encoded;
         }
     }
 }
