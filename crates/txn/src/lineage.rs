@@ -154,7 +154,7 @@ impl State {
     /// Whether a transaction is open here, or one that is coordinated from here.
     pub(crate) fn has_undecided(&self) -> bool {
         let open = !self.intents.is_empty() || !self.parts.is_empty();
-        open || self.records.unsettled().any(|(_, r)| r.outcome.is_none())
+        open || self.in_doubt().next().is_some()
     }
 
     /// Further anchors of resolutions, of those in the child's range.

@@ -279,6 +279,12 @@ impl State {
         Applied::Intent(attempt, true)
     }
 
+    /// Records without an outcome: transactions in doubt.
+    pub fn in_doubt(&self) -> impl Iterator<Item = (AttemptId, &Record)> {
+        let unsettled = self.records.unsettled();
+        unsettled.filter(|(_, record)| record.outcome.is_none())
+    }
+
     /// Whether an entry of the attempt took effect here and is still remembered.
     #[must_use]
     pub fn knows(&self, attempt: AttemptId) -> bool {

@@ -110,11 +110,7 @@ fn open(shard: &Shard) -> BTreeMap<AttemptId, OpenTransaction> {
     for intent in state.intents.values() {
         open.extend(of_intent(intent, false));
     }
-    let staged = state
-        .records
-        .unsettled()
-        .filter(|(_, r)| r.outcome.is_none());
-    for (attempt, record) in staged {
+    for (attempt, record) in state.in_doubt() {
         let participants = record.participants.iter().map(|p| p.anchor.clone());
         let transaction = OpenTransaction {
             attempt,

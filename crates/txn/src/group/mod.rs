@@ -551,11 +551,7 @@ impl Group {
 
     /// Records without an outcome: transactions in doubt.
     pub fn in_doubt(&self) -> impl Iterator<Item = AttemptId> + '_ {
-        self.state
-            .records
-            .unsettled()
-            .filter(|(_, record)| record.outcome.is_none())
-            .map(|(attempt, _)| attempt)
+        self.state.in_doubt().map(|(attempt, _)| attempt)
     }
 
     /// Attempts that read or commit here now.
