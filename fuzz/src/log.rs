@@ -64,7 +64,7 @@ fn numbered(number: u64, bytes: usize) -> LogRecord {
         record: Record::Accept {
             ballot: Ballot::default(),
             first: Slot(number),
-            entries: vec![Entry::Command(vec![number as u8; bytes].into())],
+            entries: vec![Entry::Command(vec![number as u8; bytes][..].into())],
             decided: Slot(0),
             sync: None,
         },

@@ -11,7 +11,7 @@ const SHARD: GroupId = GroupId(3);
 /// Bytes as a command in a log entry.
 pub fn command(bytes: &[u8]) {
     codec::any_bytes::<Command>(bytes);
-    if let Ok(command) = codec::bounded(bytes, command::decode) {
+    if let Ok(command) = codec::bounded(bytes, |bytes| command::decode(&bytes.into())) {
         let again = command::encode(&command).expect("plain data encodes");
         assert_eq!(command::decode(&again), Ok(command));
     }

@@ -490,11 +490,11 @@ impl Replica {
             Some(_) => (first, Slot(first.0 + entries.len() as u64 - 1)),
             None => {
                 let end = Slot(first.0 + entries.len() as u64);
-                entries.push(Entry::TermStart(TermStart {
+                entries.push(Entry::TermStart(Box::new(TermStart {
                     ballot: campaign.ballot,
                     term,
                     floor,
-                }));
+                })));
                 (first, end)
             }
         };

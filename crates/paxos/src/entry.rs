@@ -2,7 +2,7 @@
 
 use crate::config::Configuration;
 use crate::ids::{Ballot, NodeId, Slot, Timestamp};
-use bytes::Bytes;
+use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 
 /// One log entry. New kinds are only added at the end, and proposed only once
@@ -13,9 +13,9 @@ pub enum Entry {
     Noop,
     /// The last entry of every new leader's sync (L4), unless that ends in a
     /// stop-sign: the leader is in office once it is decided and applied (P6).
-    TermStart(TermStart),
+    TermStart(Box<TermStart>),
     /// A command for the state machine above; consensus does not look inside.
-    Command(Bytes),
+    Command(Payload),
     /// Ends a configuration and names its successor: nothing is proposed after it
     /// in the same configuration.
     StopSign(Box<StopSign>),

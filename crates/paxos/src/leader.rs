@@ -3,10 +3,10 @@
 use crate::entry::Entry;
 use crate::ids::{Ballot, Mono, NodeId, Round, Slot, Timestamp};
 use crate::message::Message;
+use crate::payload::Payload;
 use crate::progress::{Mode, Progress};
 use crate::record::Record;
 use crate::replica::{Cx, FollowerProgress, ProposeError, Replica, State, Urgency};
-use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -194,10 +194,10 @@ impl Replica {
     pub fn propose(
         &mut self,
         cx: &Cx<'_>,
-        entry_bytes: Bytes,
+        command: Payload,
         urgency: Urgency,
     ) -> Result<Slot, ProposeError> {
-        let entry = Entry::Command(entry_bytes);
+        let entry = Entry::Command(command);
         let (bytes, bound) = (entry.weight(), self.settings.entry_bytes);
         if bytes > bound {
             return Err(ProposeError::TooLarge { bytes, bound });

@@ -20,6 +20,7 @@ mod log;
 pub mod message;
 mod office;
 mod outgoing;
+mod payload;
 mod prng;
 mod progress;
 mod quorum;
@@ -38,6 +39,7 @@ pub use ids::{
     Term, Timestamp, VersionRange,
 };
 pub use message::{Message, NackReason};
+pub use payload::Payload;
 pub use reconfigure::{ReconfigureError, Seal};
 pub use record::{Durable, Record};
 pub use recover::{Holds, RecoverError};

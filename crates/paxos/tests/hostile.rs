@@ -289,7 +289,7 @@ fn sync_part(first: u64, entries: Vec<Entry>, sync: (u64, u64)) -> Message {
 /// P2, P4: what is decided in slots 1 and 2 stays, whatever a leader says it is.
 #[test]
 fn a_sync_that_contradicts_what_is_decided_is_refused() {
-    let other = || Entry::Command(Bytes::from_static(b"other"));
+    let other = || Entry::Command(b"other"[..].into());
     let syncs = [
         (1, vec![other(), Entry::Noop, Entry::Noop]),
         (2, vec![other()]),
@@ -322,7 +322,7 @@ fn a_refused_sync_leaves_memory_as_the_disk_is() {
         now: Mono(5),
         leases: &leases,
     };
-    let other = || Entry::Command(Bytes::from_static(b"other"));
+    let other = || Entry::Command(b"other"[..].into());
     let mut r = replica();
     let mut disk = r.durable();
     let parts = [
@@ -373,7 +373,7 @@ fn a_promise_that_contradicts_what_is_decided_is_not_adopted() {
         decided: Slot(0),
         limit: Timestamp(5),
         first: Slot(1),
-        entries: vec![Entry::Command(Bytes::from_static(b"other")); 3],
+        entries: vec![Entry::Command(b"other"[..].into()); 3],
         more: false,
     };
     r.handle_message(&cx, NodeId(3), promise);

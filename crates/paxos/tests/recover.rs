@@ -181,7 +181,7 @@ fn an_earlier_era_gets_no_vote_and_no_entry_in_but_hears_that_it_is_over() {
         Message::Accept {
             ballot,
             first: Slot(3),
-            entries: vec![Entry::Command(Bytes::from_static(b"y"))],
+            entries: vec![Entry::Command(b"y"[..].into())],
             decided: Slot(3),
             sync: Some((Slot(3), Slot(3))),
             round: Round(0),

@@ -25,7 +25,7 @@ fn ballot(round: u64, node: NodeId) -> Ballot {
 }
 
 fn entry(slot: u64) -> Entry {
-    Entry::Command(Bytes::from(format!("v{slot}")))
+    Entry::Command(format!("v{slot}").as_bytes().into())
 }
 
 fn entries(slots: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
@@ -631,7 +631,7 @@ fn a_running_snapshot_pins_the_log_only_up_to_a_bound() {
     let mut trimmed = Slot(0);
     let mut most = 0;
     for last in 102..300 {
-        let text = Bytes::from(vec![b'x'; 100]);
+        let text = vec![b'x'; 100][..].into();
         let slot = bench
             .with(|r, cx| r.propose(cx, text, Urgency::Now))
             .unwrap();
@@ -677,7 +677,7 @@ fn proposals_beyond_the_soft_bound_are_taken() {
     let (mut bench, _) = leader_with_a_snapshot_on_its_way(settings);
     let mut taken = 0;
     let error = loop {
-        let text = Bytes::from(vec![b'x'; 100]);
+        let text = vec![b'x'; 100][..].into();
         match bench.with(|r, cx| r.propose(cx, text, Urgency::Now)) {
             Ok(_) => taken += 1,
             Err(error) => break error,

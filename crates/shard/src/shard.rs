@@ -113,6 +113,9 @@ pub struct Shard {
     clock_usable: bool,
     /// When what is not decided yet was proposed.
     backlog: Backlog,
+    /// Where commands are encoded.
+    #[serde(skip)]
+    scratch: Vec<u8>,
     /// Between a transfer and the end of the term nothing new is proposed.
     handing_over: bool,
     /// Whether the descriptor changed since the node's map last took it over.
@@ -216,6 +219,7 @@ impl Shard {
             installing: false,
             clock_usable: true,
             backlog: Backlog::default(),
+            scratch: Vec::new(),
             handing_over: false,
             members_news: false,
             is_behind: false,
@@ -663,7 +667,7 @@ impl Shard {
             command.since().0,
             self.version().0
         );
-        let bytes = synod_txn::command::encode(command).ok()?;
+        let bytes = synod_txn::command::encode_in(command, &mut self.scratch).ok()?;
         let cx = paxos_cx(now, leases);
         self.replica.propose(&cx, bytes, urgency).ok()
     }
@@ -722,7 +726,7 @@ impl Shard {
                             break;
                         }
                     },
-                    Entry::TermStart(start) => self.group.apply_term_start(&cx, slot, *start),
+                    Entry::TermStart(start) => self.group.apply_term_start(&cx, slot, **start),
                     Entry::StopSign(stop) => self.group.apply_stop_sign(slot, stop),
                     Entry::Noop => self.group.apply_noop(slot),
                 }

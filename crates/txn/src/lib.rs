@@ -20,6 +20,7 @@ pub mod peer;
 pub mod records;
 pub mod request;
 pub mod settings;
+mod shared;
 pub mod show;
 pub mod state;
 pub mod types;

@@ -7,6 +7,7 @@
 
 use crate::types::{AttemptId, Key, Span, Value, Version};
 use serde::Serialize;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use synod_paxos::{Slot, Timestamp};
 
@@ -19,14 +20,18 @@ struct Entry {
     slot: Option<Slot>,
 }
 
+/// Versions of one key, oldest first. The engine takes what is here after milliseconds, so there is
+/// nearly always one.
+type Entries = SmallVec<[Entry; 1]>;
+
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Overlay {
-    /// Versions per key, oldest first; never empty.
-    keys: BTreeMap<Key, Vec<Entry>>,
-    /// The keys each applied slot wrote, oldest first.
-    slots: VecDeque<(Slot, Vec<Key>)>,
-    provisional: BTreeMap<AttemptId, Vec<Key>>,
+    /// Versions per key; never empty.
+    keys: BTreeMap<Key, Entries>,
+    /// The keys that applied slots wrote, oldest slot first.
+    slots: VecDeque<(Slot, Key)>,
+    provisional: BTreeMap<AttemptId, SmallVec<[Key; 1]>>,
     bytes: usize,
 }
 
@@ -38,17 +43,13 @@ fn weight(key: &Key, value: Option<&Value>) -> usize {
 impl Overlay {
     /// Adds the versions of an applied slot.
     pub fn insert(&mut self, slot: Slot, versions: &[(Key, Timestamp, AttemptId, Option<Value>)]) {
-        if versions.is_empty() {
-            return;
-        }
         for (key, timestamp, attempt, value) in versions {
             self.put(key, *timestamp, *attempt, value.clone(), Some(slot));
+            self.slots.push_back((slot, key.clone()));
         }
         if let Some((_, _, attempt, _)) = versions.first() {
             self.provisional.remove(attempt);
         }
-        let keys = versions.iter().map(|(key, ..)| key.clone()).collect();
-        self.slots.push_back((slot, keys));
     }
 
     /// Adds a version of a commit whose entry is proposed, not decided.
@@ -117,12 +118,10 @@ impl Overlay {
         while let Some((first, _)) = self.slots.front()
             && *first <= slot
         {
-            let Some((_, keys)) = self.slots.pop_front() else {
+            let Some((_, key)) = self.slots.pop_front() else {
                 return;
             };
-            for key in &keys {
-                self.retain(key, |entry| entry.slot.is_none_or(|s| s > slot));
-            }
+            self.retain(&key, |entry| entry.slot.is_none_or(|s| s > slot));
         }
     }
 
@@ -173,7 +172,7 @@ fn version(entry: &Entry) -> Version {
 }
 
 fn take<'a>(
-    entries: impl Iterator<Item = (&'a Key, &'a Vec<Entry>)>,
+    entries: impl Iterator<Item = (&'a Key, &'a Entries)>,
     live: usize,
 ) -> (Vec<(Key, Version)>, bool) {
     let mut found = Vec::new();

@@ -219,7 +219,7 @@ impl Consensus {
 
     fn propose(&self, state: &mut Cluster, at: usize) -> Result<(), String> {
         let number = self.budget.proposals - state.left.proposals;
-        let value = bytes::Bytes::from(format!("x{number}"));
+        let value = format!("x{number}").as_bytes().into();
         let before = state.clone();
         let mut taken = false;
         self.with(state, at, |node, now| {

@@ -3,7 +3,6 @@
 mod numbers;
 
 use super::*;
-use bytes::Bytes;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use synod_paxos::{Ballot, Configuration, Entry, NodeId, Slot, Timestamp};
@@ -26,7 +25,7 @@ fn record(name: u64, bytes: usize) -> LogRecord {
         record: Record::Accept {
             ballot: Ballot::default(),
             first: Slot(name),
-            entries: vec![Entry::Command(Bytes::from(vec![name as u8; bytes]))],
+            entries: vec![Entry::Command(vec![name as u8; bytes][..].into())],
             decided: Slot(0),
             sync: None,
         },

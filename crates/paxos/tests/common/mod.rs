@@ -586,7 +586,7 @@ impl Sim {
     }
 
     pub fn propose(&mut self, id: NodeId, text: &str, urgency: Urgency) -> Result<Slot, String> {
-        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let bytes = text.as_bytes().into();
         self.with(id, |r, cx| r.propose(cx, bytes, urgency))
             .ok_or_else(|| "it is down".to_owned())?
             .map_err(|e| e.to_string())

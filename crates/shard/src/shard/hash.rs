@@ -16,7 +16,7 @@ use synod_paxos::{ClusterVersion, Mono, NodeId, Slot};
 use synod_probe::{Mark, Mutation, mark, mutated};
 use synod_txn::command::Hash;
 use synod_txn::request::{Refusal, ScanRange};
-use synod_txn::{Caller, Command, Hashing, Key, Request, Response};
+use synod_txn::{Caller, Command, Hashing, Key, Request, Response, Write};
 
 /// Who asks the transaction machine for one row: no connection has this number.
 pub(super) const LOOKING: Caller = Caller {
@@ -296,12 +296,10 @@ impl Shard {
         if commits && mutated(Mutation::CommitUnmapped) {
             return None;
         }
-        let keys: Box<dyn Iterator<Item = &Key>> = match request {
-            Request::Latest { keys, .. } | Request::LockedRead { keys, .. } => {
-                Box::new(keys.iter())
-            }
-            Request::Commit(commit) => Box::new(commit.writes.iter().map(|write| &write.key)),
-            Request::Locate => Box::new(std::iter::empty()),
+        let (keys, writes): (&[Key], &[Write]) = match request {
+            Request::Latest { keys, .. } | Request::LockedRead { keys, .. } => (keys, &[]),
+            Request::Commit(commit) => (&[], &commit.writes),
+            Request::Locate => (&[], &[]),
             // About attempts: whatever was let in of those was mapped as it should be.
             Request::Validate { .. } | Request::Release { .. } | Request::Status { .. } => {
                 return None;
@@ -314,6 +312,7 @@ impl Shard {
             return Some(Refusal::OtherSharding { hashing });
         }
         let own = own?;
+        let keys = keys.iter().chain(writes.iter().map(|write| &write.key));
         let mut strange = keys.filter(|key| own.load(key).is_none());
         strange.next().map(|key| {
             Refusal::Invalid(format!(

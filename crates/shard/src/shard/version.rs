@@ -9,7 +9,7 @@ use crate::outbox::Outbox;
 use serde::Serialize;
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::Urgency;
-use synod_paxos::{ClusterVersion, Slot, VersionRange};
+use synod_paxos::{ClusterVersion, Payload, Slot, VersionRange};
 use synod_probe::{Mark, mark};
 use synod_txn::Command;
 
@@ -43,8 +43,8 @@ pub enum Halt {
 }
 
 /// The command of a decided entry, if the program knows it.
-pub(super) fn read(slot: Slot, bytes: &[u8], supports: VersionRange) -> Result<Command, Halt> {
-    let command = synod_txn::command::decode(bytes).map_err(|error| Halt::Unreadable {
+pub(super) fn read(slot: Slot, payload: &Payload, supports: VersionRange) -> Result<Command, Halt> {
+    let command = synod_txn::command::decode(payload).map_err(|error| Halt::Unreadable {
         slot,
         why: error.to_string(),
     })?;

@@ -5,7 +5,7 @@
 //! and in the step that has the last of them it takes timestamp and slot (K3).
 
 use super::memory::No;
-use super::office::{Active, Coordination, Phase, Progress, Proposed, Queued, Timer};
+use super::office::{Active, Callers, Coordination, Phase, Progress, Proposed, Queued, Timer};
 use super::read::Waiting;
 use super::times::of_nanos;
 use super::{Cx, Group, checks};
@@ -15,6 +15,7 @@ use crate::peer::{PeerBody, Vote};
 use crate::request::{CommitRequest, LockMode, Refusal, Response};
 use crate::settings::{MAX_TIMEOUT_MILLIS, TERM_INCREMENT};
 use crate::types::{AbortReason, AttemptId, Caller, Outcome, Priority};
+use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::Timestamp;
 use synod_probe::{Mark, Mutation, mark, mutated};
@@ -347,7 +348,7 @@ impl Group {
         let age = crate::locks::Age::new(active.priority, attempt);
         active.progress = Progress::Queued(Box::new(Queued {
             request,
-            callers: vec![from],
+            callers: smallvec![from],
             since: cx.now,
             deadline,
             waiter: Some(waiter),
@@ -488,7 +489,7 @@ impl Group {
         &mut self,
         cx: &Cx,
         request: CommitRequest,
-        callers: Vec<Caller>,
+        callers: Callers,
         deadline: synod_paxos::Mono,
         timestamp: Timestamp,
         bytes: usize,

@@ -5,7 +5,7 @@
 //! predecessor may have told the client. It asks every participant, and
 //! reaches the decision its predecessor would have reached.
 
-use super::office::{Coordination, Phase, Timer};
+use super::office::{Callers, Coordination, Phase, Timer};
 use super::{Cx, Group};
 use crate::command::Command;
 use crate::peer::{PeerBody, Vote};
@@ -51,7 +51,7 @@ impl Group {
             anchor: record.anchor.clone(),
             yes: BTreeMap::new(),
             acked: BTreeSet::new(),
-            callers: Vec::new(),
+            callers: Callers::new(),
             phase: record.outcome.map_or(Phase::Voting, Phase::Finished),
             tries: 0,
         };
@@ -312,7 +312,7 @@ impl Group {
                 anchor,
                 yes: BTreeMap::new(),
                 acked: BTreeSet::new(),
-                callers: Vec::new(),
+                callers: Callers::new(),
                 phase: Phase::Voting,
                 tries: 0,
             };

@@ -9,8 +9,12 @@ use crate::types::{
     AbortReason, AttemptId, Caller, ClientId, Key, Outcome, Participant, Priority, SessionId,
 };
 use serde::Serialize;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use synod_paxos::{Mono, Term, Timestamp};
+
+/// Who waits for a Commit's answer: one, unless copies of it came.
+pub(super) type Callers = SmallVec<[Caller; 1]>;
 
 /// One timer per subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,7 +85,7 @@ pub(super) enum Progress {
     /// Its Commit waits for locks, or holds them and waits for a timestamp.
     Queued(Box<Queued>),
     /// A one-shard commit has its slot; these wait for it.
-    OneShard(Vec<Caller>),
+    OneShard(Callers),
     /// Its intent has its slot.
     Intent(Box<Proposed>),
 }
@@ -90,7 +94,7 @@ pub(super) enum Progress {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Queued {
     pub(super) request: CommitRequest,
-    pub(super) callers: Vec<Caller>,
+    pub(super) callers: Callers,
     /// When it came.
     pub(super) since: Mono,
     pub(super) deadline: Mono,
@@ -213,7 +217,7 @@ pub(super) struct Coordination {
     /// Yes votes by index.
     pub(super) yes: BTreeMap<usize, Timestamp>,
     pub(super) acked: BTreeSet<usize>,
-    pub(super) callers: Vec<Caller>,
+    pub(super) callers: Callers,
     pub(super) phase: Phase,
     pub(super) tries: u32,
 }

@@ -14,7 +14,7 @@ fn younger() -> Ballot {
 fn start(trio: &Trio, node: usize, slot: Slot) -> TermStart {
     let shard = trio.workers[node].shard(A);
     match shard.and_then(|shard| shard.replica().entry(slot)) {
-        Some(Entry::TermStart(start)) => *start,
+        Some(Entry::TermStart(start)) => **start,
         other => panic!("{other:?} in slot {slot}"),
     }
 }
@@ -28,7 +28,10 @@ fn sync(starts: &[TermStart], decided: u64) -> NodeMessage {
     group(Message::Accept {
         ballot: last,
         first,
-        entries: starts.iter().copied().map(Entry::TermStart).collect(),
+        entries: starts
+            .iter()
+            .map(|s| Entry::TermStart(Box::new(*s)))
+            .collect(),
         decided: Slot(decided),
         sync: Some((first, end)),
         round: Round(0),

@@ -35,11 +35,13 @@ fn worker(id: u64, map: &ShardMap, under: Option<Ballot>, now: Now) -> Worker {
             durable.replay(Record::Accept {
                 ballot,
                 first: Slot(1),
-                entries: vec![synod_paxos::Entry::TermStart(synod_paxos::TermStart {
-                    ballot,
-                    term: ballot,
-                    floor: Timestamp(0),
-                })],
+                entries: vec![synod_paxos::Entry::TermStart(Box::new(
+                    synod_paxos::TermStart {
+                        ballot,
+                        term: ballot,
+                        floor: Timestamp(0),
+                    },
+                ))],
                 decided: Slot(0),
                 sync: Some((Slot(1), Slot(1))),
             });
