@@ -148,6 +148,8 @@ marks! {
     QuarantineOutlasted,
     /// A request waited for a leader-elect to take office.
     WaitedForOffice,
+    /// A message between shards waited for a leader-elect to take office.
+    PeerWaitedForOffice,
     /// A proposal was refused after its slot was counted on, and the term ended.
     ProposalRefused,
     /// A message between shards was passed on to another node.

@@ -12,6 +12,7 @@ mod recover;
 pub(crate) mod split;
 mod straight;
 mod version;
+mod waiting;
 
 pub use hash::HashError;
 use hash::Rehash;
@@ -21,6 +22,7 @@ pub use merge::{MergeError, Merging};
 use split::Cut;
 pub use split::{SplitError, Splitting};
 pub use version::Halt;
+use waiting::Queue;
 
 use crate::input::Versions;
 use crate::outbox::{Outbox, SnapshotTask};
@@ -42,8 +44,6 @@ use synod_txn::{
     Interval, Key, Request, Response, Span, Unencoded,
 };
 
-/// Requests that wait for a leader-elect to take office, at most.
-const MAX_WAITING_FOR_OFFICE: usize = 4096;
 /// Bytes of versions that the engine has not applied yet, at most; past it
 /// commits are refused as overloaded.
 const MAX_UNAPPLIED_BYTES: usize = 64 << 20;
@@ -70,15 +70,6 @@ fn paxos_cx(now: Now, leases: &NodeLease) -> PaxosCx<'_> {
     }
 }
 
-/// What waits for the office.
-#[derive(Clone, Serialize)]
-enum Waiting {
-    /// A client's request.
-    Request(Caller, Option<Box<Hashing>>, Request),
-    /// A message of another shard's leader.
-    Peer(synod_txn::PeerMessage),
-}
-
 /// A replica of one shard on this node.
 #[derive(Clone, Serialize)]
 pub struct Shard {
@@ -98,7 +89,7 @@ pub struct Shard {
     engine_applied: Slot,
     /// The term in which the group machine is in office.
     office: Option<Term>,
-    waiting: VecDeque<Waiting>,
+    waiting: Queue,
     /// What the transaction machine wanted proposed while the members change: in
     /// this order it goes on with, if the term does.
     held: VecDeque<(Command, bool)>,
@@ -211,7 +202,7 @@ impl Shard {
             applied,
             engine_applied,
             office: None,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             held: VecDeque::new(),
             suspended: false,
             unconfirmed: Vec::new(),
@@ -418,52 +409,57 @@ impl Shard {
         request: ShardRequest,
         out: &mut Outbox,
     ) {
-        let ShardRequest {
-            request, hashing, ..
-        } = request;
-        if !self.owns(&request) {
+        if !self.owns(&request.request) {
             out.reply_wrong_node(caller, Shard::wrong_node(Some(&self.descriptor)));
             return;
         }
         // Only who is in office knows what was proposed: before, this may be a copy of an entry that
         // was, in an earlier term.
         if self.office.is_some()
-            && let Some(refusal) = self.refuse(now, &request)
+            && let Some(refusal) = self.refuse(now, &request.request)
         {
             out.reply(caller, refusal);
             return;
         }
-        if let Some(response) = self.answer_before_end(&request) {
+        if let Some(response) = self.answer_before_end(&request.request) {
             return out.reply(caller, response);
         }
         if self.office.is_some() && !self.pauses() {
-            if let Some(refusal) = self.check_mapping(hashing.as_deref(), &request) {
+            let hashing = request.hashing.as_deref();
+            if let Some(refusal) = self.check_mapping(hashing, &request.request) {
                 return out.reply(caller, Response::Refused(refusal));
             }
             let cx = self.txn_cx(now, leases);
-            self.group.handle_request(&cx, caller, request);
-        } else if self.leads() && self.waiting.len() < MAX_WAITING_FOR_OFFICE {
+            self.group.handle_request(&cx, caller, request.request);
+        } else if self.leads() && self.waiting.has_room() {
             mark(Mark::WaitedForOffice);
-            let waiting = Waiting::Request(caller, hashing, request);
-            self.waiting.push_back(waiting);
+            self.waiting.push_request(caller, request);
         } else {
             out.reply(caller, self.not_leader());
         }
     }
 
-    /// A message of another shard's leader; dropped unless in office (its owner repeats it).
+    /// Whether messages of other shards' leaders are for this replica: it is in office or about to be,
+    /// as far as it knows.
+    pub(crate) fn takes_peers(&self) -> bool {
+        let is_about_to = || {
+            let goes_on = !self.handing_over && !self.has_ended();
+            self.leads() && goes_on && self.replica.left_behind_by().is_none()
+        };
+        self.office.is_some() || is_about_to()
+    }
+
+    /// A message of another shard's leader; one that comes before the office waits for it.
     pub(crate) fn handle_peer(
         &mut self,
         now: Now,
         leases: &NodeLease,
         message: synod_txn::PeerMessage,
     ) {
-        if self.office.is_none() {
-            return;
-        }
-        if self.pauses() {
-            if self.waiting.len() < MAX_WAITING_FOR_OFFICE {
-                self.waiting.push_back(Waiting::Peer(message));
+        if self.office.is_none() || self.pauses() {
+            // Where there is no room its owner's next one will do.
+            if self.waiting.push_peer(message) && self.office.is_none() {
+                mark(Mark::PeerWaitedForOffice);
             }
             return;
         }
@@ -809,10 +805,8 @@ impl Shard {
                 out.reply(caller, answer.clone());
             }
         }
-        for waiting in std::mem::take(&mut self.waiting) {
-            if let Waiting::Request(caller, ..) = waiting {
-                out.reply(caller, answer.clone());
-            }
+        for caller in std::mem::take(&mut self.waiting).into_callers() {
+            out.reply(caller, answer.clone());
         }
     }
 

@@ -5,7 +5,8 @@
 //! wait, and what applying the last entries makes it want is held. If the term goes
 //! on all of that follows in order; if not it ends like any other term.
 
-use super::{Now, Shard, Waiting, paxos_cx};
+use super::waiting::Waiting;
+use super::{Now, Shard, paxos_cx};
 use crate::outbox::Outbox;
 use synod_paxos::lease::NodeLease;
 use synod_paxos::{NodeId, ReconfigureError, Seal, Slot};
@@ -139,7 +140,7 @@ impl Shard {
 
     /// What queued for the office, in order.
     pub(super) fn hand_in_waiting(&mut self, now: Now, leases: &NodeLease) {
-        while let Some(waiting) = self.waiting.pop_front() {
+        while let Some(waiting) = self.waiting.pop() {
             let cx = self.txn_cx(now, leases);
             match waiting {
                 Waiting::Request(caller, hashing, request) if self.owns(&request) => {

@@ -1,6 +1,6 @@
 //! Inputs that go straight to one of the two machines.
 
-use super::{Now, Shard, Waiting, paxos_cx};
+use super::{Now, Shard, paxos_cx};
 use bytes::Bytes;
 use synod_paxos::lease::NodeLease;
 use synod_paxos::{NodeId, Slot, SnapshotId};
@@ -42,8 +42,7 @@ impl Shard {
     pub(crate) fn cancel(&mut self, now: Now, leases: &NodeLease, caller: Caller) {
         let cx = self.txn_cx(now, leases);
         self.group.cancel(&cx, caller);
-        self.waiting
-            .retain(|w| !matches!(w, Waiting::Request(waits, ..) if *waits == caller));
+        self.waiting.cancel(caller);
     }
 
     pub(crate) fn client_gone(

@@ -61,7 +61,7 @@ impl Worker {
             return;
         };
         if let Some(shard) = self.shards.get_mut(&owner)
-            && shard.in_office()
+            && shard.takes_peers()
         {
             shard.handle_peer(now, &self.leases, message);
             self.dirty.insert(owner);

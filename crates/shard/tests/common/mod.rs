@@ -81,6 +81,14 @@ impl Node {
 
     /// The same, of a shard with these keys.
     pub fn of(span: Span, newest: u32, incarnation: u64, durable: Durable) -> Node {
+        let mut node = Node::stalled(span, newest, incarnation, durable);
+        node.stalls = false;
+        node.pass();
+        node
+    }
+
+    /// The same, whose log is not synced for now.
+    fn stalled(span: Span, newest: u32, incarnation: u64, durable: Durable) -> Node {
         let descriptor = descriptor(span);
         let recovered = Recovered {
             descriptor: descriptor.clone(),
@@ -110,16 +118,14 @@ impl Node {
         };
         let now = incarnation * 10_000 * MILLISECOND;
         let worker = Worker::new(setup, at(now));
-        let mut node = Node {
+        Node {
             worker,
             now,
             rows: BTreeMap::new(),
             replies: Vec::new(),
-            stalls: false,
+            stalls: true,
             unsynced: None,
-        };
-        node.pass();
-        node
+        }
     }
 
     /// A first start; it leads.
@@ -127,6 +133,23 @@ impl Node {
         let durable = Durable::new(descriptor(everything()).configuration);
         let node = Node::new(newest, 1, durable);
         assert!(node.leads());
+        node
+    }
+
+    /// A first start; it was elected, and its log does not hold yet what its term begins with.
+    pub fn elected() -> Node {
+        let durable = Durable::new(descriptor(everything()).configuration);
+        let mut node = Node::stalled(everything(), ClusterVersion::NEWEST.0, 1, durable);
+        while !node.worker.shard(SHARD).is_some_and(|s| s.leads()) {
+            node.now += 20 * MILLISECOND;
+            node.worker.handle(at(node.now), Input::Tick);
+            node.settle();
+            if let Some(ticket) = node.unsynced.take() {
+                node.worker.handle(at(node.now), Input::Logged { ticket });
+                node.settle();
+            }
+        }
+        assert!(!node.leads());
         node
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Ending, MergeError, PATIENCE_NANOS, RETRY_NANOS, same_members};
 use crate::outbox::{MergeTo, Outbox};
-use crate::shard::{Now, Shard, Waiting};
+use crate::shard::{Now, Shard};
 use crate::wire::{MergeMessage, ShardReply};
 use synod_paxos::lease::NodeLease;
 use synod_paxos::replica::Urgency;
@@ -130,12 +130,9 @@ impl Shard {
     /// The shard is part of another by now: whoever waits is sent there.
     pub(crate) fn send_away(&mut self, to: Option<&ShardReply>, out: &mut Outbox) {
         self.merges.gone = true;
-        let waiting = std::mem::take(&mut self.waiting);
-        for waiting in waiting {
-            if let Waiting::Request(caller, ..) = waiting {
-                let nothing = ShardReply::WrongNode(None);
-                out.reply_wrong_node(caller, to.cloned().unwrap_or(nothing));
-            }
+        for caller in std::mem::take(&mut self.waiting).into_callers() {
+            let nothing = ShardReply::WrongNode(None);
+            out.reply_wrong_node(caller, to.cloned().unwrap_or(nothing));
         }
     }
 
