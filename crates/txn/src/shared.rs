@@ -1,8 +1,10 @@
 //! Keys and values that lie in the log entry they were read from.
 //!
-//! Each replica decodes each command. Its keys and values need not be copied for that: they stay
-//! where they are, as the log keeps the entry anyway until the engine has what it did. What is
-//! kept for longer is encoded ([`crate::attempts`]) or copied (the engine).
+//! Each replica decodes each command. The keys and values that it writes need not be copied for that: they
+//! stay where they are, as the log keeps the entry anyway until the engine has what it did, and the engine
+//! makes copies. Keys that name participants are copied: records keep them for minutes, and would keep
+//! entries of megabytes for them. So would a key that is written all the time, in the overlay, but for
+//! [`MOST_FOR_KEYS`].
 
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, Error, Visitor};
@@ -10,6 +12,9 @@ use serde::{Deserialize, Deserializer};
 use std::cell::RefCell;
 use std::fmt;
 use synod_paxos::Payload;
+
+/// Keys of larger payloads are copied; bytes.
+const MOST_FOR_KEYS: usize = 4 << 10;
 
 thread_local! {
     /// What is decoded right now, if its parts may be shared.
@@ -23,13 +28,16 @@ enum Source {
 }
 
 impl Source {
-    /// The part of it that these bytes are; none if they lie elsewhere.
-    fn part(&mut self, bytes: &[u8]) -> Option<Bytes> {
-        let whole: &[u8] = match self {
+    fn bytes(&self) -> &[u8] {
+        match self {
             Source::Payload(payload) => payload,
             Source::Shared(whole) => whole,
-        };
-        let (outer, inner) = (whole.as_ptr_range(), bytes.as_ptr_range());
+        }
+    }
+
+    /// The part of it that these bytes are; none if they lie elsewhere.
+    fn part(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        let (outer, inner) = (self.bytes().as_ptr_range(), bytes.as_ptr_range());
         if inner.start < outer.start || inner.end > outer.end {
             return None;
         }
@@ -59,40 +67,48 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, postca
     postcard::from_bytes(payload)
 }
 
-/// Reads bytes as a part of what is decoded, or else a copy of them.
-pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    Part::deserialize(deserializer).map(|part| part.0)
+/// Reads a key: a part of what is decoded, if that is small, or else a copy.
+pub(crate) fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    let most = MOST_FOR_KEYS;
+    deserializer.deserialize_bytes(Part { most })
 }
 
-/// The same for bytes that may be missing.
-pub(crate) fn option<'de, D>(deserializer: D) -> Result<Option<Bytes>, D::Error>
+/// Reads a value that may be missing: a part of what is decoded, or else a copy.
+pub(crate) fn value<'de, D>(deserializer: D) -> Result<Option<Bytes>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    let part = Option::<Part>::deserialize(deserializer)?;
-    Ok(part.map(|part| part.0))
+    struct Value(Bytes);
+
+    impl<'de> Deserialize<'de> for Value {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+            let most = usize::MAX;
+            deserializer.deserialize_bytes(Part { most }).map(Value)
+        }
+    }
+
+    Ok(Option::<Value>::deserialize(deserializer)?.map(|value| value.0))
 }
 
-struct Part(Bytes);
+/// Reads bytes, and shares them with payloads of so many bytes at most.
+struct Part {
+    most: usize,
+}
 
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
-        struct Whole;
+impl Visitor<'_> for Part {
+    type Value = Bytes;
 
-        impl Visitor<'_> for Whole {
-            type Value = Part;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Part, E> {
-                let part = SOURCE.with_borrow_mut(|source| source.as_mut()?.part(bytes));
-                Ok(Part(part.unwrap_or_else(|| Bytes::copy_from_slice(bytes))))
-            }
-        }
-
-        deserializer.deserialize_bytes(Whole)
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+        let part = SOURCE.with_borrow_mut(|source| {
+            let source = source.as_mut()?;
+            let shares = source.bytes().len() <= self.most;
+            shares.then(|| source.part(bytes)).flatten()
+        });
+        Ok(part.unwrap_or_else(|| Bytes::copy_from_slice(bytes)))
     }
 }
 
@@ -126,6 +142,18 @@ mod tests {
         // They stay when all else of it is gone.
         drop(payload);
         assert_eq!(read, writes());
+    }
+
+    #[test]
+    fn a_key_does_not_keep_a_large_payload() {
+        let mut writes = writes();
+        writes[0].value = Some(vec![9; MOST_FOR_KEYS].into());
+        let encoded = postcard::to_allocvec(&writes).unwrap();
+        let payload = Payload::from(&encoded[..]);
+        let read: Vec<Write> = decode(&payload).unwrap();
+        assert_eq!(read, writes);
+        assert!(!read.iter().any(|write| lies_in(&write.key, &payload)));
+        assert!(lies_in(read[0].value.as_ref().unwrap(), &payload));
     }
 
     #[test]

@@ -203,10 +203,10 @@ impl Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The key.
-    #[serde(deserialize_with = "crate::shared::bytes")]
+    #[serde(deserialize_with = "crate::shared::key")]
     pub key: Key,
     /// Its new value; none deletes it.
-    #[serde(deserialize_with = "crate::shared::option")]
+    #[serde(deserialize_with = "crate::shared::value")]
     pub value: Option<Value>,
 }
 
@@ -236,7 +236,6 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Participant {
     /// A key of the transaction in this shard.
-    #[serde(deserialize_with = "crate::shared::bytes")]
     pub anchor: Key,
     /// The shard that owned the anchor when the client looked (a hint).
     pub shard: GroupId,

@@ -94,8 +94,8 @@ fn a_commit_costs_what_it_may() {
             messages: 12.41,
             bytes: 2036.9,
             log_bytes: 2569.5,
-            allocations: 378.5,
-            allocated: 68_482.0,
+            allocations: 400.5,
+            allocated: 69_106.0,
             turns: 5.0,
         },
         Budget {
@@ -109,8 +109,8 @@ fn a_commit_costs_what_it_may() {
             messages: 4.13,
             bytes: 1883.5,
             log_bytes: 2243.3,
-            allocations: 143.8,
-            allocated: 31_071.0,
+            allocations: 165.6,
+            allocated: 31_689.0,
             turns: 5.0,
         },
         Budget {
@@ -124,8 +124,8 @@ fn a_commit_costs_what_it_may() {
             messages: 341.0,
             bytes: 57_309.0,
             log_bytes: 64_536.0,
-            allocations: 4_862.0,
-            allocated: 1_282_823.0,
+            allocations: 5_652.0,
+            allocated: 1_305_335.0,
             turns: 5.0,
         },
     ];
