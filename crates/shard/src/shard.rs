@@ -41,7 +41,7 @@ use synod_txn::request::Refusal;
 use synod_txn::state::State;
 use synod_txn::{
     AttemptId, Caller, Command, Cx as TxnCx, Effect as TxnEffect, Group, GroupSettings, Hashing,
-    Interval, Key, Request, Response, Span, Unencoded,
+    Interval, Key, Request, Response, Scratch, Span, Unencoded,
 };
 
 /// Bytes of versions that the engine has not applied yet, at most; past it
@@ -106,7 +106,7 @@ pub struct Shard {
     backlog: Backlog,
     /// Where commands are encoded.
     #[serde(skip)]
-    scratch: Vec<u8>,
+    scratch: Scratch,
     /// Between a transfer and the end of the term nothing new is proposed.
     handing_over: bool,
     /// Whether the descriptor changed since the node's map last took it over.
@@ -210,7 +210,7 @@ impl Shard {
             installing: false,
             clock_usable: true,
             backlog: Backlog::default(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
             handing_over: false,
             members_news: false,
             is_behind: false,
@@ -663,7 +663,7 @@ impl Shard {
             command.since().0,
             self.version().0
         );
-        let bytes = synod_txn::command::encode_in(command, &mut self.scratch).ok()?;
+        let bytes = self.scratch.encode(command).ok()?;
         let cx = paxos_cx(now, leases);
         self.replica.propose(&cx, bytes, urgency).ok()
     }

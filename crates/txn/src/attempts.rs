@@ -5,6 +5,7 @@
 //! copies share (`chunks`).
 
 use crate::chunks::Chunks;
+use crate::scratch::Scratch;
 use crate::types::AttemptId;
 use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, SerializeTuple};
@@ -46,8 +47,7 @@ pub struct Attempts<T> {
     fresh: VecDeque<AttemptId>,
     /// All others, each encoded.
     settled: Chunks<Box<[u8]>>,
-    /// Empty; what is encoded grows in it, and nothing else is allocated for that.
-    scratch: Vec<u8>,
+    scratch: Scratch,
 }
 
 impl<T> Default for Attempts<T> {
@@ -56,7 +56,7 @@ impl<T> Default for Attempts<T> {
             plain: BTreeMap::new(),
             fresh: VecDeque::new(),
             settled: Chunks::default(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 }
@@ -238,12 +238,10 @@ impl<T: Settle> Attempts<T> {
         // It may be gone, or have come again and wait once more.
         let settled = oldest.and_then(|a| Some((a, self.plain.get(&a)?)));
         if let Some((attempt, value)) = settled.filter(|(_, value)| value.is_settled())
-            && let Ok(mut encoded) = postcard::to_extend(value, std::mem::take(&mut self.scratch))
+            && let Ok(encoded) = self.scratch.encode(value)
         {
             self.plain.remove(&attempt);
-            self.settled.insert((attempt, encoded[..].into()));
-            encoded.clear();
-            self.scratch = encoded;
+            self.settled.insert((attempt, encoded));
         }
     }
 }

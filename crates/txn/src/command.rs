@@ -2,14 +2,12 @@
 
 use crate::hashing::Hashing;
 use crate::merge::{Absorb, End};
+use crate::scratch::Scratch;
 use crate::types::{AttemptId, Key, Outcome, Participant, Priority, Span, Write};
 use serde::{Deserialize, Serialize};
 use synod_paxos::{
     Ballot, ClusterVersion, Configuration, GroupId, NodeId, Payload, Slot, Term, Timestamp,
 };
-
-/// Memory that one shard keeps for its next command, at most; bytes.
-const MOST_SCRATCH_BYTES: usize = 16 << 10;
 
 /// A command. New variants are only added at the end, and proposed only once
 /// the cluster version allows them (P8).
@@ -222,25 +220,10 @@ impl Intent {
 /// # Errors
 /// Never for commands this program makes; the encoder's signature allows for it.
 pub fn encode(command: &Command) -> Result<Payload, postcard::Error> {
-    encode_in(command, &mut Vec::new())
+    Scratch::default().encode(command)
 }
 
-/// The same, put together in memory that is kept from one command to the next: how long it will be is
-/// not known before, and of what is kept in the log nothing is to be left over.
-///
-/// # Errors
-/// As [`encode`].
-pub fn encode_in(command: &Command, scratch: &mut Vec<u8>) -> Result<Payload, postcard::Error> {
-    scratch.clear();
-    *scratch = postcard::to_extend(command, std::mem::take(scratch))?;
-    let payload = Payload::from(&scratch[..]);
-    if scratch.capacity() > MOST_SCRATCH_BYTES {
-        *scratch = Vec::new();
-    }
-    Ok(payload)
-}
-
-/// A command from a log entry. Keys and values of writes lie in its memory.
+/// A command from a log entry. Values that it writes lie in its memory, keys too if it is small.
 ///
 /// # Errors
 /// When the bytes are no command this program knows, or an intent whose indices

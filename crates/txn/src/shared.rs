@@ -51,7 +51,7 @@ impl Source {
     }
 }
 
-/// Reads what a payload encodes; keys and values in it share its memory.
+/// Reads what a payload encodes; what [`key`] and [`value`] read may share its memory.
 pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, postcard::Error> {
     /// Also if decoding panics, the next one begins with nothing.
     struct Done;
