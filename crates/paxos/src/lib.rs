@@ -6,7 +6,8 @@
 //! seeds and what is durable are arguments.
 
 mod acceptor;
-pub mod config;
+pub mod campaign;
+mod config;
 mod counting;
 mod display;
 pub mod effect;

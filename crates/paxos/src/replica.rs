@@ -11,9 +11,10 @@
 //! The protocol is classic Multi-Paxos (Lamport, "Paxos Made Simple", 2001)
 //! with a contiguous log, and votes before campaigns (Ongaro's thesis, §9.6).
 
+use crate::campaign::Campaign;
 use crate::config::{Began, Settings};
 use crate::effect::{Effect, PersistSeq};
-use crate::election::{Campaign, Election};
+use crate::election::Election;
 use crate::ids::{Ballot, GroupId, Mono, NodeId, Slot, SupportEpoch, Timestamp};
 use crate::leader::Leader;
 use crate::lease::NodeLease;

@@ -10,11 +10,12 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `office` | what only a leader knows |
+//! | `apply` | what is decided goes through the state machine |
+//! | `office`, `terms` | what only a leader knows; how it comes and goes |
 //! | `memory` | what it remembers of attempts it said no about |
 //! | `read` | lock-free and locked reads, merged from overlay and engine |
 //! | `session` | sessions, clients, wounds, validation |
-//! | `commit` | a Commit from its arrival to its entry |
+//! | `commit`, `admission` | a Commit from its arrival to its entry; whether it may begin at all |
 //! | `participant` | votes, resolutions, polls |
 //! | `coordinator` | staged to outcome, acks |
 //! | `inquiry` | status, asks: what became of an attempt? |
@@ -23,10 +24,13 @@
 //! | `timeouts` | everything that is repeated or given up |
 //! | `checks`, `bounds` | what a request may ask, by itself and with what is held |
 //! | `times` | which times an attempt's id may have |
+//! | `status`, `views` | what is seen from outside: by drivers, by those who check the rules |
 //!
 //! Not done here: optimistic commits, bounded clock mode (commit wait,
 //! snapshots at a timestamp).
 
+mod admission;
+mod apply;
 mod bounds;
 mod checks;
 mod commit;
@@ -39,27 +43,29 @@ mod participant;
 mod read;
 mod session;
 mod split;
+mod status;
+mod terms;
 mod timeouts;
 mod times;
 mod views;
 
 use crate::checkpoint::{RestoreError, Unencoded};
 use crate::command::Command;
-use crate::effect::{Effect, ReadToken, WriteBatch};
+use crate::effect::{Effect, ReadToken};
 use crate::lineage::Birth;
 use crate::overlay::Overlay;
 use crate::peer::{PeerBody, PeerMessage};
 use crate::request::{Refusal, Request, Response};
 use crate::settings::{GroupSettings, TERM_INCREMENT};
-use crate::state::{Applied, State};
-use crate::types::{AttemptId, Caller, Interval, Key, Outcome, Participant};
+use crate::state::State;
+use crate::types::{AttemptId, Caller, Interval, Key, Participant};
 use bytes::Bytes;
-use office::{Office, Phase, Progress, Timer};
+use office::{Office, Progress, Timer};
 use read::Waiting;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, StopSign, Term, TermStart, Timestamp};
-use synod_probe::{Mark, Mutation, mark, mutated};
+use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, Timestamp};
+use synod_probe::{Mutation, mutated};
 
 /// What a step knows of the world around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,132 +205,6 @@ impl Group {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.state.digest()
-    }
-
-    /// Applies a decided command.
-    pub fn apply(&mut self, cx: &Cx, slot: Slot, command: Command) {
-        if slot <= self.state.applied && !mutated(Mutation::ApplyTwiceAfterRestart) {
-            return;
-        }
-        let (applied, versions) = self.state.apply(self.shard, slot, command);
-        self.overlay.insert(slot, &versions);
-        if !versions.is_empty() {
-            self.effects
-                .push(Effect::Write(WriteBatch { slot, versions }));
-        }
-        if let Applied::Split(Some(birth)) = applied {
-            self.births.push(*birth);
-            if self.office.is_some() {
-                self.leave_range();
-            }
-            return self.settle(cx);
-        }
-        if self.office.is_none() {
-            return;
-        }
-        self.with_office(|_, office, state| office.last = office.last.max(state.last));
-        match applied {
-            Applied::Quiet | Applied::Acked | Applied::Split(_) | Applied::Merge => {}
-            Applied::OneShard(attempt, timestamp) => self.one_shard_applied(attempt, timestamp),
-            Applied::Intent(attempt, fresh) => self.intent_applied(cx, attempt, fresh),
-            Applied::Outcome(attempt, fresh) => self.outcome_applied(cx, attempt, fresh),
-            Applied::Resolved(attempt) => self.resolve_applied(attempt),
-            // The driver ends the term.
-            Applied::Hashed(_) => {}
-        }
-        self.settle(cx);
-    }
-
-    /// Applies the entry that begins a term (K1, L4).
-    pub fn apply_term_start(&mut self, _cx: &Cx, slot: Slot, start: TermStart) {
-        if slot > self.state.applied || mutated(Mutation::ApplyTwiceAfterRestart) {
-            self.state.apply_term_start(self.shard, slot, start);
-            self.with_office(|_, office, state| office.last = office.last.max(state.last));
-        }
-    }
-
-    /// Applies the entry that ends a configuration (G2). In office, the term may go
-    /// on in the next one; until the driver knows, it hands in nothing.
-    pub fn apply_stop_sign(&mut self, slot: Slot, stop: &StopSign) {
-        if slot > self.state.applied || mutated(Mutation::ApplyTwiceAfterRestart) {
-            self.state.apply_stop_sign(slot, stop);
-            self.with_office(|_, office, state| office.last = office.last.max(state.last));
-        }
-    }
-
-    /// Applies an entry that changes nothing.
-    pub fn apply_noop(&mut self, slot: Slot) {
-        self.state.applied = self.state.applied.max(slot);
-    }
-
-    /// Takes office (P6): everything up to this term's first entry is applied.
-    /// Locks of open intents, then coordinator state, then votes again.
-    pub fn take_office(&mut self, cx: &Cx, term: Term) {
-        self.leave_office();
-        if mutated(Mutation::ForgetOverlay) {
-            self.overlay = Overlay::default();
-        }
-        let start = self.start(cx);
-        self.office = Some(Box::new(Office::new(term, start, self.state.last)));
-        self.adopt_locks();
-        self.adopt_records(cx);
-        self.adopt_intents(cx);
-        self.arm_housekeeping(cx);
-        self.settle(cx);
-    }
-
-    /// The shard's members are about to change, or it is about to be split. Until [`Group::resume`], or the end of
-    /// the term, no timestamp is assigned: `last` rises with the stop-sign, and whatever
-    /// comes after it must lie above (K3). Other proposals may still come.
-    pub fn suspend(&mut self) {
-        self.suspended = true;
-    }
-
-    /// The term goes on, perhaps in another configuration, or with fewer keys.
-    pub fn resume(&mut self, cx: &Cx) {
-        self.suspended = false;
-        self.refuses_joint = false;
-        self.settle(cx);
-    }
-
-    /// Drops everything that only a leader has. Its callers are left to [`Group::take_orphans`].
-    pub fn leave_office(&mut self) {
-        self.suspended = false;
-        self.refuses_joint = false;
-        let Some(office) = self.office.take() else {
-            return;
-        };
-        self.overlay.drop_provisional();
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            self.orphans.extend(waiting.caller());
-        }
-        for active in office.active.into_values() {
-            match active.progress {
-                Progress::Queued(queued) => self.orphans.extend(queued.callers),
-                Progress::OneShard(callers) if mutated(Mutation::AnswerUndecided) => {
-                    for caller in callers {
-                        self.answer_outcome(caller, Outcome::Committed(office.last), 1);
-                    }
-                }
-                Progress::OneShard(callers) => self.orphans.extend(callers),
-                Progress::Running | Progress::Intent(_) => {}
-            }
-        }
-        for coordination in office.coordinations.into_values() {
-            self.orphans.extend(coordination.callers);
-        }
-        if !self.orphans.is_empty() {
-            mark(Mark::OrphansLeft);
-        }
-        // What the old term still wanted proposed, read or said to other shards
-        // ends with it; answers already given stand.
-        self.effects
-            .retain(|e| matches!(e, Effect::Write(_) | Effect::Respond { .. }));
-    }
-
-    /// Callers whose answer ended with the term; the driver answers `NotLeader`.
-    pub fn take_orphans(&mut self) -> Vec<Caller> {
-        std::mem::take(&mut self.orphans)
     }
 
     /// Handles a client's request. Only in office.
@@ -510,115 +390,5 @@ impl Group {
         if let Some(office) = self.office.as_deref_mut() {
             office.timers.arm(at, timer);
         }
-    }
-
-    /// The term it is in office for.
-    #[must_use]
-    pub fn term(&self) -> Option<Term> {
-        self.office.as_deref().map(|o| o.term)
-    }
-
-    /// The shard.
-    #[must_use]
-    pub fn shard(&self) -> GroupId {
-        self.shard
-    }
-
-    /// The last slot applied.
-    #[must_use]
-    pub fn applied(&self) -> Slot {
-        self.state.applied
-    }
-
-    /// The highest timestamp applied, assigned or served (K3).
-    #[must_use]
-    pub fn last(&self) -> Timestamp {
-        self.office
-            .as_deref()
-            .map_or(self.state.last, |o| o.last.max(self.state.last))
-    }
-
-    /// The replicated state.
-    #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Open intents, in the order of their attempts.
-    pub fn open_intents(&self) -> impl Iterator<Item = AttemptId> + '_ {
-        self.state.intents.keys().copied()
-    }
-
-    /// Records without an outcome: transactions in doubt.
-    pub fn in_doubt(&self) -> impl Iterator<Item = AttemptId> + '_ {
-        self.state.in_doubt().map(|(attempt, _)| attempt)
-    }
-
-    /// Attempts that read or commit here now.
-    #[must_use]
-    pub fn sessions(&self) -> usize {
-        self.office.as_deref().map_or(0, |o| o.active.len())
-    }
-
-    /// Attempts that hold locks.
-    #[must_use]
-    pub fn locks(&self) -> usize {
-        self.office.as_deref().map_or(0, |o| o.locks.holders())
-    }
-
-    /// Whether nothing is held, wanted, waiting or in doubt.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.waiting.is_empty()
-            && self.state.intents.is_empty()
-            && self.office.as_deref().is_none_or(|o| {
-                o.locks.is_idle()
-                    && o.active.is_empty()
-                    && o.coordinations
-                        .values()
-                        .all(|c| matches!(c.phase, Phase::Finished(_)) && c.callers.is_empty())
-            })
-    }
-
-    /// Bytes of versions the engine does not hold yet.
-    #[must_use]
-    pub fn overlay_bytes(&self) -> usize {
-        self.overlay.bytes()
-    }
-
-    /// No new intent comes at or below this (R2).
-    #[must_use]
-    pub fn closed(&self) -> Timestamp {
-        self.last()
-    }
-
-    /// Closed, and no intent is open at or below this (R2).
-    #[must_use]
-    pub fn resolved(&self) -> Timestamp {
-        self.state
-            .intents
-            .values()
-            .map(|intent| Timestamp(intent.timestamp.0.saturating_sub(1)))
-            .min()
-            .unwrap_or(self.state.last)
-            .min(self.state.last)
-    }
-
-    /// The garbage horizon (R5).
-    #[must_use]
-    pub fn horizon(&self) -> Timestamp {
-        self.state.horizon
-    }
-
-    /// The shard's replicated descriptor: generation and encoding.
-    #[must_use]
-    pub fn descriptor(&self) -> (u64, &Bytes) {
-        (self.state.descriptor.0, &self.state.descriptor.1)
-    }
-
-    /// Counts of what should never, or seldom, happen.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 }
