@@ -4,31 +4,30 @@
 //! the simulator drive this same machine.
 
 mod births;
+mod clients;
 mod health;
+mod members;
 mod merges;
 mod replicas;
 mod routing;
 mod version;
+mod views;
 
 use crate::clock::ClockMonitor;
 use crate::input::{Input, Setup};
 use crate::outbox::{Outbox, Output, Pending};
 use crate::records::{NodeRow, Roster};
 use crate::shard::split::first_descriptor;
-use crate::shard::{Members, Now, Shard};
-use crate::wire::{NodeMessage, ShardDescriptor, ShardMap, ShardReply, ShardRequest};
+use crate::shard::{Now, Shard};
+use crate::wire::{NodeMessage, ShardDescriptor, ShardMap};
 use births::Coming;
 use merges::{MergeView, SnapshotHead};
 use replicas::Making;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_paxos::lease::{Hearing, LeaseMessage, LeaseRecord, NodeLease};
-use synod_paxos::{
-    Durable, Epoch, GroupId, Holds, Message, Mono, NodeId, ReconfigureError, RecoverError, Slot,
-};
+use synod_paxos::lease::{Hearing, LeaseMessage, NodeLease};
+use synod_paxos::{GroupId, Message, Mono, NodeId};
 use synod_probe::{Mark, mark};
-use synod_txn::request::{Refusal, Response};
-use synod_txn::{Caller, Unencoded};
 
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
@@ -139,61 +138,6 @@ impl Worker {
         worker
     }
 
-    /// The map this worker routes by.
-    #[must_use]
-    pub fn map(&self) -> &ShardMap {
-        &self.map
-    }
-
-    /// All nodes, and what each is meant to be.
-    #[must_use]
-    pub fn roster(&self) -> &Roster {
-        &self.roster
-    }
-
-    /// A number that two nodes share if they know the same of all shards, nodes and the
-    /// cluster's version, and hardly otherwise.
-    #[must_use]
-    pub fn map_digest(&self) -> u64 {
-        let rest = self.roster.digest().wrapping_add(self.version_digest());
-        self.map.digest().wrapping_add(rest)
-    }
-
-    /// Rises whenever the map, the roster or the cluster's version changes.
-    #[must_use]
-    pub fn map_changes(&self) -> u64 {
-        self.map_changes
-    }
-
-    /// The support exchange, for status.
-    #[must_use]
-    pub fn leases(&self) -> &NodeLease {
-        &self.leases
-    }
-
-    /// How suspect the silence of other nodes is.
-    #[must_use]
-    pub fn hearing(&self) -> &Hearing {
-        &self.hearing
-    }
-
-    /// The clock's state, for status.
-    #[must_use]
-    pub fn clock(&self) -> &ClockMonitor {
-        &self.clock
-    }
-
-    /// All shards with a replica here.
-    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
-        self.shards.values()
-    }
-
-    /// One shard.
-    #[must_use]
-    pub fn shard(&self, group: GroupId) -> Option<&Shard> {
-        self.shards.get(&group)
-    }
-
     /// When [`Input::Tick`] is wanted at the latest.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
@@ -212,38 +156,6 @@ impl Worker {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// The replicated state of a shard and its slot, for a checkpoint of the engine. None if
-    /// there is no such replica, or its data is not all there.
-    #[must_use]
-    pub fn checkpoint(&self, group: GroupId) -> Option<(Slot, Unencoded)> {
-        self.shards.get(&group)?.checkpoint()
-    }
-
-    /// Everything durable of a replica: what a log must repeat before its older part may go.
-    #[must_use]
-    pub fn base(&self, group: GroupId) -> Option<(&Shard, Durable)> {
-        let shard = self.shards.get(&group)?;
-        Some((shard, shard.replica.durable()))
-    }
-
-    /// Everything durable of the lease exchange; as [`Worker::base`].
-    #[must_use]
-    pub fn lease_records(&self) -> Vec<LeaseRecord> {
-        self.leases.records()
-    }
-
-    /// Messages dropped for a named reason, over all shards.
-    #[must_use]
-    pub fn ignored(&self) -> Vec<(String, u64)> {
-        let mut all: BTreeMap<String, u64> = BTreeMap::new();
-        for shard in self.shards.values() {
-            for (reason, count) in shard.replica.ignored() {
-                *all.entry(format!("{reason:?}")).or_default() += count;
-            }
-        }
-        all.into_iter().collect()
     }
 
     /// Takes one input. Effects are collected until [`Worker::finish`].
@@ -465,128 +377,6 @@ impl Worker {
             // The driver answers it.
             NodeMessage::MapDigest(_) => {}
         }
-    }
-
-    /// Nodes have joined, or are meant to be something else. Who was retired is neither
-    /// asked for support nor given any.
-    pub fn learn_nodes(&mut self, now: Now, rows: &[NodeRow]) {
-        let news = rows.iter().filter(|row| self.roster.learn(row)).count();
-        if news == 0 {
-            return;
-        }
-        self.map.nodes = self.roster.nodes().cloned().collect();
-        self.map_changes += 1;
-        let peers = self.map.nodes.iter().map(|n| n.id).collect();
-        let map = &self.map;
-        self.hearing.retain(|node| map.node(node).is_some());
-        self.leases.set_peers(peers);
-        self.lease_step(now);
-    }
-
-    /// Asks the shard's leader, if it is here, for other members; it then says so
-    /// by [`crate::ShardDescriptor`] once that has happened.
-    ///
-    /// # Errors
-    /// See [`ReconfigureError`]; nothing was proposed then.
-    pub fn reconfigure(
-        &mut self,
-        now: Now,
-        group: GroupId,
-        members: Members,
-    ) -> Result<Slot, ReconfigureError> {
-        let Some(shard) = self.shards.get_mut(&group) else {
-            return Err(ReconfigureError::NotLeader { leader: None });
-        };
-        let named = [&members.voters, &members.witnesses, &members.learners];
-        if let Some(node) = named
-            .into_iter()
-            .flatten()
-            .find(|n| self.map.node(**n).is_none())
-        {
-            return Err(ReconfigureError::UnknownNode { node: *node });
-        }
-        // What has its timestamp takes its slot before the stop-sign (K3).
-        shard.pump(now, &self.leases, &mut self.outbox);
-        let slot = shard.reconfigure(now, &self.leases, members)?;
-        self.dirty.insert(group);
-        Ok(slot)
-    }
-
-    /// A replica here goes on alone; see [`synod_paxos::Replica::recover`].
-    ///
-    /// # Errors
-    /// See [`RecoverError`]; nothing was changed then.
-    pub fn recover(
-        &mut self,
-        now: Now,
-        group: GroupId,
-        holds: Holds,
-        epoch: Epoch,
-    ) -> Result<Slot, RecoverError> {
-        let shard = self.shards.get_mut(&group);
-        let shard = shard.ok_or(RecoverError::NoReplica)?;
-        let slot = shard.recover(now, &self.leases, holds, epoch)?;
-        self.dirty.insert(group);
-        Ok(slot)
-    }
-
-    /// Shards that went on in another era, with a survivor alone: what a replica here holds of
-    /// the earlier one counts for nothing, and it must not lead by it.
-    fn review_eras(&mut self, now: Now, descriptors: &[ShardDescriptor]) {
-        for descriptor in descriptors {
-            let era = descriptor.configuration.epoch.era();
-            let older = |s: &&mut Shard| s.replica.configuration().epoch.era() < era;
-            if let Some(shard) = self.shards.get_mut(&descriptor.id).filter(older) {
-                shard.overrule(now, &self.leases, &descriptor.configuration);
-                self.dirty.insert(descriptor.id);
-            }
-        }
-    }
-
-    fn handle_client(&mut self, now: Now, caller: Caller, request: ShardRequest) {
-        let id = request.shard;
-        let is_behind = |shard: &Shard| {
-            // Whoever serves knows better than whoever told it so.
-            shard.replica.left_behind_by().is_some() && !shard.in_office()
-        };
-        let has_turned = |shard: &Shard| shard.is_gone() || is_behind(shard);
-        let turned = self.shards.get(&id).is_some_and(has_turned);
-        if let Some(reply) = turned.then(|| self.reply_elsewhere(now, id)).flatten() {
-            self.outbox.reply_wrong_node(caller, reply);
-        } else if let Some(shard) = self.shards.get_mut(&id).filter(|s| s.is_member()) {
-            shard.handle_request(now, &self.leases, caller, request, &mut self.outbox);
-            // At once, so that the next request's admission sees what this one proposed.
-            shard.pump(now, &self.leases, &mut self.outbox);
-            self.dirty.insert(id);
-        } else {
-            let known = self.map.shard(id).cloned().map(Box::new);
-            self.outbox
-                .reply_wrong_node(caller, ShardReply::WrongNode(known));
-        }
-    }
-
-    /// What a client is told where the replica here is of no use to it any more.
-    fn reply_elsewhere(&mut self, now: Now, id: GroupId) -> Option<ShardReply> {
-        let gone = self.shards.get(&id).is_some_and(Shard::is_gone);
-        let absorbed = gone.then(|| self.reply_of_absorbed(id)).flatten();
-        absorbed.or_else(|| self.reply_left_behind(now, id))
-    }
-
-    /// What a client is told where a replica was left behind: the members of long ago, whom its log
-    /// names, may all be gone, and the client may know no others.
-    fn reply_left_behind(&mut self, now: Now, id: GroupId) -> Option<ShardReply> {
-        let replica = &self.shards.get(&id)?.replica;
-        let told = replica.left_behind_by()?.epoch;
-        if let Some(mapped) = self.map.shard(id)
-            && mapped.configuration.epoch >= told
-        {
-            return Some(ShardReply::WrongNode(Some(Box::new(mapped.clone()))));
-        }
-        // Whoever told this replica told it of members only: it makes no descriptor of that, as it
-        // does not know what range goes with them.
-        let hint = self.any_member(id, now.mono);
-        let refusal = Refusal::NotLeader { hint };
-        Some(ShardReply::Response(Response::Refused(refusal)))
     }
 
     fn handle_logged(&mut self, now: Now, ticket: u64) {
