@@ -71,6 +71,7 @@ impl Group {
         if self.refuse_joined(from, request) {
             return true;
         }
+        let floor = self.floor_of(request);
         let Some(office) = self.office.as_deref_mut() else {
             return true;
         };
@@ -105,10 +106,13 @@ impl Group {
             office.validated.contains(attempt).then_some(no)
         });
         // Of an attempt whose outcome may be forgotten, a no may be younger than
-        // the outcome, unless this Commit names the very session that it ended.
-        let old = attempt.millis() < self.floor_of(request);
-        let ended =
-            ended.filter(|no| !old || (request.session.is_some() && request.session == no.session));
+        // the outcome, unless this Commit names the very session that it ended: one of
+        // this term, as each term counts its sessions from the beginning.
+        let old = attempt.millis() < floor;
+        let of_this_term = request.participants[request.here as usize].term == office.term;
+        let names_it =
+            |no: &No| of_this_term && request.session.is_some() && request.session == no.session;
+        let ended = ended.filter(|no| !old || names_it(no));
         let ended = ended.filter(|no| {
             no.reason != AbortReason::SessionEnded || !mutated(Mutation::IgnoreEndedSession)
         });
@@ -251,5 +255,130 @@ impl Group {
                 self.tell(participant, anchor, request.attempt, PeerBody::Moved);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::Cx;
+    use crate::request::{LockMode, Request};
+    use crate::settings::{GroupSettings, ONE_SHARD_MEMORY};
+    use crate::types::{ClientId, Interval, Key, Participant, Priority, SessionId};
+    use crate::{Effect, Write};
+    use synod_paxos::{Ballot, GroupId, Mono, NodeId, Slot, Term, Timestamp};
+
+    const SHARD: GroupId = GroupId(1);
+    const NOW: u64 = 1_000_000_000_000;
+    const NOBODY: Caller = Caller {
+        connection: 1,
+        request: 1,
+    };
+
+    fn term(round: u64) -> Term {
+        Term {
+            group: SHARD,
+            ballot: Ballot {
+                round,
+                node: NodeId(round),
+                ..Ballot::default()
+            },
+        }
+    }
+
+    fn attempt(millis: u64, number: u64) -> AttemptId {
+        AttemptId(u128::from(millis) << 80 | u128::from(number))
+    }
+
+    fn cx() -> Cx {
+        let wall = Timestamp(NOW);
+        Cx {
+            now: Mono(0),
+            clock: Interval {
+                earliest: wall,
+                latest: wall,
+            },
+            limit: wall.plus(NOW),
+            lease: true,
+        }
+    }
+
+    fn answers(group: &mut Group, request: Request) -> Vec<Response> {
+        group.handle_request(&cx(), NOBODY, request);
+        let effects = group.drain_effects().into_iter();
+        let answers = effects.filter_map(|effect| match effect {
+            Effect::Respond { response, .. } => Some(response),
+            _ => None,
+        });
+        answers.collect()
+    }
+
+    /// Each term counts its sessions from one. A Commit of an earlier term that names a session by the
+    /// number of one which ended in this term may be a copy of what committed then and is forgotten.
+    #[test]
+    fn a_session_of_another_term_proves_nothing_by_its_number() {
+        let millis = NOW / 1_000_000;
+        let (old, key) = (attempt(millis - 2, 7), Key::from_static(b"k"));
+        let mut group = Group::new(SHARD, GroupSettings::default());
+        for number in 0..=ONE_SHARD_MEMORY as u64 {
+            let after = attempt(millis - 1, number);
+            group.state.one_shard.insert(after, Timestamp(number + 1));
+        }
+        assert!(group.state.unknown_below() > old.millis());
+        group.state.applied = Slot(1);
+        group.take_office(&cx(), term(2));
+        let priority = Priority {
+            start: Timestamp(1),
+            first: old,
+        };
+        let late_read = Request::LockedRead {
+            attempt: old,
+            priority,
+            client: ClientId(1),
+            session: None,
+            keys: vec![key.clone()],
+            scan: None,
+            mode: LockMode::Shared,
+        };
+        answers(&mut group, late_read);
+        let session = group.office.as_deref().map(|office| office.sessions);
+        assert_eq!((group.sessions(), session), (1, Some(1)));
+        group.handle_client_gone(&cx(), ClientId(1));
+        group.drain_effects();
+        assert_eq!(group.sessions(), 0);
+        let copy_of = |round| CommitRequest {
+            attempt: old,
+            priority,
+            client: ClientId(1),
+            session: Some(SessionId(1)),
+            writes: vec![Write {
+                key: key.clone(),
+                value: None,
+            }],
+            reads: Vec::new(),
+            participants: vec![Participant {
+                anchor: key.clone(),
+                shard: SHARD,
+                term: term(round),
+            }],
+            here: 0,
+            coordinator: 0,
+            timeout_millis: 1_000,
+            snapshot: None,
+        };
+        let of_the_earlier = answers(&mut group, Request::Commit(Box::new(copy_of(1))));
+        let undecided = Refusal::WrongTerm {
+            current: term(2),
+            last_word: false,
+        };
+        assert_eq!(of_the_earlier, [Response::Refused(undecided)]);
+        let of_this = answers(&mut group, Request::Commit(Box::new(copy_of(2))));
+        let ended = matches!(
+            of_this[..],
+            [Response::Refused(Refusal::Aborted(
+                AbortReason::SessionEnded
+            ))]
+        );
+        assert!(ended, "{of_this:?}");
     }
 }

@@ -69,6 +69,18 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
+    /// The attempt among whose requests it is counted.
+    pub(super) fn counted_for(&self) -> Option<AttemptId> {
+        match self {
+            Waiting::Locks(question) => question.locked.as_ref().map(|locked| locked.0),
+            Waiting::Round(capture) | Waiting::Engine(capture) => {
+                capture.question.locked.as_ref().map(|locked| locked.0)
+            }
+            Waiting::Validate { attempt, .. } => Some(*attempt),
+            Waiting::Commit(_) | Waiting::Lookup { .. } => None,
+        }
+    }
+
     pub(super) fn caller(&self) -> Option<Caller> {
         match self {
             Waiting::Locks(question) => Some(question.from),

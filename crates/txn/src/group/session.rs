@@ -468,11 +468,8 @@ impl Group {
             .collect();
         for id in mine {
             office.locks.cancel(id);
-            let attempt = match self.waiting.remove(&id) {
-                Some(Waiting::Locks(question)) => question.locked.map(|l| l.0),
-                Some(Waiting::Validate { attempt, .. }) => Some(attempt),
-                _ => None,
-            };
+            let waiting = self.waiting.remove(&id);
+            let attempt = waiting.and_then(|waiting| waiting.counted_for());
             if let Some(active) = attempt.and_then(|a| office.active.get_mut(&a)) {
                 active.requests.remove(&id);
             }

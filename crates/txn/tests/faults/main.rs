@@ -760,6 +760,27 @@ fn a_cancelled_waiter_wakes_who_waited_behind_it() {
     assert_eq!(shard.drain().asked.len(), 1);
 }
 
+/// Its lock goes with the idle rule, though the Release was lost and the client lives on.
+#[test]
+fn a_read_cancelled_at_the_engine_leaves_no_session_behind() {
+    let mut now = Mono(0);
+    let mut shard = start(GroupSettings::default());
+    let read = locked_read(now_attempt(1), 1, &["a1"], LockMode::Exclusive);
+    let out = ask(&mut shard, now, 1, read);
+    assert_eq!(out.asked.len(), 1, "it is at the engine");
+    let cx = shard.cx(now);
+    shard.leader.cancel(&cx, caller(1));
+    answer_reads(&mut shard, now);
+    for second in 1..=30 {
+        now = Mono(second * SECOND);
+        let cx = shard.cx(now);
+        shard.leader.handle_client_seen(now, ClientId(1), &[]);
+        shard.leader.handle_timeout(&cx);
+        shard.drain();
+    }
+    assert_eq!(shard.leader.sessions(), 0);
+}
+
 #[test]
 fn a_client_that_came_back_beside_a_queued_commit_has_a_timer() {
     let mut now = Mono(0);
