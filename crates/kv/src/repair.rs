@@ -42,14 +42,16 @@ pub fn set_engine_aside(directory: &Path) -> Result<PathBuf, DirectoryError> {
     let identity = directory.join("identity");
     std::fs::metadata(&identity).map_err(io("find a node's", identity.clone()))?;
     let _lock = lock(directory)?;
-    let engine = directory.join("engine");
+    move_engine_aside(directory).map_err(io("set aside", directory.join("engine")))
+}
+
+/// Gives the engine's directory another name, durably; returns it.
+pub(crate) fn move_engine_aside(directory: &Path) -> std::io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let stamp = now.unwrap_or_default().as_nanos();
     let aside = directory.join(format!("engine-aside-{stamp}"));
-    std::fs::rename(&engine, &aside).map_err(io("set aside", engine.clone()))?;
-    File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(io("sync", directory.to_owned()))?;
+    std::fs::rename(directory.join("engine"), &aside)?;
+    File::open(directory)?.sync_all()?;
     Ok(aside)
 }
 

@@ -319,3 +319,35 @@ fn damage_at_rest_is_never_a_wrong_answer() {
     }
     assert!(panics.is_empty(), "{panics:#?}");
 }
+
+/// fjall does not look at the checksum of its list of tables: a bit of a count that has flipped
+/// names fewer tables than there are.
+#[test]
+fn a_list_of_tables_with_a_flipped_bit_is_never_believed() {
+    let mut driver = Driver::new(21, Values::Large);
+    driver.apply(100);
+    driver.sync();
+    let image = driver.image();
+    let is_list = |name: &&str| {
+        let file = name.rsplit('/').next().unwrap_or_default();
+        file == "current"
+            || file
+                .strip_prefix('v')
+                .is_some_and(|n| n.parse::<u64>().is_ok())
+    };
+    let lists: Vec<&str> = image.names().filter(is_list).collect();
+    assert!(lists.len() >= 2, "{lists:?}");
+    let mut missed = Vec::new();
+    for name in lists {
+        let used = image.used(name);
+        for at in (0..used).step_by(used / 12 + 1) {
+            let bit = 1 << (at % 8);
+            let mut damaged = image.clone();
+            damaged.flip(name, at, bit);
+            if let Err(what) = driver.read_damaged(&damaged) {
+                missed.push(format!("{name}, bit {bit} of byte {at} of {used}: {what}"));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}

@@ -21,6 +21,7 @@
 mod behind;
 mod buffer;
 mod journal;
+mod manifest;
 mod merged;
 mod pace;
 mod run;
@@ -92,18 +93,24 @@ impl std::fmt::Debug for FjallEngine {
 }
 
 fn failed(action: &'static str) -> impl FnOnce(::fjall::Error) -> EngineError {
-    move |source| EngineError::Backend {
-        kind: KIND,
-        action,
-        source: Box::new(source),
+    move |source| match source {
+        ::fjall::Error::Locked => EngineError::InUse,
+        source => EngineError::Backend {
+            kind: KIND,
+            action,
+            source: Box::new(source),
+        },
     }
 }
 
 fn journal_failed(action: &'static str) -> impl FnOnce(JournalError) -> EngineError {
-    move |source| EngineError::Backend {
-        kind: KIND,
-        action,
-        source: Box::new(source),
+    move |source| match source {
+        JournalError::Locked { .. } => EngineError::InUse,
+        source => EngineError::Backend {
+            kind: KIND,
+            action,
+            source: Box::new(source),
+        },
     }
 }
 
@@ -113,7 +120,7 @@ impl FjallEngine {
     ///
     /// # Errors
     /// When another kind of engine made the directory, or it does not open, or
-    /// something that was synced is damaged; the node then sets it aside.
+    /// something that was synced is damaged ([`EngineError::blames_files`]).
     pub fn open(path: &Path) -> Result<FjallEngine, EngineError> {
         // Replicas of the same shards fill their buffers at the same pace. Of different
         // sizes, they are not written out by all nodes at the same moment.
@@ -145,6 +152,11 @@ impl FjallEngine {
         let journals = Journals::prepare(path, &directory);
         let journals = journals.map_err(journal_failed("open its journal"))?;
         let is_noted = journals.is_noted();
+        manifest::check(&directory).map_err(|source| EngineError::Backend {
+            kind: KIND,
+            action: "open its manifest",
+            source: Box::new(source),
+        })?;
         let pace = Arc::new(Pace::default());
         let database = open_database(&directory, &pace).map_err(failed("open its database"))?;
         let keyspace = database
@@ -228,9 +240,10 @@ fn open_database(directory: &Path, pace: &Arc<Pace>) -> Result<Database, ::fjall
             .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
             .open()
     };
-    // On Linux a thread has a priority of its own, and gives it to those it starts.
-    std::thread::scope(|scope| scope.spawn(open).join())
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    // On Linux a thread has a priority of its own, and gives it to those it starts. At some
+    // damage fjall panics: its files are as good as with any other.
+    let opened = std::thread::scope(|scope| scope.spawn(open).join());
+    opened.unwrap_or(Err(::fjall::Error::Unrecoverable))
 }
 
 impl Store for FjallEngine {

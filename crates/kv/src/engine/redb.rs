@@ -31,10 +31,14 @@ impl std::fmt::Debug for RedbEngine {
 }
 
 fn failed<E: Into<::redb::Error>>(action: &'static str) -> impl FnOnce(E) -> EngineError {
-    move |source| EngineError::Backend {
-        kind: KIND,
-        action,
-        source: Box::new(source.into()),
+    move |source| match source.into() {
+        ::redb::Error::Io(error) => EngineError::Io(error),
+        ::redb::Error::DatabaseAlreadyOpen => EngineError::InUse,
+        source => EngineError::Backend {
+            kind: KIND,
+            action,
+            source: Box::new(source),
+        },
     }
 }
 
@@ -42,8 +46,8 @@ impl RedbEngine {
     /// Opens the engine in the directory `path`, making it if there is none.
     ///
     /// # Errors
-    /// When another kind of engine made the directory, or it does not open; the
-    /// node then sets it aside.
+    /// When another kind of engine made the directory, or it does not open
+    /// ([`EngineError::blames_files`]).
     pub fn open(path: &Path) -> Result<RedbEngine, EngineError> {
         kind::check(path, NOTE)?;
         let database = Database::builder()

@@ -206,27 +206,38 @@ impl Driver {
     }
 
     /// Opens `image`, whose files were damaged at rest, and reads everything.
-    /// What is read without an error must be what was written. An error is good;
-    /// the text of a panic comes back for the caller to judge.
+    /// What is read without an error must be what was written, all of it up to the mark. An error
+    /// is good; what is missing, and the text of a panic, come back for the caller to judge.
     pub fn read_damaged(&self, image: &Image) -> Result<(), String> {
         let home = tempfile::tempdir().expect("a directory");
         image.write(&directory(&home));
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let Ok(engine) = FjallEngine::open(&directory(&home)) else {
-                return Vec::new();
-            };
-            export(&engine).unwrap_or_default()
+            let engine = FjallEngine::open(&directory(&home)).ok()?;
+            let found = export(&engine).ok()?;
+            let mark = engine.applied(GROUP).ok()?;
+            Some((mark.map_or(0, |slot| slot.0), found))
         }));
-        let versions = read.map_err(|panic| {
+        let read = read.map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             text.unwrap_or_else(|| format!("{:?}", panic.downcast_ref::<&str>()))
         })?;
-        for version in versions {
-            let batch = self.batch(version.1.0);
+        let Some((mark, found)) = read else {
+            return Ok(());
+        };
+        // The node begins where the mark says: what it says is there and is not would be missing for good.
+        let written = |number| self.batch(number).versions;
+        let expected: usize = (1..=mark).map(|number| written(number).len()).sum();
+        for version in &found {
             assert!(
-                batch.versions.contains(&version),
+                written(version.1.0).contains(version),
                 "{version:?} was never written"
             );
+        }
+        let there = found.iter().filter(|version| version.1.0 <= mark).count();
+        if there != expected {
+            return Err(format!(
+                "opens at {mark} with {there} versions of {expected}, and says nothing"
+            ));
         }
         Ok(())
     }
