@@ -74,6 +74,7 @@ impl Node {
             durable: Durable::new(descriptor.configuration.clone()),
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: true,
             is_new: false,
         };
         let map = map();

@@ -147,6 +147,12 @@ impl Directory {
         self.cluster
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A path inside.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {

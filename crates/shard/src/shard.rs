@@ -127,6 +127,9 @@ pub struct Recovered {
     pub checkpoint: Option<(Slot, State)>,
     /// The slot up to which the engine holds versions.
     pub engine_applied: Slot,
+    /// Whether its state begins with nothing, so that its log alone can make it: of a cluster's first
+    /// shards on their first members. Elsewhere what a shard began with comes from other replicas.
+    pub begins_empty: bool,
     /// Whether the log does not know it yet: a shard whose birth a crash cut short.
     pub is_new: bool,
 }
@@ -147,6 +150,7 @@ impl Shard {
             durable,
             checkpoint,
             engine_applied,
+            begins_empty,
             is_new: _,
         } = recovered;
         let known = checkpoint.is_some();
@@ -164,7 +168,7 @@ impl Shard {
         let applied = if skips { applied.next() } else { applied };
         // Data older than the log's first entry cannot be brought up to date from
         // the log: the replica votes as a witness until a snapshot arrives (§8).
-        let holds_data = applied >= durable.trimmed;
+        let holds_data = applied >= durable.trimmed && (known || begins_empty);
         let replica = Replica::new(
             descriptor.id,
             me,

@@ -35,6 +35,7 @@ fn recovered(descriptor: ShardDescriptor, began: Slot) -> Recovered {
         durable,
         checkpoint: None,
         engine_applied: Slot(0),
+        begins_empty: true,
         is_new: false,
     }
 }

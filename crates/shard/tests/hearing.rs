@@ -59,6 +59,7 @@ fn worker_of(configuration: Configuration) -> Worker {
         durable: Durable::new(configuration.clone()),
         checkpoint: None,
         engine_applied: Slot(0),
+        begins_empty: true,
         is_new: false,
     };
     let replicas = configuration.is_member(ME).then_some(replica);

@@ -70,6 +70,7 @@ fn behind() -> (Worker, Passed) {
             durable: Durable::new(configuration.clone()),
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: true,
             is_new: false,
         }],
         paxos: synod_paxos::Settings::default(),

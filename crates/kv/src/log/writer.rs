@@ -5,7 +5,7 @@ use super::disk::{Disk, DiskFile, RealDisk};
 use super::format::{
     ALIGN, BATCH_HEADER, BatchHeader, FIRST, FIRST_BATCH, LAST, Seal, SegmentHeader,
 };
-use super::segments::{Segments, io, segment_name};
+use super::segments::{Segments, io, segment_name, segment_number};
 use super::{LogError, LogRecord, Recovery, Sequence};
 use synod_probe::{Mutation, mutated};
 
@@ -89,6 +89,15 @@ pub struct Log<D: Disk = RealDisk> {
 }
 
 impl<D: Disk> Log<D> {
+    /// Whether there is a log in `disk` already, in whatever state.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn is_begun(disk: &D) -> Result<bool, LogError> {
+        let names = disk.list().map_err(io(disk, "list", ""))?;
+        Ok(names.iter().any(|name| segment_number(name).is_some()))
+    }
+
     /// Opens the log in `disk`, replaying its records in order into `visit`;
     /// an empty directory becomes an empty log. What is visited is durable: the
     /// part of it that no later batch proves synced is written and synced again.

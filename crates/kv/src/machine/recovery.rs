@@ -1,7 +1,7 @@
 //! From a log and an engine to a worker, and the first state of a new cluster.
 
 use crate::engine::{Engine, EngineBatch, EngineError};
-use crate::log::{Disk, Log, LogError, LogOptions, LogRecord};
+use crate::log::{Cut, Disk, Log, LogError, LogOptions, LogRecord};
 use std::collections::BTreeMap;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{
@@ -35,6 +35,8 @@ pub struct Replayed {
     groups: BTreeMap<GroupId, Durable>,
     shards: BTreeMap<GroupId, ShardDescriptor>,
     leases: BTreeMap<NodeId, LeaseRecord>,
+    /// What was cut off the log's end, if anything.
+    pub cut: Option<Cut>,
 }
 
 impl Replayed {
@@ -42,6 +44,14 @@ impl Replayed {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.leases.is_empty()
+    }
+
+    /// Whether this node has promised or accepted anything: more than the first records of a
+    /// cluster whose beginning was interrupted.
+    #[must_use]
+    pub fn has_promised(&self) -> bool {
+        let blank = |d: &Durable| *d == Durable::new(d.configuration.clone());
+        !self.leases.is_empty() || !self.groups.values().all(blank)
     }
 }
 
@@ -59,7 +69,16 @@ pub fn replay<D: Disk>(
 ) -> Result<(Log<D>, Replayed), LogError> {
     let mut replayed = Replayed::default();
     let path = disk.path("");
-    let (log, _) = Log::open(disk, options, cluster, |_, record| match record {
+    // A log is begun before its node is part of a cluster. One that joined later need not hold
+    // any shard of the map it began with, so only this tells that its promises are gone.
+    if bootstrap.is_some() && !Log::is_begun(&disk)? {
+        return Err(LogError::Lost {
+            path,
+            what: "everything that this node, a part of its cluster, has promised to others"
+                .to_owned(),
+        });
+    }
+    let (log, recovery) = Log::open(disk, options, cluster, |_, record| match record {
         LogRecord::Group { group, record } => {
             // Plain records before a group's first base belong to what was trimmed.
             if let Some(durable) = replayed.groups.get_mut(&group) {
@@ -76,11 +95,11 @@ pub fn replay<D: Disk>(
             replayed.shards.insert(descriptor.id, *descriptor);
         }
     })?;
-    let mine = |s: &&synod_shard::ShardDescriptor| s.configuration.members().any(|n| n == me);
+    replayed.cut = recovery.cut;
     let mut members = bootstrap
         .iter()
         .flat_map(|b| b.map.shards.iter())
-        .filter(mine);
+        .filter(|shard| begins_with(shard, me));
     if let Some(lost) = members.find(|s| !replayed.groups.contains_key(&s.id)) {
         return Err(LogError::Lost {
             path,
@@ -88,6 +107,13 @@ pub fn replay<D: Disk>(
         });
     }
     Ok((log, replayed))
+}
+
+/// Whether `shard`, as a node's first map names it, begins with that node: empty but for what
+/// `init` makes of the meta shard. The map of a node that joined later tells of shards as they
+/// were on that day, and their state has to be fetched.
+fn begins_with(shard: &ShardDescriptor, me: NodeId) -> bool {
+    shard.generation <= 1 && shard.configuration.is_member(me)
 }
 
 /// First steps of a new member: its groups' first durable state goes to the
@@ -99,7 +125,7 @@ pub fn first_records(bootstrap: &Bootstrap, me: NodeId) -> Vec<LogRecord> {
         .map
         .shards
         .iter()
-        .filter(|s| s.configuration.members().any(|n| n == me))
+        .filter(|s| begins_with(s, me))
         .map(|s| LogRecord::Base {
             group: s.id,
             durable: Box::new(Durable::new(s.configuration.clone())),
@@ -182,6 +208,7 @@ fn recovered(
     descriptor: ShardDescriptor,
     durable: Durable,
     engine: &dyn Engine,
+    begins_empty: bool,
 ) -> Result<Recovered, RecoveryError> {
     let id = descriptor.id;
     // Half installed is neither the old state nor the new one. The log, if it is whole, or
@@ -198,6 +225,7 @@ fn recovered(
         durable,
         checkpoint,
         engine_applied: applied.unwrap_or(Slot(0)),
+        begins_empty,
         is_new: false,
     })
 }
@@ -215,7 +243,8 @@ fn members(
     for first in &bootstrap.map.shards {
         let later = descriptors.remove(&first.id);
         let durable = replayed.groups.remove(&first.id);
-        if durable.is_none() && !first.configuration.is_member(me) {
+        let begins = begins_with(first, me);
+        if durable.is_none() && !begins {
             continue;
         }
         let durable = durable.unwrap_or_else(|| Durable::new(first.configuration.clone()));
@@ -224,11 +253,11 @@ fn members(
         // gets past them again, all of this is the shard's, and goes into its snapshots.
         descriptor.span.clone_from(&first.span);
         descriptor.generation = u64::from(descriptor.configuration.epoch.0);
-        shards.push(recovered(descriptor, durable, engine)?);
+        shards.push(recovered(descriptor, durable, engine, begins)?);
     }
     for (id, descriptor) in descriptors {
         if let Some(durable) = replayed.groups.remove(&id) {
-            shards.push(recovered(descriptor, durable, engine)?);
+            shards.push(recovered(descriptor, durable, engine, false)?);
         }
     }
     Ok(shards)
@@ -260,7 +289,8 @@ fn born(me: NodeId, shards: &mut Vec<Recovered>, engine: &dyn Engine) -> Result<
             let here = shards.iter().any(|s| s.descriptor.id == child.id);
             let gone = is_absorbed(&known, child.id, &child.span.start);
             if !here && !gone && child.configuration.is_member(me) {
-                let mut born = recovered(first_descriptor(&child), first_durable(&child), engine)?;
+                let (descriptor, durable) = (first_descriptor(&child), first_durable(&child));
+                let mut born = recovered(descriptor, durable, engine, false)?;
                 if born.checkpoint.is_none() {
                     // Its data has still to come: it is taken in with that.
                     born.durable = Durable::new(Configuration::outside());
@@ -320,7 +350,7 @@ pub fn assemble(
     clear_halves(&shards, engine)?;
     if let Some(meta) = shards.iter().find(|s| s.descriptor.id == META_SHARD) {
         let first = bootstrap.map.shard(META_SHARD);
-        let was_first = first.is_some_and(|s| s.configuration.is_member(me));
+        let was_first = first.is_some_and(|s| begins_with(s, me));
         if was_first && meta.checkpoint.is_none() && meta.durable.trimmed == Slot(0) {
             // The engine's copy may be gone; the log does not hold these rows. (Who became
             // a member later has them from a snapshot.)

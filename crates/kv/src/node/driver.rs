@@ -55,7 +55,6 @@ fn lock(events: &Mutex<Vec<EngineEvent>>) -> MutexGuard<'_, Vec<EngineEvent>> {
 /// A node's parts.
 pub(super) struct Driver {
     pub(super) config: NodeConfig,
-    pub(super) directory: Directory,
     pub(super) address: SocketAddr,
     pub(super) machine: Machine,
     pub(super) lanes: RealLanes,
@@ -73,10 +72,15 @@ pub(super) struct Driver {
     pub(super) pulse: Pulse,
     /// The log holds something although this node belongs to no cluster.
     pub(super) has_past: bool,
+    /// And that this node has promised something in one of them.
+    pub(super) has_promised: bool,
     certificates: Certificates,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Done>,
     unhurried: Unhurried,
+    /// Last, as fields are dropped in their order: the directory is this process's until the log's
+    /// thread has written what it has.
+    pub(super) directory: Directory,
 }
 
 impl Driver {
@@ -91,8 +95,10 @@ impl Driver {
             super::check_version(&config.data_dir, known, config.supports)?;
         }
         let (log, replayed) = recovery::open_log(&config, &directory, bootstrap.as_ref())?;
-        let has_past = bootstrap.is_none() && !replayed.is_empty();
-        let engine = recovery::open_engine(&config, &directory)?;
+        let is_new = replayed.is_empty();
+        let has_past = bootstrap.is_none() && !is_new;
+        let has_promised = bootstrap.is_none() && replayed.has_promised();
+        let engine = recovery::open_engine(&config, &directory, !is_new)?;
         let worker = match &bootstrap {
             Some(bootstrap) => Some(recovery::worker(
                 &config, &directory, bootstrap, replayed, &*engine,
@@ -193,6 +199,7 @@ impl Driver {
             rates,
             pulse: Pulse::default(),
             has_past,
+            has_promised,
             certificates,
             events,
             inbox,

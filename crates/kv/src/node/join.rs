@@ -9,6 +9,10 @@ use synod_rpc::placement::JoinRequest;
 use synod_rpc::wire::NodeResponse;
 use synod_shard::{Bootstrap, Input, ShardMap};
 
+/// Why a log with a past must not begin anew.
+const LOST_ITS_CLUSTER: &str = "this node's log holds shards of a cluster that it knows no more of: wipe its directory (that \
+     makes it a new node) and let that one join";
+
 impl Driver {
     /// The first map. The same one again is harmless.
     pub(super) fn init(&mut self, bootstrap: Bootstrap) -> NodeResponse {
@@ -22,6 +26,9 @@ impl Driver {
         let me = self.directory.identity().node;
         if let Err(reason) = self.check(&bootstrap) {
             return refused(reason);
+        }
+        if self.has_promised {
+            return refused(LOST_ITS_CLUSTER);
         }
         if let Some(shard) = bootstrap.map.shards.iter().find(|s| s.generation > 1) {
             return refused(format!(
@@ -67,10 +74,7 @@ impl Driver {
             shards.find_map(|s| s.configuration.is_elector(me).then_some(s.id))
         };
         if self.has_past {
-            return refused(
-                "this node's log holds shards of a cluster that it knows no more of: wipe its \
-                 directory (that makes it a new node) and let that one join",
-            );
+            return refused(LOST_ITS_CLUSTER);
         }
         if let Some(shard) = holds(&bootstrap.map) {
             return refused(format!(

@@ -6,6 +6,7 @@ use crate::engine::{self, Engine};
 use crate::identity::Directory;
 use crate::log::{Log, LogOptions, RealDisk};
 use crate::machine::{Assembly, Replayed, assemble, replay};
+use crate::repair::move_engine_aside;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,36 +29,58 @@ pub(super) fn open_log(
     };
     let disk = RealDisk::open(&directory.join("log"))?;
     let me = directory.identity().node;
-    Ok(replay(disk, options, directory.cluster(), bootstrap, me)?)
+    let (log, replayed) = replay(disk, options, directory.cluster(), bootstrap, me)?;
+    if let Some(cut) = &replayed.cut {
+        tracing::warn!(
+            file = %cut.path.display(),
+            offset = cut.offset,
+            "the log ended with what was written and never acknowledged; it is cut there"
+        );
+    }
+    Ok((log, replayed))
 }
 
-/// Opens the engine. One that does not open is set aside, never deleted: its
-/// shards vote without data until a peer sends a snapshot (§8).
+/// Opens the engine. One whose files are damaged is set aside, never deleted: its
+/// shards vote without data until a peer sends a snapshot (§8). Where something else is
+/// in the way, a setting, a right, a limit of the system, the node does not start, and nothing
+/// is changed: it might be so on all nodes.
 pub(super) fn open_engine(
     config: &NodeConfig,
     directory: &Directory,
+    has_past: bool,
 ) -> Result<Arc<dyn Engine>, StartError> {
     let path = directory.join("engine");
     if config.engine == EngineKind::Memory {
         return Ok(Arc::new(engine::MemoryEngine::new()));
     }
+    if has_past && is_empty(&path) {
+        tracing::warn!(
+            directory = %path.display(),
+            "the engine's directory is gone or empty: what it held comes from the log, and from \
+             peers where the log does not reach back"
+        );
+    }
     match open_at(config.engine, &path) {
         Ok(engine) => Ok(engine),
-        Err(error) => {
-            let aside = directory.join(&format!("engine-aside-{}", time::now().clock.latest.0));
+        Err(error) if error.blames_files() => {
+            let aside = move_engine_aside(directory.path()).map_err(|source| StartError::Io {
+                action: "set the engine's files aside",
+                source,
+            })?;
             tracing::error!(
                 %error,
                 aside = %aside.display(),
                 "the engine does not open; its files are set aside and the data will be \
                  fetched from the log and from peers"
             );
-            std::fs::rename(&path, &aside).map_err(|source| StartError::Io {
-                action: "set the engine's files aside",
-                source,
-            })?;
             Ok(open_at(config.engine, &path)?)
         }
+        Err(error) => Err(error.into()),
     }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }
 
 fn open_at(kind: EngineKind, path: &Path) -> Result<Arc<dyn Engine>, engine::EngineError> {

@@ -160,6 +160,7 @@ impl Worker {
                     durable: first_durable(&child),
                     checkpoint: Some((BIRTH, state.into_state())),
                     engine_applied: BIRTH,
+                    begins_empty: false,
                     is_new: true,
                 };
                 if self.add(now, recovered).is_some() {

@@ -89,11 +89,10 @@ impl Worker {
             durable: Durable::new(Configuration::outside()),
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: false,
             is_new: true,
         };
-        let shard = self.add(now, recovered)?;
-        shard.replica.lose_data();
-        Some(shard)
+        self.add(now, recovered)
     }
 
     /// Takes a replica in that begins now.

@@ -95,6 +95,7 @@ impl Node {
             durable,
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: true,
             is_new: false,
         };
         let setup = Setup {

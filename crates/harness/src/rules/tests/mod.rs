@@ -103,6 +103,7 @@ impl Lab {
             durable: Durable::new(descriptor.configuration.clone()),
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: true,
             is_new: false,
         };
         let setup = Setup {

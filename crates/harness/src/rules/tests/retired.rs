@@ -51,6 +51,7 @@ fn worker(id: u64, map: &ShardMap, under: Option<Ballot>, now: Now) -> Worker {
             durable,
             checkpoint: None,
             engine_applied: Slot(0),
+            begins_empty: true,
             is_new: false,
         }
     };
