@@ -132,6 +132,9 @@ pub enum Staging {
     Memory,
 }
 
+/// Before each chunk in a file: its length and its CRC-32.
+const CHUNK_HEADER: usize = 12;
+
 enum Chunks {
     File { file: File, path: PathBuf },
     Memory(Vec<Bytes>),
@@ -154,6 +157,7 @@ impl Chunks {
         match self {
             Chunks::File { file, .. } => {
                 file.write_all(&(data.len() as u64).to_le_bytes())?;
+                file.write_all(&crc32fast::hash(&data).to_le_bytes())?;
                 file.write_all(&data)
             }
             Chunks::Memory(chunks) => {
@@ -179,13 +183,14 @@ impl Chunks {
     ) -> Result<(), EngineError> {
         match self {
             Chunks::File { path, .. } => {
-                let mut reader = BufReader::new(File::open(&path)?);
+                let file = File::open(&path)?;
+                let mut left = file.metadata()?.len();
+                let mut reader = BufReader::new(file);
                 for _ in 0..count {
-                    let mut length = [0; 8];
-                    reader.read_exact(&mut length)?;
-                    let mut data =
-                        vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0)];
-                    reader.read_exact(&mut data)?;
+                    let data = read_chunk(&mut reader, &mut left).map_err(|error| {
+                        let reason = format!("the snapshot in {}: {error}", path.display());
+                        io::Error::new(error.kind(), reason)
+                    })?;
                     each(&data)?;
                 }
                 Ok(fs::remove_file(&path)?)
@@ -193,6 +198,25 @@ impl Chunks {
             Chunks::Memory(chunks) => chunks.iter().try_for_each(|data| each(data)),
         }
     }
+}
+
+/// The next chunk of a file of which so many bytes are left. What has lain on a disk is checked
+/// again: the engine seals it as if it were new.
+fn read_chunk(reader: &mut impl Read, left: &mut u64) -> io::Result<Vec<u8>> {
+    let mut header = [0; CHUNK_HEADER];
+    reader.read_exact(&mut header)?;
+    let (length, checksum) = header.split_at(8);
+    let length = length.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    let rest = left.checked_sub(CHUNK_HEADER as u64);
+    let rest = rest.and_then(|rest| rest.checked_sub(length));
+    let damaged = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+    *left = rest.ok_or_else(|| damaged("a chunk is longer than its file"))?;
+    let mut data = vec![0; usize::try_from(length).map_err(|_| damaged("a chunk is too long"))?];
+    reader.read_exact(&mut data)?;
+    if crc32fast::hash(&data).to_le_bytes() != checksum {
+        return Err(damaged("a chunk is not what was written"));
+    }
+    Ok(data)
 }
 
 /// Where a snapshot goes on this node.
@@ -386,5 +410,40 @@ mod tests {
         incoming.forget(GroupId(7)).expect("it goes");
         assert!(!file.exists());
         incoming.forget(GroupId(7)).expect("there is nothing left");
+    }
+
+    #[test]
+    fn what_was_damaged_while_it_was_staged_is_not_installed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let staging = Staging::Files(directory.path().to_owned());
+        let file = directory.path().join("shard-7");
+        let written = {
+            let mut chunks = Chunks::begin(&staging, GroupId(7)).expect("begins");
+            for chunk in [&b"one"[..], b"another"] {
+                chunks.push(Bytes::from_static(chunk)).expect("is written");
+            }
+            fs::read(&file).expect("is there")
+        };
+        let read = |bytes: &[u8]| {
+            fs::write(&file, bytes).expect("is written");
+            let chunks = Chunks::File {
+                file: File::open(&file).expect("is there"),
+                path: file.clone(),
+            };
+            let mut all = Vec::new();
+            let drained = chunks.drain(2, |data| {
+                all.extend_from_slice(data);
+                Ok(())
+            });
+            drained.map(|()| all)
+        };
+        assert_eq!(read(&written).expect("is whole"), b"oneanother");
+        for at in 0..written.len() {
+            let mut damaged = written.clone();
+            damaged[at] ^= 0x10;
+            let error = read(&damaged).expect_err("is noticed").to_string();
+            assert!(error.contains("shard-7"), "byte {at}: {error}");
+        }
+        assert!(read(&written[..written.len() - 1]).is_err());
     }
 }

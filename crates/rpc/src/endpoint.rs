@@ -52,6 +52,9 @@ pub struct EndpointOptions {
     pub peer_bytes: usize,
     /// Bytes of answers waiting for one client; over it, its connection is closed.
     pub reply_bytes: usize,
+    /// Bytes of answers waiting for all clients; over it, the connection for which most wait is
+    /// closed.
+    pub all_reply_bytes: usize,
     /// Bytes of frames from peers waiting for the loop; over it, reading pauses.
     pub event_bytes: usize,
     /// The same of frames from clients. A request waits for all that are before it,
@@ -71,6 +74,7 @@ impl EndpointOptions {
             max_outstanding: 4096,
             peer_bytes: 64 << 20,
             reply_bytes: 64 << 20,
+            all_reply_bytes: 256 << 20,
             event_bytes: 64 << 20,
             client_event_bytes: 4 << 20,
         }
@@ -101,6 +105,8 @@ pub(crate) struct Shared {
     names: Mutex<BTreeMap<NodeId, String>>,
     pub(crate) inbound: Mutex<BTreeMap<NodeId, Inbound>>,
     pub(crate) replies: Mutex<HashMap<u64, Arc<ReplyQueue>>>,
+    /// Bytes of all answers in them.
+    pub(crate) reply_bytes: AtomicUsize,
     tracked: Mutex<HashMap<usize, quinn::Connection>>,
     next_stream: AtomicU64,
 }
@@ -171,6 +177,7 @@ impl Endpoint {
             names: Mutex::default(),
             inbound: Mutex::default(),
             replies: Mutex::default(),
+            reply_bytes: AtomicUsize::new(0),
             tracked: Mutex::default(),
             next_stream: AtomicU64::new(1),
             options,

@@ -8,6 +8,7 @@ use crate::wire::{ClientFrame, NodeResponse, ServerFrame};
 use bytes::BytesMut;
 use quinn::SendStream;
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use synod_shard::ShardReply;
@@ -23,6 +24,8 @@ const LATER: Duration = Duration::from_millis(5);
 #[derive(Default)]
 struct ReplyState {
     out: BytesMut,
+    /// Bytes of it, and of what is being written.
+    waiting: usize,
     /// Requests that are owed an answer.
     owed: HashSet<u64>,
     /// Whether the loop has heard of this stream.
@@ -88,17 +91,24 @@ impl ReplyQueue {
         if state.closed || !state.owed.remove(&frame.id()) {
             return;
         }
+        let before = state.out.len();
         if frame::encode(frame, &mut state.out).is_err() {
             tracing::warn!(id = frame.id(), "an answer is larger than a frame");
             // A refusal is small and always fits.
             let _ = frame::encode(&too_large(frame), &mut state.out);
         }
         count(&shared.counts.frames_out, 1);
+        let added = state.out.len() - before;
+        state.waiting += added;
+        let all = shared.reply_bytes.fetch_add(added, Ordering::Relaxed) + added;
         let slow = state.out.len() > shared.options.reply_bytes;
         state.closed = slow;
         let later = is_unhurried(frame) && !slow;
         let alone = later && !std::mem::replace(&mut state.later, true);
         drop(state);
+        if all > shared.options.all_reply_bytes {
+            close_slowest(shared);
+        }
         if alone {
             let queue = self.clone();
             tokio::spawn(async move {
@@ -114,14 +124,18 @@ impl ReplyQueue {
             return;
         }
         if slow {
-            count(&shared.counts.slow_readers, 1);
-            tracing::warn!(address = %self.connection.remote_address(), "closing: the client does not read its answers");
-            self.connection.close(
-                CloseCode::SlowReader.var(),
-                b"answers were not read; ask for less at once",
-            );
+            self.close_as_slow(shared);
         }
         self.wake.notify_one();
+    }
+
+    fn close_as_slow(&self, shared: &Shared) {
+        count(&shared.counts.slow_readers, 1);
+        tracing::warn!(address = %self.connection.remote_address(), "closing: the client does not read its answers");
+        self.connection.close(
+            CloseCode::SlowReader.var(),
+            b"answers were not read; ask for less at once",
+        );
     }
 
     /// Writes answers, everything queued at once, until the stream fails.
@@ -135,18 +149,40 @@ impl ReplyQueue {
                 }
                 continue;
             }
-            count(&shared.counts.bytes_out, batch.len() as u64);
+            let bytes = batch.len();
+            count(&shared.counts.bytes_out, bytes as u64);
             if send.write_chunk(batch).await.is_err() {
                 return;
             }
+            let mut state = lock(&self.state);
+            let written = bytes.min(state.waiting);
+            state.waiting -= written;
+            shared.reply_bytes.fetch_sub(written, Ordering::Relaxed);
         }
     }
 
     /// Takes no more answers; whether the loop has heard of the stream.
-    pub(crate) fn close(&self) -> bool {
+    pub(crate) fn close(&self, shared: &Shared) -> bool {
         let mut state = lock(&self.state);
         state.closed = true;
+        state.out = BytesMut::new();
+        let left = std::mem::take(&mut state.waiting);
+        shared.reply_bytes.fetch_sub(left, Ordering::Relaxed);
         state.seen
+    }
+}
+
+/// Closes the connection for whose client most answers wait.
+fn close_slowest(shared: &Shared) {
+    let queues: Vec<Arc<ReplyQueue>> = lock(&shared.replies).values().cloned().collect();
+    let waiting = |queue: &Arc<ReplyQueue>| {
+        let state = lock(&queue.state);
+        (!state.closed).then_some(state.waiting)
+    };
+    let open = queues.iter().filter_map(|q| Some((waiting(q)?, q)));
+    if let Some((_, slowest)) = open.max_by_key(|(bytes, _)| *bytes) {
+        lock(&slowest.state).closed = true;
+        slowest.close_as_slow(shared);
     }
 }
 

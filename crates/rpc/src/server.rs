@@ -151,7 +151,7 @@ impl Accepted {
                     () = queue.write(&self.shared, &mut send) => Ok(()),
                 };
                 lock(&self.shared.replies).remove(&id);
-                if queue.close() {
+                if queue.close(&self.shared) {
                     let mut gone = vec![Event::ClientGone { connection: id }];
                     self.shared.events.push(&mut gone, 0);
                 }

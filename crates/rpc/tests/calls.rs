@@ -398,6 +398,50 @@ async fn a_client_that_does_not_read_loses_its_connection() {
     assert_eq!(node.counters().slow_readers, 1);
 }
 
+/// Each of them stays below its own bound; together they hold more than a node keeps.
+#[tokio::test]
+async fn clients_that_do_not_read_share_a_bound() {
+    let dir = certificates();
+    let mut options = options(1, 1);
+    options.reply_bytes = 64 << 20;
+    options.all_reply_bytes = 4 << 20;
+    let (node, address) = bind(dir.path(), "a", options);
+    let cluster = user_identity(dir.path()).cluster();
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        deaf.push(raw(dir.path(), "user-ann", address).await);
+    }
+    let reader = pool(dir.path());
+    let work = async {
+        let mut streams = Vec::new();
+        for connection in &deaf {
+            let (mut send, answers) = connection.open_bi().await.expect("a stream");
+            send.write_all(&hello(cluster, StreamKind::Requests))
+                .await
+                .expect("written");
+            streams.push((send, answers));
+        }
+        // In turn, so that all have as much waiting.
+        for id in 0..40 {
+            for (send, _) in &mut streams {
+                let mut out = bytes::BytesMut::new();
+                let frame = ask(vec![1; 300_000]).numbered(id);
+                synod_rpc::frame::encode(&frame, &mut out).expect("fits");
+                // Whose connection is closed is not heard any more.
+                let _ = send.write_all(&out).await;
+            }
+        }
+        while node.counters().slow_readers == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        insist(&reader, address).await;
+    };
+    tokio::select! {
+        () = echo(&node) => unreachable!("the echo never ends"),
+        done = tokio::time::timeout(Duration::from_secs(30), work) => done.expect("one is closed"),
+    }
+}
+
 #[tokio::test]
 async fn connections_over_the_bound_are_refused() {
     let dir = certificates();

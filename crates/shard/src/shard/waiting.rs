@@ -4,10 +4,12 @@ use crate::wire::ShardRequest;
 use serde::Serialize;
 use std::collections::VecDeque;
 use synod_txn::peer::PeerBody;
-use synod_txn::{Caller, Hashing, PeerMessage, Request};
+use synod_txn::{Caller, Hashing, Key, PeerMessage, Request, Write};
 
 /// Requests that wait, at most.
 const MAX_REQUESTS: usize = 4096;
+/// Bytes that those may write, at most, beside one.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
 /// Messages of other shards' leaders that wait, at most: their owners repeat them.
 const MAX_PEERS: usize = 4096;
 /// Bytes that those name, at most.
@@ -30,18 +32,21 @@ pub(super) struct Queue {
     peers: usize,
     /// See [`weight`].
     peer_bytes: usize,
+    /// See [`request_weight`].
+    request_bytes: usize,
 }
 
 impl Queue {
     /// Whether one more request may wait.
     pub(super) fn has_room(&self) -> bool {
-        self.all.len() - self.peers < MAX_REQUESTS
+        self.all.len() - self.peers < MAX_REQUESTS && self.request_bytes < MAX_REQUEST_BYTES
     }
 
     pub(super) fn push_request(&mut self, caller: Caller, request: ShardRequest) {
         let ShardRequest {
             request, hashing, ..
         } = request;
+        self.request_bytes += request_weight(&request);
         let waiting = Waiting::Request(caller, hashing, request);
         self.all.push_back(waiting);
     }
@@ -60,17 +65,26 @@ impl Queue {
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         let first = self.all.pop_front()?;
-        if let Waiting::Peer(message) = &first {
-            self.peers -= 1;
-            self.peer_bytes -= weight(message);
+        match &first {
+            Waiting::Peer(message) => {
+                self.peers -= 1;
+                self.peer_bytes -= weight(message);
+            }
+            Waiting::Request(_, _, request) => self.request_bytes -= request_weight(request),
         }
         Some(first)
     }
 
     /// Its caller waits no more.
     pub(super) fn cancel(&mut self, caller: Caller) {
-        let is_its = |w: &Waiting| matches!(w, Waiting::Request(waits, ..) if *waits == caller);
-        self.all.retain(|w| !is_its(w));
+        let bytes = &mut self.request_bytes;
+        self.all.retain(|waiting| match waiting {
+            Waiting::Request(waits, _, request) if *waits == caller => {
+                *bytes -= request_weight(request);
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Who waits for an answer.
@@ -95,11 +109,30 @@ fn weight(message: &PeerMessage) -> usize {
     message.anchor.len() + message.from.len() + named
 }
 
+/// Bytes that a request counts for: what it would write, or the keys it asks for.
+fn request_weight(request: &Request) -> usize {
+    let keys = |keys: &[Key]| keys.iter().map(|key| key.len()).sum();
+    match request {
+        Request::Latest { keys: asked, .. } | Request::LockedRead { keys: asked, .. } => {
+            keys(asked)
+        }
+        Request::Commit(commit) => {
+            let value = |w: &Write| w.value.as_ref().map_or(0, |value| value.len());
+            commit.writes.iter().map(|w| w.key.len() + value(w)).sum()
+        }
+        Request::Validate { .. }
+        | Request::Release { .. }
+        | Request::Status { .. }
+        | Request::Locate => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use synod_paxos::{GroupId, Term};
-    use synod_txn::{AttemptId, Key, Participant};
+    use synod_txn::request::LockMode;
+    use synod_txn::{AttemptId, ClientId, Participant, Priority};
 
     fn caller(request: u64) -> Caller {
         Caller {
@@ -162,5 +195,33 @@ mod tests {
         while queue.push_peer(large.clone()) {}
         assert!((5..20).contains(&queue.peers), "{}", queue.peers);
         assert!(queue.push_peer(message(PeerBody::Ask)), "a small one fits");
+    }
+
+    #[test]
+    fn large_requests_leave_no_room_behind_them() {
+        let large = |number| ShardRequest {
+            request: Request::LockedRead {
+                attempt: AttemptId(number),
+                priority: Priority::default(),
+                client: ClientId(1),
+                session: None,
+                keys: vec![Key::from(vec![1; 8 << 20])],
+                scan: None,
+                mode: LockMode::Shared,
+            },
+            ..request()
+        };
+        let mut queue = Queue::default();
+        let mut count = 0;
+        while queue.has_room() {
+            count += 1;
+            queue.push_request(caller(count), large(count.into()));
+        }
+        assert_eq!(count, 8);
+        queue.cancel(caller(3));
+        assert!(queue.has_room());
+        queue.push_request(caller(9), request());
+        while queue.pop().is_some() {}
+        assert_eq!(queue.request_bytes, 0);
     }
 }
