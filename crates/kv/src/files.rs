@@ -96,6 +96,15 @@ pub fn store<T: Serialize>(
     Ok(())
 }
 
+/// Makes a directory, if there is none, whose own name is as durable as what will be in it.
+pub(crate) fn make_directory(path: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file back: the cluster's id and the body; none if there is no such file.
 ///
 /// # Errors

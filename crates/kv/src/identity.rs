@@ -100,7 +100,7 @@ impl Directory {
                 source,
             }
         };
-        std::fs::create_dir_all(path).map_err(io("create"))?;
+        files::make_directory(path).map_err(io("create"))?;
         let lock = crate::repair::lock(path)?;
         let file = path.join("identity");
         let mut identity = match files::load::<Identity>(&file, IDENTITY_MAGIC)? {

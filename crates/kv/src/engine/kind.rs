@@ -11,7 +11,7 @@ const NAME: &str = "KIND";
 /// Makes the directory if there is none, and checks or writes its note.
 /// `kind` names engine and layout version.
 pub(super) fn check(path: &Path, kind: &str) -> Result<(), EngineError> {
-    fs::create_dir_all(path)?;
+    crate::files::make_directory(path)?;
     let note = path.join(NAME);
     match fs::read_to_string(&note) {
         Ok(found) if found.trim_end() == kind => Ok(()),

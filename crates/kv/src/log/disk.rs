@@ -112,13 +112,7 @@ impl RealDisk {
     /// # Errors
     /// When it cannot be made.
     pub fn open(directory: &Path) -> Result<RealDisk, LogError> {
-        let made = fs::create_dir_all(directory).and_then(|()| {
-            // The directory's own name must be as durable as what will be in it.
-            match directory.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-                _ => Ok(()),
-            }
-        });
+        let made = crate::files::make_directory(directory);
         made.map_err(|source| LogError::Io {
             action: "make the directory",
             path: directory.to_owned(),

@@ -32,6 +32,12 @@ pub enum LogError {
         /// What is wrong there.
         what: String,
     },
+    /// A fault of the program.
+    #[error(
+        "the log's thread ended with a panic, whose text is above; what it had not acknowledged may \
+         be lost, and restarting the node is safe"
+    )]
+    Panicked,
     /// Something the log must hold is not in it.
     #[error("{path} has lost {what}; {REPAIR}")]
     Lost {

@@ -7,6 +7,7 @@ use super::ticketed::TicketedLog;
 use super::writer::Log;
 use super::{LogError, LogRecord};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -117,7 +118,9 @@ impl LogThread {
         let thread = std::thread::Builder::new()
             .name("synod-log".into())
             .spawn(move || {
-                if let Err(error) = runner.run(&inbox, &report) {
+                let run = AssertUnwindSafe(|| runner.run(&inbox, &report));
+                let ran = catch_unwind(run).unwrap_or(Err(LogError::Panicked));
+                if let Err(error) = ran {
                     report(LogEvent::Fatal(error));
                 }
             })?;
