@@ -5,14 +5,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use synod_client::Error;
-use synod_harness::cluster::{Cluster, DiskError, Options, ask, wait_for};
+use synod_client::{Client, Error};
+use synod_harness::cluster::{Cluster, DiskError, Options, Part, ask, may_mount, wait_for};
 use synod_harness::workload::Meter;
 use synod_rpc::wire::{Health, NodeStatus};
 use synod_tests::survive::{cluster, options, progress, survive};
 use synod_tests::{connect, program, settled, start};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The log becomes long soon: then the engine syncs, and the log is cut off.
+const SHORT_LOG: &str = "[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n";
 
 fn with_faults() -> Options {
     let mut options = options();
@@ -116,6 +118,93 @@ async fn a_write_without_room_ends_the_node_until_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_whose_disk_fails_ends_the_node_and_comes_back_whole() {
+    let mut options = with_faults();
+    options.extra_config = SHORT_LOG.to_owned();
+    let mut cluster = start(options);
+    survive(&mut cluster, async |cluster, meter| {
+        progress(meter, 50).await;
+        let index = busiest(cluster).await;
+        cluster.nodes()[index].faults().concern(Part::Engine);
+        cluster.nodes()[index]
+            .faults()
+            .fail_syncs(Some(DiskError::Broken));
+        // The engine syncs when the log has become long.
+        let client = connect(cluster).await;
+        fill(&client, 160).await;
+        let words = last_words(cluster, index);
+        assert!(words.contains("engine"), "{words}");
+        assert!(words.contains("Input/output error"), "{words}");
+        progress(meter, 100).await;
+        mended(cluster, index, meter).await;
+        serves_with_only_one_other(cluster, index, async || progress(meter, 50).await).await;
+    })
+    .await;
+}
+
+/// A file system of its own under each node, with hardly more room than the reserve.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_runs_full_takes_deletes_until_there_is_room() {
+    const DISK: u64 = 160 << 20;
+    const BALLAST: usize = 64 << 20;
+    if !may_mount() {
+        eprintln!("skipped: nobody but root may mount anything here, not even for itself");
+        return;
+    }
+    let mut options = options();
+    options.disk_bytes = Some(DISK);
+    options.extra_config = SHORT_LOG.to_owned();
+    options.extra_node_lines = format!("disk_reserve_bytes = {}\n", 48 << 20);
+    let mut cluster = start(options);
+    let ballast = |cluster: &Cluster, index: usize| {
+        let disk = cluster.nodes()[index].disk();
+        disk.expect("it runs").join("ballast")
+    };
+    for index in 0..3 {
+        std::fs::write(ballast(&cluster, index), vec![1; BALLAST]).expect("there is room");
+    }
+    survive(&mut cluster, async |cluster, meter| {
+        progress(meter, 50).await;
+        let client = connect(cluster).await;
+        let mut kept = Vec::new();
+        let reason = loop {
+            let number = kept.len();
+            assert!(number < 2_000, "twice of what there is room for");
+            let key = format!("bank/{:05}/full/{number}", number % 24);
+            match client.put(key.clone(), vec![b'x'; 64 << 10]).await {
+                Ok(_) => kept.push(key),
+                Err(error @ Error::Aborted { .. }) => break error.to_string(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(reason.contains("nearly full"), "{reason}");
+        assert!(kept.len() > 100, "{} were let in", kept.len());
+        for key in kept.drain(..kept.len() / 2) {
+            client
+                .delete(key.clone())
+                .await
+                .expect("deletes are let in");
+            assert_eq!(client.get(key).await.expect("reads go on"), None);
+        }
+        for index in 0..3 {
+            assert!(cluster.node_mut(index).is_running(), "nobody ended");
+            std::fs::remove_file(ballast(cluster, index)).expect("it is there");
+        }
+        synod_tests::eventually("writes are let in again", async || {
+            client.put("bank/00000/full", "1").await.is_ok()
+                && client.put("bank/00023/full", "1").await.is_ok()
+        })
+        .await;
+        for key in kept {
+            let value = client.get(key).await.expect("it serves");
+            assert_eq!(value.map(|value| value.len()), Some(64 << 10));
+        }
+        progress(meter, 50).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nearly_full_disk_lets_only_deletes_in_until_there_is_room() {
     let mut options = Options::new(program());
     options.splits = vec!["m".to_owned()];
@@ -185,6 +274,18 @@ async fn a_nearly_full_disk_lets_only_deletes_in_until_there_is_room() {
         .expect("writes are let in again");
 }
 
+/// So many values of 64 KiB, in all shards.
+async fn fill(client: &Client, count: u32) {
+    for number in 0..count {
+        let put = client.put(bulk(number), vec![b'x'; 64 << 10]).await;
+        put.expect("the cluster serves");
+    }
+}
+
+fn bulk(number: u32) -> String {
+    format!("bank/{:05}/bulk/{number}", number % 24)
+}
+
 /// The disk is well again, the node is started, and everything goes on.
 async fn mended(cluster: &mut Cluster, index: usize, meter: &Meter) {
     cluster.nodes()[index].faults().heal();
@@ -250,6 +351,12 @@ async fn a_torn_tail_is_cut_and_the_node_goes_on() {
         tear(&segment);
         cluster.start_node(0).expect("the node starts");
         settled(cluster).await;
+        let said = cluster.nodes()[0].log_tail(50);
+        assert!(
+            said.contains("the log ended with what was written"),
+            "{said}"
+        );
+        assert!(said.contains(&*segment.to_string_lossy()), "{said}");
         // It must carry the load with one of the others.
         cluster.node_mut(1).kill();
         progress(meter, 100).await;
@@ -278,15 +385,11 @@ fn tear(segment: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_gone_or_empty_is_filled_again() {
-    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n");
+    let mut cluster = cluster(SHORT_LOG);
     survive(&mut cluster, async |cluster, meter| {
         let client = connect(cluster).await;
         // More than the log keeps: the rest has to come from peers.
-        for number in 0..160 {
-            let key = format!("bank/{:05}/bulk/{number}", number % 24);
-            let put = client.put(key, vec![b'x'; 64 << 10]).await;
-            put.expect("the cluster serves");
-        }
+        fill(&client, 160).await;
         for (index, empty) in [(0, false), (1, true)] {
             progress(meter, 50).await;
             cluster.node_mut(index).kill();
@@ -297,6 +400,8 @@ async fn an_engine_that_is_gone_or_empty_is_filled_again() {
             }
             cluster.start_node(index).expect("the node starts");
             settled(cluster).await;
+            let said = cluster.nodes()[index].log_tail(50);
+            assert!(said.contains("directory is gone or empty"), "{said}");
             serves_with_only_one_other(cluster, index, async || progress(meter, 50).await).await;
         }
     })
@@ -314,14 +419,10 @@ async fn serves_with_only_one_other(cluster: &mut Cluster, index: usize, work: i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_engine_is_set_aside_by_the_repair_named() {
-    let mut cluster = cluster("[log]\nsegment_bytes = 1048576\ntrim_bytes = 4194304\n");
+    let mut cluster = cluster(SHORT_LOG);
     survive(&mut cluster, async |cluster, meter| {
         let client = connect(cluster).await;
-        for number in 0..160 {
-            let key = format!("bank/{:05}/bulk/{number}", number % 24);
-            let put = client.put(key, vec![b'x'; 64 << 10]).await;
-            put.expect("the cluster serves");
-        }
+        fill(&client, 160).await;
         progress(meter, 50).await;
         cluster.node_mut(0).kill();
         let data = cluster.nodes()[0].data_dir.clone();
@@ -331,9 +432,24 @@ async fn a_damaged_engine_is_set_aside_by_the_repair_named() {
                 flip(&file, bytes / 2, 256);
             }
         }
-        // It notices at its start or when it reads; the repair helps either way.
+        // It notices at its start, and sets the files aside itself, or when it reads: with another
+        // node gone it is asked for all of it.
         cluster.start_node(0).expect("the process starts");
         progress(meter, 100).await;
+        cluster.node_mut(1).kill();
+        for number in 0..160 {
+            let wrong = match tokio::time::timeout(PATIENCE, client.get(bulk(number))).await {
+                Ok(Ok(Some(value))) => value[..] != [b'x'; 64 << 10],
+                Ok(Ok(None)) => true,
+                // Nothing is said where what would have to be said is damaged.
+                Ok(Err(_)) | Err(_) => break,
+            };
+            assert!(!wrong, "{number} is what was written");
+        }
+        let said = cluster.nodes()[0].log_tail(200);
+        let noticed = said.contains("synod repair engine") || said.contains("are set aside");
+        assert!(noticed, "{said}");
+        cluster.start_node(1).expect("the node starts");
         cluster.node_mut(0).kill();
         let repair = Command::new(program())
             .args(["repair", "engine", "--data"])

@@ -245,6 +245,76 @@ async fn a_wiped_directory_is_not_taken_for_the_old_node() {
     settled(&cluster).await;
 }
 
+/// One that came later holds no shard of the map it began with; it has promised as much as others.
+#[test]
+fn a_log_that_is_gone_is_noticed_by_who_joined_later_too() {
+    let mut cluster = cluster(&[]);
+    let new = cluster.add_node("region=local,dc=dc-4").expect("a node");
+    let address = cluster.nodes()[new].address.to_string();
+    let joined = synod_tests::synod(&cluster, &["node", "join", &address], "");
+    assert!(joined.status.success(), "{}", text(&joined));
+    cluster.node_mut(new).kill();
+    let node = &cluster.nodes()[new];
+    std::fs::remove_dir_all(node.data_dir.join("log")).expect("there is a log");
+    // Nothing that the first start does makes the second one different.
+    for _ in 0..2 {
+        let words = ["has lost everything that this node", "synod repair"];
+        refuses(&node.config, 4, &words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_a_past_is_not_begun_anew() {
+    let mut cluster = cluster(&[]);
+    let client = connect(&cluster).await;
+    client.put("a", "1").await.expect("it serves");
+    cluster.node_mut(0).kill();
+    let node = &cluster.nodes()[0];
+    let certs = cluster.certs();
+    let tls = synod_rpc::TlsIdentity::from_dir(&certs, CertRole::Node, "n1").expect("good files");
+    let bootstrap = {
+        let directory = synod_kv::identity::Directory::open(&node.data_dir, "n1", tls.cluster());
+        let found = directory.expect("nobody has it").bootstrap();
+        found.expect("it is whole").expect("it is there")
+    };
+    let file = node.data_dir.join("cluster");
+    let kept = std::fs::read(&file).expect("it is there");
+    std::fs::remove_file(&file).expect("it is there");
+    cluster.start_node(0).expect("the process starts");
+    let pool = cluster.pool().expect("good certificates");
+    let address = cluster.nodes()[0].address;
+    synod_tests::eventually("it says that it is no part of a cluster", async || {
+        let status = ask::status(&pool, address, PATIENCE).await;
+        status.is_ok_and(|status| status.health == Health::Uninitialized)
+    })
+    .await;
+    let request = NodeRequest::Init(Box::new(bootstrap));
+    let answer = ask::ask(&pool, address, request, PATIENCE).await;
+    let reason = format!("{:?}", answer.expect_err("it has promised something"));
+    assert!(reason.contains("wipe its directory"), "{reason}");
+
+    cluster.node_mut(0).kill();
+    std::fs::write(&file, kept).expect("it is put back");
+    cluster.start_node(0).expect("the node starts");
+    settled(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_engine_in_the_settings_leaves_the_data_where_it_is() {
+    let mut cluster = cluster(&[]);
+    let client = connect(&cluster).await;
+    client.put("a", "1").await.expect("it serves");
+    cluster.node_mut(0).kill();
+    let wrong = changed(&cluster, 0, &[("engine = \"fjall\"", "engine = \"redb\"")]);
+    refuses(&wrong, 4, &["holds the engine `synod engine fjall"]);
+    let names = std::fs::read_dir(&cluster.nodes()[0].data_dir).expect("it is there");
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let aside: Vec<String> = names.filter(|name| name.contains("aside")).collect();
+    assert_eq!(aside, [""; 0]);
+    cluster.start_node(0).expect("the node starts");
+    settled(&cluster).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_cluster_version_is_refused() {
     let mut cluster = cluster(&[]);

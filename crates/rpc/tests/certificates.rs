@@ -168,3 +168,30 @@ async fn an_expired_certificate_is_refused_with_advice() {
     assert!(pool.reload(&user_identity(theirs.path())).is_err());
     assert!(node.reload(&node_identity(theirs.path(), "a")).is_err());
 }
+
+#[tokio::test]
+async fn a_node_shows_the_certificate_that_it_was_given_last() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let dir = certificates();
+    let (node, address) = bind(dir.path(), "a", options(1, 1));
+    let shown = async || {
+        let connection = raw(dir.path(), "user-ann", address).await;
+        let identity = connection.peer_identity().expect("it shows one");
+        let chain = identity.downcast::<Vec<CertificateDer<'static>>>();
+        chain.expect("certificates").first().cloned()
+    };
+    let file = dir.path().join("node-a.crt");
+    let on_disk = || CertificateDer::from_pem_file(&file).ok();
+    let old = on_disk();
+    assert_eq!(shown().await, old);
+    for file in ["node-a.crt", "node-a.key"] {
+        std::fs::remove_file(dir.path().join(file)).expect("it is there");
+    }
+    cert::issue_node(dir.path(), "a", &Validity::days(1)).expect("issued");
+    assert_eq!(shown().await, old, "files alone change nothing");
+    let new = TlsIdentity::from_dir(dir.path(), CertRole::Node, "a").expect("good");
+    node.reload(&new).expect("it is taken");
+    assert_ne!(on_disk(), old);
+    assert_eq!(shown().await, on_disk());
+}

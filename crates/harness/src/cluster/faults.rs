@@ -30,6 +30,17 @@ impl DiskError {
     }
 }
 
+/// Whose files disk faults concern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of the node's.
+    All,
+    /// The log's.
+    Log,
+    /// The engine's.
+    Engine,
+}
+
 /// The faults of one node; none at first.
 #[derive(Debug)]
 pub struct Faults {
@@ -43,6 +54,7 @@ const SYNC_MICROS: u64 = 8;
 const SYNC_ERRNO: u64 = 16;
 const WRITE_ERRNO: u64 = 24;
 const FREE_BYTES: u64 = 32;
+const SCOPE: u64 = 40;
 
 impl Faults {
     pub(super) fn make(path: &Path) -> Result<Faults, ClusterError> {
@@ -91,6 +103,16 @@ impl Faults {
         self.set(WRITE_ERRNO, error.map_or(0, DiskError::number));
     }
 
+    /// Disk faults concern these files only.
+    pub fn concern(&self, part: Part) {
+        let number = match part {
+            Part::All => 0,
+            Part::Log => 1,
+            Part::Engine => 2,
+        };
+        self.set(SCOPE, number);
+    }
+
     /// The file system says that so many bytes are free; none = the truth.
     pub fn pretend_free(&self, bytes: Option<u64>) {
         let bytes = bytes.map_or(0, |b| i64::try_from(b).unwrap_or(i64::MAX - 1) + 1);
@@ -99,7 +121,15 @@ impl Faults {
 
     /// No faults any more.
     pub fn heal(&self) {
-        for at in [WALL_NANOS, SYNC_MICROS, SYNC_ERRNO, WRITE_ERRNO, FREE_BYTES] {
+        let all = [
+            WALL_NANOS,
+            SYNC_MICROS,
+            SYNC_ERRNO,
+            WRITE_ERRNO,
+            FREE_BYTES,
+            SCOPE,
+        ];
+        for at in all {
             self.set(at, 0);
         }
     }

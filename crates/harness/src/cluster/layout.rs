@@ -32,6 +32,9 @@ pub struct Options {
     /// Puts a shim under every node through which its disk and clock can be made
     /// to fail ([`super::Node::faults`]); needs the C compiler `cc`.
     pub faults: bool,
+    /// Gives every node's data directory a file system of its own with so many bytes, in memory
+    /// and gone with the process ([`super::Node::disk`]); see [`super::may_mount`].
+    pub disk_bytes: Option<u64>,
     /// Keys at which the user's key space is cut; shards = splits + 1.
     pub splits: Vec<String>,
     /// Replicas per shard.
@@ -66,6 +69,7 @@ impl Options {
             rtt: Duration::ZERO,
             relay: None,
             faults: false,
+            disk_bytes: None,
             splits: Vec::new(),
             replicas: 3,
             version: None,

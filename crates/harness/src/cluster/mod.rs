@@ -10,9 +10,9 @@ mod faults;
 mod layout;
 mod process;
 
-pub use faults::{DiskError, Faults};
+pub use faults::{DiskError, Faults, Part};
 pub use layout::{Options, Place};
-pub use process::{Node, cpu_micros};
+pub use process::{Node, cpu_micros, may_mount};
 
 use crate::relay::Relay;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -169,6 +169,9 @@ impl Cluster {
                 node.environment = faults.environment(&shim, &node.data_dir);
                 node.faults = Some(faults);
             }
+        }
+        for node in &mut nodes {
+            node.disk_bytes = options.disk_bytes;
         }
         let relay = options.relay.map(|seed| Relay::start(nodes.len(), seed));
         let relay = relay.transpose().map_err(io("starting the relay"))?;

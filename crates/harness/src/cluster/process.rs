@@ -30,6 +30,8 @@ pub struct Node {
     child: Option<Child>,
     pub(super) faults: Option<Faults>,
     pub(super) environment: Vec<(String, String)>,
+    /// Bytes of the file system that the process is to have for its data; none: the machine's.
+    pub(super) disk_bytes: Option<u64>,
 }
 
 impl Node {
@@ -45,6 +47,7 @@ impl Node {
             child: None,
             faults: None,
             environment: Vec::new(),
+            disk_bytes: None,
         }
     }
 
@@ -85,7 +88,8 @@ impl Node {
             what: format!("opening the log {}", self.log.display()),
             source,
         })?;
-        let child = Command::new(program)
+        let child = self
+            .command(program)
             .arg("start")
             .arg("--config")
             .arg(&self.config)
@@ -101,6 +105,31 @@ impl Node {
             })?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// The program; in a mount namespace of its own where it is to have a small disk. All of it is
+    /// one process.
+    fn command(&self, program: &Path) -> Command {
+        let Some(bytes) = self.disk_bytes else {
+            return Command::new(program);
+        };
+        let script =
+            "mkdir -p \"$0\" && mount -t tmpfs -o size=\"$1\" synod \"$0\" && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c", script])
+            .arg(&self.data_dir)
+            .arg(bytes.to_string())
+            .arg(program);
+        command
+    }
+
+    /// Its data directory as the process sees it, while it runs.
+    #[must_use]
+    pub fn disk(&self) -> Option<PathBuf> {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()?));
+        let below = self.data_dir.strip_prefix("/").ok()?;
+        Some(root.join(below))
     }
 
     /// Its process id, while it runs.
@@ -181,6 +210,20 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether this machine lets nodes have file systems of their own ([`super::Options::disk_bytes`]).
+#[must_use]
+pub fn may_mount() -> bool {
+    let script = "mount -t tmpfs -o size=4096 synod \"$0\"";
+    let tried = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
 }
 
 /// Processor time (user and system) of a process, in microseconds; from

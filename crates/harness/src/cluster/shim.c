@@ -24,7 +24,8 @@ struct faults {
     int64_t sync_errno;   /* every sync fails with this */
     int64_t write_errno;  /* every write fails with this */
     int64_t free_bytes;   /* what the file system says is free, plus 1 */
-    int64_t unused[3];
+    int64_t scope;        /* disk faults concern: 0 all files, 1 the log's, 2 the engine's */
+    int64_t unused[2];
 };
 
 static struct faults none;
@@ -61,7 +62,17 @@ static int concerns(int fd)
     if (length < 0)
         return 0;
     path[length] = 0;
-    return strstr(path, part) != NULL;
+    const char *below = strstr(path, part);
+    if (!below)
+        return 0;
+    switch (faults->scope) {
+    case 1:
+        return strstr(below, "/log/") != NULL;
+    case 2:
+        return strstr(below, "/engine/") != NULL;
+    default:
+        return 1;
+    }
 }
 
 static int fails(int64_t error, int fd)
