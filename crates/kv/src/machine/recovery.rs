@@ -377,3 +377,75 @@ pub fn assemble(
     };
     Ok(Worker::new(setup, now))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemoryEngine;
+    use synod_paxos::Mono;
+    use synod_shard::NodeDescriptor;
+    use synod_txn::{Interval, Span};
+
+    fn worker_of(me: u64, voters: [u64; 3], generation: u64) -> Worker {
+        let mut configuration = Configuration::of_voters(voters.map(NodeId).to_vec());
+        configuration.epoch = synod_paxos::Epoch(u32::try_from(generation).expect("small"));
+        let meta = ShardDescriptor {
+            id: META_SHARD,
+            span: Span {
+                start: Key::new(),
+                end: Key::new(),
+            },
+            generation,
+            configuration,
+            preferred_leader: NodeId(1),
+            born: None,
+        };
+        let bootstrap = Bootstrap {
+            cluster: 1,
+            version: ClusterVersion::NEWEST,
+            map: ShardMap {
+                nodes: Vec::<NodeDescriptor>::new(),
+                shards: vec![meta.clone()],
+            },
+        };
+        // As the log has it between the first word of a leader and the state that follows.
+        let mut replayed = Replayed::default();
+        let durable = Durable::new(Configuration::outside());
+        replayed.groups.insert(META_SHARD, durable);
+        replayed.shards.insert(META_SHARD, meta);
+        let assembly = Assembly {
+            me: NodeId(me),
+            incarnation: Incarnation(2),
+            bootstrap: &bootstrap,
+            nodes: Vec::new(),
+            raised: ClusterVersion::default(),
+            supports: VersionRange::OWN,
+            paxos: synod_paxos::Settings::default(),
+            lease: LeaseSettings::default(),
+            txn: GroupSettings::default(),
+            seed: 1,
+        };
+        let wall = Timestamp(1_000_000_000);
+        let now = Now {
+            mono: Mono(0),
+            clock: Interval {
+                earliest: wall,
+                latest: wall,
+            },
+        };
+        assemble(assembly, replayed, &MemoryEngine::new(), now).expect("a worker")
+    }
+
+    /// The meta shard's first rows are in no log: whoever was not there at the beginning has them
+    /// from others, however far back the log goes.
+    #[test]
+    fn only_who_was_there_at_the_beginning_begins_with_nothing() {
+        let holds = |worker: Worker| {
+            let meta = worker.shard(META_SHARD).expect("it is here");
+            meta.replica().holds_data()
+        };
+        assert!(holds(worker_of(1, [1, 2, 3], 1)));
+        assert!(!holds(worker_of(4, [1, 2, 3], 5)), "one that came later");
+        assert!(!holds(worker_of(4, [1, 2, 4], 5)), "and is a member by now");
+    }
+}
