@@ -98,10 +98,15 @@ pub fn store<T: Serialize>(
 
 /// Makes a directory, if there is none, whose own name is as durable as what will be in it.
 pub(crate) fn make_directory(path: &Path) -> std::io::Result<()> {
+    // Who found it made need not be allowed to open what it lies in.
+    if path.is_dir() {
+        return Ok(());
+    }
     fs::create_dir_all(path)?;
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
     }
 }
 

@@ -351,3 +351,13 @@ fn a_list_of_tables_with_a_flipped_bit_is_never_believed() {
     }
     assert!(missed.is_empty(), "{missed:#?}");
 }
+
+/// fjall takes what it had begun to make for something that is in its way.
+#[test]
+fn an_engine_that_was_never_finished_is_its_files_fault() {
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(home.path().join("fjall")).expect("it is made");
+    std::fs::write(home.path().join("fjall/0.jnl"), b"").expect("it is made");
+    let error = synod_kv::engine::FjallEngine::open(home.path()).expect_err("it is in the way");
+    assert!(error.blames_files(), "{error}");
+}

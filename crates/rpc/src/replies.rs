@@ -102,11 +102,13 @@ impl ReplyQueue {
         state.waiting += added;
         let all = shared.reply_bytes.fetch_add(added, Ordering::Relaxed) + added;
         let slow = state.out.len() > shared.options.reply_bytes;
-        state.closed = slow;
+        if slow {
+            state.close(shared);
+        }
         let later = is_unhurried(frame) && !slow;
         let alone = later && !std::mem::replace(&mut state.later, true);
         drop(state);
-        if all > shared.options.all_reply_bytes {
+        if all > shared.options.all_reply_bytes && !slow {
             close_slowest(shared);
         }
         if alone {
@@ -164,11 +166,19 @@ impl ReplyQueue {
     /// Takes no more answers; whether the loop has heard of the stream.
     pub(crate) fn close(&self, shared: &Shared) -> bool {
         let mut state = lock(&self.state);
-        state.closed = true;
-        state.out = BytesMut::new();
-        let left = std::mem::take(&mut state.waiting);
-        shared.reply_bytes.fetch_sub(left, Ordering::Relaxed);
+        state.close(shared);
         state.seen
+    }
+}
+
+impl ReplyState {
+    /// Takes no more answers, and forgets those that wait: at once, or whoever counts them next would
+    /// close another connection for the same bytes.
+    fn close(&mut self, shared: &Shared) {
+        self.closed = true;
+        self.out = BytesMut::new();
+        let left = std::mem::take(&mut self.waiting);
+        shared.reply_bytes.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
@@ -177,11 +187,11 @@ fn close_slowest(shared: &Shared) {
     let queues: Vec<Arc<ReplyQueue>> = lock(&shared.replies).values().cloned().collect();
     let waiting = |queue: &Arc<ReplyQueue>| {
         let state = lock(&queue.state);
-        (!state.closed).then_some(state.waiting)
+        (!state.closed && state.waiting > 0).then_some(state.waiting)
     };
     let open = queues.iter().filter_map(|q| Some((waiting(q)?, q)));
     if let Some((_, slowest)) = open.max_by_key(|(bytes, _)| *bytes) {
-        lock(&slowest.state).closed = true;
+        lock(&slowest.state).close(shared);
         slowest.close_as_slow(shared);
     }
 }

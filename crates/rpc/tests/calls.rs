@@ -413,6 +413,7 @@ async fn clients_that_do_not_read_share_a_bound() {
     }
     let reader = pool(dir.path());
     let work = async {
+        insist(&reader, address).await;
         let mut streams = Vec::new();
         for connection in &deaf {
             let (mut send, answers) = connection.open_bi().await.expect("a stream");
@@ -434,12 +435,17 @@ async fn clients_that_do_not_read_share_a_bound() {
         while node.counters().slow_readers == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        insist(&reader, address).await;
+        // Over the same connection: whoever reads is not closed for who does not.
+        reader
+            .call(address, ask("still here"), soon())
+            .await
+            .expect("its connection goes on");
     };
     tokio::select! {
         () = echo(&node) => unreachable!("the echo never ends"),
         done = tokio::time::timeout(Duration::from_secs(30), work) => done.expect("one is closed"),
     }
+    assert!(node.counters().slow_readers <= 4, "and no reader");
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The operating system said no.
-    #[error("the engine's files: {0}; free or repair the disk, then restart the node")]
+    #[error(
+        "the engine's files: {0}; free or repair the disk, then restart the node, and if that does \
+         not help run `synod repair engine --data DIR` with its directory first"
+    )]
     Io(#[from] io::Error),
     /// The backend failed.
     #[error(
@@ -83,8 +86,8 @@ impl EngineError {
     }
 }
 
-/// Whether the system's answer says that files are missing or too short; else it is about rights,
-/// limits, or the disk.
+/// Whether the system's answer says that files are missing, too short, or of an engine that was
+/// never finished; else it is about rights, limits, or the disk.
 fn is_of_content(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -92,6 +95,7 @@ fn is_of_content(error: &io::Error) -> bool {
             | ErrorKind::UnexpectedEof
             | ErrorKind::InvalidData
             | ErrorKind::InvalidInput
+            | ErrorKind::AlreadyExists
             | ErrorKind::IsADirectory
             | ErrorKind::NotADirectory
     )

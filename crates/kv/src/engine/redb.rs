@@ -32,7 +32,12 @@ impl std::fmt::Debug for RedbEngine {
 
 fn failed<E: Into<::redb::Error>>(action: &'static str) -> impl FnOnce(E) -> EngineError {
     move |source| match source.into() {
-        ::redb::Error::Io(error) => EngineError::Io(error),
+        // As a source of its own it is found by who asks what is to blame.
+        ::redb::Error::Io(source) => EngineError::Backend {
+            kind: KIND,
+            action,
+            source: Box::new(source),
+        },
         ::redb::Error::DatabaseAlreadyOpen => EngineError::InUse,
         source => EngineError::Backend {
             kind: KIND,

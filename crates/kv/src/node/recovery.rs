@@ -7,6 +7,7 @@ use crate::identity::Directory;
 use crate::log::{Log, LogOptions, RealDisk};
 use crate::machine::{Assembly, Replayed, assemble, replay};
 use crate::repair::move_engine_aside;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,10 @@ pub(super) fn open_engine(
 }
 
 fn is_empty(directory: &Path) -> bool {
-    std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 fn open_at(kind: EngineKind, path: &Path) -> Result<Arc<dyn Engine>, engine::EngineError> {

@@ -53,6 +53,10 @@ pub(super) fn check(directory: &Path) -> Result<(), ManifestError> {
     };
     for entry in entries {
         let keyspace = entry.map_err(io(&keyspaces))?.path();
+        // What somebody left there is nothing to fjall either.
+        if !keyspace.is_dir() {
+            continue;
+        }
         let current = keyspace.join("current");
         match fs::read(&current) {
             Ok(bytes) => check_one(&keyspace, &current, &bytes)?,

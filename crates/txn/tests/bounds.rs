@@ -1,0 +1,364 @@
+//! The bounds that a shard keeps by itself, whatever the client checked: who breaks one is told
+//! which, and nothing comes of it; who keeps it just so is served.
+
+#[path = "world/mod.rs"]
+mod world;
+
+use synod_paxos::{GroupId, Mono, Term, Timestamp};
+use synod_txn::request::{LockMode, Refusal, ScanRange};
+use synod_txn::settings::{MAX_PARTICIPANTS_BYTES, MAX_READ_KEYS};
+use synod_txn::*;
+use world::{EPOCH, Out, Shard};
+
+const NOW: Mono = Mono(0);
+/// What a write counts for beside its key and value, and a participant beside its anchor.
+const WRITE: usize = 16;
+const PARTICIPANT: usize = 96;
+
+fn attempt(number: u64) -> AttemptId {
+    AttemptId((u128::from(EPOCH / 1_000_000) << 80) | u128::from(number))
+}
+
+fn priority(attempt: AttemptId) -> Priority {
+    Priority {
+        start: Timestamp(1),
+        first: attempt,
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::copy_from_slice(text.as_bytes())
+}
+
+/// A key of so many bytes that begins with this.
+fn long(start: &str, bytes: usize) -> Key {
+    format!("{start:k<bytes$}").into()
+}
+
+fn write(key: Key, bytes: usize) -> Write {
+    Write {
+        key,
+        value: Some(vec![7; bytes].into()),
+    }
+}
+
+/// A participant in another shard.
+fn other(shard: &Shard, number: u64, anchor: Key) -> Participant {
+    let group = GroupId(number);
+    Participant {
+        anchor,
+        shard: group,
+        term: Term {
+            group,
+            ..shard.term()
+        },
+    }
+}
+
+/// A commit that breaks nothing: one write, and this shard alone takes part.
+fn good(shard: &Shard) -> CommitRequest {
+    let attempt = attempt(1);
+    CommitRequest {
+        attempt,
+        priority: priority(attempt),
+        client: ClientId(1),
+        session: None,
+        writes: vec![write(key("a1"), 1)],
+        reads: Vec::new(),
+        participants: vec![Participant {
+            anchor: key("a1"),
+            shard: shard.id,
+            term: shard.term(),
+        }],
+        here: 0,
+        coordinator: 0,
+        timeout_millis: 1_000,
+        snapshot: None,
+    }
+}
+
+/// Lets so many other shards take part, whose anchors have so many bytes.
+fn joined(shard: &Shard, request: &mut CommitRequest, others: usize, bytes: usize) {
+    for number in 0..others {
+        let anchor = long(&format!("b{number:04}"), bytes);
+        let participant = other(shard, 2 + number as u64, anchor);
+        request.participants.push(participant);
+    }
+}
+
+/// Values that together with their keys count for so many bytes.
+fn weighing(bytes: usize) -> Vec<Write> {
+    let overhead = WRITE + "a0".len();
+    let value = Value::from(vec![7; MAX_VALUE_BYTES]);
+    let mut left = bytes;
+    let mut writes = Vec::new();
+    while left > 0 {
+        let size = (left - overhead).min(MAX_VALUE_BYTES);
+        writes.push(Write {
+            key: key(&format!("a{}", writes.len())),
+            value: Some(value.slice(..size)),
+        });
+        left -= size + overhead;
+    }
+    writes
+}
+
+fn started() -> Shard {
+    let mut shard = Shard::new(1, GroupSettings::default());
+    shard.retake(NOW, 0);
+    shard
+}
+
+fn ask(shard: &mut Shard, request: Request) -> Out {
+    let cx = shard.cx(NOW);
+    let caller = Caller {
+        connection: 1,
+        request: 1,
+    };
+    shard.leader.handle_request(&cx, caller, request);
+    shard.drain()
+}
+
+/// That it is refused in these words, and that nothing else becomes of it.
+fn is_refused(shard: &mut Shard, request: Request, words: &str) {
+    let before = shard.leader.checkpoint();
+    let out = ask(shard, request);
+    assert!(
+        matches!(
+            &out.responses[..],
+            [(_, Response::Refused(Refusal::Invalid(why)))] if why.contains(words)
+        ),
+        "not refused with `{words}`: {:?}",
+        out.responses
+    );
+    assert!(out.proposed.is_empty(), "`{words}`: something was proposed");
+    assert!(out.peers.is_empty() && out.asked.is_empty(), "`{words}`");
+    assert_eq!(shard.leader.locks(), 0, "`{words}`");
+    assert_eq!(shard.leader.sessions(), 0, "`{words}`");
+    assert_eq!(shard.leader.checkpoint(), before, "`{words}`");
+}
+
+/// A name, what becomes of a good commit, and the words it is refused with.
+type Breach = (&'static str, fn(&Shard, &mut CommitRequest), &'static str);
+
+const BREACHES: &[Breach] = &[
+    (
+        "a key that is too long",
+        |_, r| r.writes[0].key = long("a", MAX_KEY_BYTES + 1),
+        "a key of 8193 bytes is longer than 8192",
+    ),
+    (
+        "an anchor that is too long",
+        |_, r| r.participants[0].anchor = long("a", MAX_KEY_BYTES + 1),
+        "a key of 8193 bytes is longer than 8192",
+    ),
+    (
+        "a value that is too long",
+        |_, r| r.writes[0] = write(key("a1"), MAX_VALUE_BYTES + 1),
+        "a value of 8388609 bytes is longer than 8388608",
+    ),
+    (
+        "writes that are too many bytes",
+        |_, r| r.writes = weighing(MAX_TRANSACTION_BYTES + WRITE + 3),
+        "the writes take 67108883 bytes, more than 67108864",
+    ),
+    (
+        "writes out of order",
+        |_, r| r.writes = vec![write(key("a2"), 1), write(key("a1"), 1)],
+        "the writes must ascend by key, each key once",
+    ),
+    (
+        "a key written twice",
+        |_, r| r.writes = vec![write(key("a1"), 1), write(key("a1"), 2)],
+        "the writes must ascend by key, each key once",
+    ),
+    (
+        "a span that begins too far out",
+        |_, r| {
+            let start = long("a", MAX_KEY_BYTES + 1);
+            r.reads = vec![Span {
+                start,
+                end: Key::new(),
+            }];
+        },
+        "a key of 8193 bytes is longer than 8192",
+    ),
+    (
+        "a span that ends too far out",
+        |_, r| {
+            let end = long("b", MAX_KEY_BYTES + 2);
+            r.reads = vec![Span {
+                start: key("a"),
+                end,
+            }];
+        },
+        "the end of a span is longer than 8192 bytes",
+    ),
+    (
+        "nobody takes part",
+        |_, r| r.participants.clear(),
+        "a commit names 0 shards; it must name 1 to 1024",
+    ),
+    (
+        "too many take part",
+        |shard, r| joined(shard, r, MAX_PARTICIPANTS, 5),
+        "a commit names 1025 shards; it must name 1 to 1024",
+    ),
+    (
+        "participants out of order",
+        |shard, r| r.participants.insert(0, other(shard, 2, key("b1"))),
+        "the participants must ascend by anchor, each once",
+    ),
+    (
+        "an anchor of two",
+        |shard, r| r.participants.push(other(shard, 2, key("a1"))),
+        "the participants must ascend by anchor, each once",
+    ),
+    (
+        "it is none of them here",
+        |_, r| r.here = 1,
+        "`here` or `coordinator` names no participant",
+    ),
+    (
+        "it is far from any of them here",
+        |_, r| r.here = u32::MAX,
+        "`here` or `coordinator` names no participant",
+    ),
+    (
+        "the coordinator is none of them",
+        |_, r| r.coordinator = 1,
+        "`here` or `coordinator` names no participant",
+    ),
+    (
+        "this shard is another participant's, too",
+        |shard, r| {
+            r.participants.push(other(shard, 2, key("b1")));
+            r.participants[1].shard = shard.id;
+        },
+        "the participants name a shard twice",
+    ),
+    (
+        "another shard is named twice",
+        |shard, r| {
+            joined(shard, r, 2, 5);
+            r.participants[2].term = r.participants[1].term;
+        },
+        "the participants name a shard twice",
+    ),
+    (
+        "participants that are too many bytes",
+        |shard, r| {
+            let each = PARTICIPANT + MAX_KEY_BYTES;
+            joined(shard, r, MAX_PARTICIPANTS_BYTES / each + 1, MAX_KEY_BYTES);
+        },
+        "more than 1048576; use shorter keys or fewer shards",
+    ),
+    (
+        "an optimistic commit",
+        |_, r| r.snapshot = Some(Timestamp(EPOCH)),
+        "optimistic commits are not in this version",
+    ),
+];
+
+#[test]
+fn a_commit_that_breaks_a_bound_is_refused_in_words_and_nothing_is_proposed() {
+    let mut shard = started();
+    for (name, breach, words) in BREACHES {
+        eprintln!("{name}");
+        let mut request = good(&shard);
+        breach(&shard, &mut request);
+        is_refused(&mut shard, Request::Commit(Box::new(request)), words);
+    }
+    // Not even its id is spent: the very same attempt, made well, goes on.
+    let request = good(&shard);
+    let out = ask(&mut shard, Request::Commit(Box::new(request)));
+    assert_eq!(out.proposed.len(), 1, "{out:?}");
+}
+
+/// Commits that only just break nothing, so that no bound is lower than it says.
+#[test]
+fn a_commit_at_its_bounds_is_proposed() {
+    let limits: &[(&str, fn(&Shard, &mut CommitRequest))] = &[
+        ("a key", |_, r| {
+            r.writes[0].key = long("a", MAX_KEY_BYTES);
+            r.participants[0].anchor = r.writes[0].key.clone();
+        }),
+        ("a value", |_, r| {
+            r.writes[0] = write(key("a1"), MAX_VALUE_BYTES);
+        }),
+        ("writes", |_, r| r.writes = weighing(MAX_TRANSACTION_BYTES)),
+        ("a span", |_, r| {
+            r.reads = vec![Span::of_key(&long("a", MAX_KEY_BYTES))];
+        }),
+        ("participants", |shard, r| {
+            joined(shard, r, MAX_PARTICIPANTS - 1, 5);
+        }),
+        ("their bytes", |shard, r| {
+            let each = PARTICIPANT + MAX_KEY_BYTES;
+            let others = (MAX_PARTICIPANTS_BYTES - 2 * PARTICIPANT) / each;
+            joined(shard, r, others, MAX_KEY_BYTES);
+        }),
+    ];
+    for (name, stretch) in limits {
+        let mut shard = started();
+        let mut request = good(&shard);
+        stretch(&shard, &mut request);
+        let out = ask(&mut shard, Request::Commit(Box::new(request)));
+        assert!(!out.proposed.is_empty(), "{name}: {:?}", out.responses);
+    }
+}
+
+#[test]
+fn a_read_that_breaks_a_bound_is_refused_in_words_and_locks_nothing() {
+    let mut shard = started();
+    let scan = |start: Key, end: Key, limit| {
+        let span = Span { start, end };
+        Some(ScanRange {
+            span,
+            limit,
+            reverse: false,
+        })
+    };
+    let many = (0..=MAX_READ_KEYS).map(|n| key(&format!("a{n:04}")));
+    let breaches: [(Vec<Key>, Option<ScanRange>, &str); 5] = [
+        (many.collect(), None, "4097 keys in one read are more"),
+        (
+            vec![key("a1"), long("a", MAX_KEY_BYTES + 1)],
+            None,
+            "a key of 8193 bytes is longer than 8192",
+        ),
+        (
+            Vec::new(),
+            scan(key("a"), key("b"), 0),
+            "a scan with limit 0 reads nothing",
+        ),
+        (
+            Vec::new(),
+            scan(long("a", MAX_KEY_BYTES + 1), Key::new(), 1),
+            "a key of 8193 bytes is longer than 8192",
+        ),
+        (
+            Vec::new(),
+            scan(key("a"), long("b", MAX_KEY_BYTES + 2), 1),
+            "the end of a span is longer than 8192 bytes",
+        ),
+    ];
+    for (keys, scan, words) in breaches {
+        let latest = Request::Latest {
+            keys: keys.clone(),
+            scan: scan.clone(),
+        };
+        is_refused(&mut shard, latest, words);
+        let attempt = attempt(1);
+        let locked = Request::LockedRead {
+            attempt,
+            priority: priority(attempt),
+            client: ClientId(1),
+            session: None,
+            keys,
+            scan,
+            mode: LockMode::Shared,
+        };
+        is_refused(&mut shard, locked, words);
+    }
+}
