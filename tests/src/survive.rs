@@ -1,17 +1,23 @@
-//! Transfers and list appends through whatever happens, checked at the end.
+//! Transfers, audits, list appends and reads under lease through whatever happens, checked at
+//! the end.
 
 use crate::{connect, program, start};
 use std::time::Duration;
-use synod_harness::check::{bank, list_append};
+use synod_harness::check::{bank, list_append, register};
 use synod_harness::cluster::{Cluster, Options};
 use synod_harness::history::History;
 use synod_harness::workload::bank::Bank;
 use synod_harness::workload::list_append::Lists;
+use synod_harness::workload::probe::Probe;
 use synod_harness::workload::{Meter, Run};
 
 /// Accounts of the bank.
 pub const ACCOUNTS: u32 = 24;
 const CLIENTS: u32 = 6;
+/// Shards that the bank is spread over.
+const SHARDS: u32 = 4;
+/// Between two audits.
+const AUDIT_PAUSE: Duration = Duration::from_millis(250);
 
 fn bank() -> Bank {
     Bank {
@@ -21,11 +27,18 @@ fn bank() -> Bank {
     }
 }
 
+/// A register in each shard, among the accounts.
+fn probes() -> impl Iterator<Item = Probe> {
+    (0..SHARDS).map(|shard| Probe {
+        key: format!("bank/{:05}/probe", shard * ACCOUNTS / SHARDS),
+    })
+}
+
 /// Options of a cluster whose shards the bank is spread over.
 #[must_use]
 pub fn options() -> Options {
     let mut options = Options::new(program());
-    options.splits = Bank::splits(ACCOUNTS, 4);
+    options.splits = Bank::splits(ACCOUNTS, SHARDS);
     options
 }
 
@@ -40,8 +53,8 @@ pub fn cluster(extra: &str) -> Cluster {
     start(options)
 }
 
-/// Runs transfers and list-append transactions while `disturb` does its worst,
-/// then checks both histories against what is left.
+/// Runs transfers, audits, list-append transactions and a writer and a reader of a register in
+/// each shard while `disturb` does its worst, then checks all histories against what is left.
 ///
 /// # Panics
 /// When a promise was broken, or the cluster serves no more.
@@ -66,6 +79,21 @@ pub async fn survive(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Clust
         let (lists, meter) = (lists.clone(), meter.clone());
         let (client, run) = (client.clone(), run.clone());
         appends.spawn(async move { lists.client(client, run, &meter, 100 + number).await });
+    }
+    let auditor = (bank.clone(), client.clone(), run.clone());
+    transfers.spawn(async move {
+        let (bank, client, run) = auditor;
+        bank.audit(client, run, AUDIT_PAUSE, CLIENTS).await
+    });
+    // Who reads learns nothing from who writes: it asks the leader of old until that one refuses.
+    let reader = connect(cluster).await;
+    let mut registers = Vec::new();
+    for probe in probes() {
+        let (writes, client, writing) = (probe.clone(), client.clone(), run.clone());
+        let (reads, reader, reading) = (probe.clone(), reader.clone(), run.clone());
+        let writer = tokio::spawn(async move { writes.write(client, writing).await });
+        let reader = tokio::spawn(async move { reads.read(reader, reading).await });
+        registers.push((probe, writer, reader));
     }
     disturb(cluster, &meter).await;
     run.stop();
@@ -93,6 +121,17 @@ pub async fn survive(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Clust
     list_history.transactions.extend(rest.transactions);
     let findings = list_append::check(&list_history);
     assert!(findings.is_clean(), "{findings}");
+    for (probe, writer, reader) in registers {
+        let mut history = writer.await.expect("a writer ends in order").history;
+        let read = reader.await.expect("a reader ends in order");
+        let reads = read.transactions.len();
+        assert!(reads > 0, "{} was never read", probe.key);
+        history.transactions.extend(read.transactions);
+        let last = probe.read_into(&client, &run, &mut history).await;
+        last.expect("the cluster serves again");
+        let findings = register::check(&history);
+        assert!(findings.is_clean(), "{}: {findings}", probe.key);
+    }
 }
 
 /// Waits until `more` further transactions have committed.

@@ -1,13 +1,23 @@
 //! Machines are lost; acknowledged money is not.
 
-use std::time::Duration;
-use synod_client::Client;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use synod_client::{Client, Value};
 use synod_harness::check::register;
-use synod_harness::cluster::{ask, wait_for};
+use synod_harness::cluster::{Cluster, Node, USER, ask, wait_for};
 use synod_harness::workload::Run;
 use synod_harness::workload::probe::Probe;
+use synod_rpc::{CallError, CertRole, Pool, PoolOptions, ServerBody, TlsIdentity};
+use synod_shard::{ShardReply, ShardRequest};
 use synod_tests::survive::{ACCOUNTS, cluster, progress, survive};
-use synod_tests::{connect, settled};
+use synod_tests::{connect, eventually, settled};
+use synod_txn::{Request, Response};
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a leader is paused at least: longer than its lease of 600 ms and the election of the
+/// next one. A connection is lost after 3 s.
+const NAP: Duration = Duration::from_millis(1_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_node_is_killed_in_turn_and_nothing_is_lost() {
@@ -49,12 +59,131 @@ async fn a_paused_leader_wakes_and_serves_nothing_stale() {
         for index in 0..cluster.nodes().len() {
             progress(meter, 50).await;
             cluster.node_mut(index).pause();
-            progress(meter, 50).await;
+            tokio::join!(progress(meter, 50), tokio::time::sleep(NAP));
             cluster.node_mut(index).resume();
         }
         progress(meter, 100).await;
     })
     .await;
+}
+
+/// What is the newest value of a key? Asked of one node alone, whoever leads.
+#[derive(Clone)]
+struct Question {
+    pool: Pool,
+    request: ShardRequest,
+}
+
+impl Question {
+    async fn about(key: &'static str, cluster: &Cluster) -> Question {
+        let identity = TlsIdentity::from_dir(&cluster.certs(), CertRole::User, USER);
+        let options = PoolOptions {
+            // The SDK gives up a node that is silent for 800 ms. Here that one is to be heard.
+            silence: PATIENCE,
+            ..PoolOptions::default()
+        };
+        let pool = Pool::new(&identity.expect("good certificates"), options).expect("a pool");
+        let map = ask::map(&pool, cluster.nodes()[0].address, PATIENCE).await;
+        let map = map.expect("it answers");
+        let shard = map.shard_of(key.as_bytes()).expect("every key has a shard");
+        let request = ShardRequest {
+            shard: shard.id,
+            generation: shard.generation,
+            request: Request::Latest {
+                keys: vec![key.into()],
+                scan: None,
+            },
+            hashing: None,
+        };
+        Question { pool, request }
+    }
+
+    /// The node's answer; none if it refuses.
+    async fn ask(self, node: SocketAddr) -> Result<Option<Value>, CallError> {
+        let deadline = Instant::now() + PATIENCE;
+        match self.pool.call_shard(node, &self.request, deadline).await? {
+            ServerBody::Shard(ShardReply::Response(Response::Read { versions, .. })) => {
+                let version = versions.into_iter().next().flatten();
+                Ok(version.expect("the key was written").value)
+            }
+            ServerBody::Shard(ShardReply::Response(Response::Refused(_))) => Ok(None),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// The node that answers it, by index.
+    async fn leader(&self, cluster: &Cluster) -> usize {
+        let mut leader = None;
+        eventually("a leader that answers", async || {
+            for (index, node) in cluster.nodes().iter().enumerate() {
+                if let Ok(Some(_)) = self.clone().ask(node.address).await {
+                    leader = Some(index);
+                }
+            }
+            leader.is_some()
+        })
+        .await;
+        leader.expect("it was found")
+    }
+}
+
+/// What a leader is asked in its sleep it reads when it wakes: without a lease, and the first of it
+/// before it hears of its successor. So even those who asked before the last write get that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_asked_while_it_sleeps_answers_nothing_stale() {
+    const NAPS: u32 = 3;
+    /// A nap that takes longer than this, because the others were slow, may cost the connection.
+    const LONGEST_NAP: Duration = Duration::from_millis(2_500);
+    let mut cluster = synod_tests::cluster(&["m"]);
+    let client = connect(&cluster).await;
+    let question = Question::about("a", &cluster).await;
+    let (mut naps, mut round) = (0, 0);
+    while naps < NAPS {
+        round += 1;
+        assert!(round <= 5 * NAPS, "the others are too slow to replace it");
+        let old = client.put("a", format!("old {round}")).await;
+        old.expect("the cluster serves");
+        settled(&cluster).await;
+        let index = question.leader(&cluster).await;
+        let sleeper = cluster.nodes()[index].address;
+        cluster.node_mut(index).pause();
+        let began = Instant::now();
+        wait_for("its sleep", PATIENCE, || sleeps(&cluster.nodes()[index])).expect("it sleeps");
+        let mut answers = JoinSet::new();
+        let mut ask_often = || {
+            for _ in 0..100 {
+                answers.spawn(question.clone().ask(sleeper));
+            }
+        };
+        ask_often();
+        let new = format!("new {round}");
+        let put = client.put("a", new.clone()).await;
+        put.expect("the others elect a leader");
+        ask_often();
+        tokio::time::sleep(NAP.saturating_sub(began.elapsed())).await;
+        ask_often();
+        let nap = began.elapsed();
+        cluster.node_mut(index).resume();
+
+        let answers = answers.join_all().await;
+        let heard = answers.iter().flatten().count();
+        let values: Vec<Value> = answers.into_iter().flatten().flatten().collect();
+        let read = values.len();
+        eprintln!("{heard} answers after {nap:?}, {read} of them values");
+        let stale = values.iter().filter(|value| **value != new.as_bytes());
+        assert_eq!(stale.count(), 0, "stale ones of {read} values");
+        if nap < LONGEST_NAP {
+            assert!(heard > 0, "it never answered");
+            naps += 1;
+        }
+    }
+}
+
+/// Whether its process is stopped.
+fn sleeps(node: &Node) -> bool {
+    let pid = node.pid().expect("it runs");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| stat.contains(") T "))
 }
 
 /// With a log this small every few hundred transactions trim it, so that a node

@@ -1,23 +1,28 @@
 //! SIGTERM: a node hands its shards over before it goes. No call fails, and
-//! writes hardly notice.
+//! clients hardly notice.
 
 use std::time::Duration;
-use synod_client::{Error, Transaction};
+use synod_client::{Client, Error, Transaction};
 use synod_harness::check::register;
 use synod_harness::cluster::Options;
-use synod_harness::history::Outcome;
+use synod_harness::history::{History, Nanos, Outcome, RegisterOp};
 use synod_harness::workload::probe::{Probe, Written};
 use synod_harness::workload::{Gap, Run};
 use synod_tests::{connect, program, settled, start, terminate};
 use tokio::task::JoinHandle;
 
 const SPLITS: [&str; 5] = ["b", "c", "d", "e", "f"];
-/// Longest time without an acknowledged write that a planned stop may cost.
-/// Measured on an idle machine: 5 to 20 ms.
-const GAP: Duration = Duration::from_millis(100);
+/// Longest time in which a client may get nothing done when a node is stopped as planned. Measured
+/// on a machine with little else to do: 5 to 20 ms. What is promised is promised of a release build.
+const GAP: Duration = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 100 });
 /// Tests share their machine with others: one stop of three may take longer, but
 /// not as long as a failover, which waits for a lease of 600 ms to end.
-const LONGEST: Duration = Duration::from_millis(400);
+const LONGEST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 250 });
+/// A shard that was not handed over has its failover only after the process is gone:
+/// so long the node stays away, and clients are looked at.
+const AWAY: Duration = Duration::from_secs(2);
+/// Between two operations of a client.
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn probes() -> Vec<Probe> {
     ["a", "b", "c", "d", "e", "f"]
@@ -25,6 +30,51 @@ fn probes() -> Vec<Probe> {
             key: format!("{prefix}/probe"),
         })
         .into()
+}
+
+/// Reads under lease until the run stops, or a read fails.
+async fn read(probe: Probe, client: Client, run: Run) -> Result<History<RegisterOp>, Error> {
+    let mut history = History::default();
+    while !run.is_stopped() {
+        probe.read_into(&client, &run, &mut history).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(history)
+}
+
+/// Two counters in two shards that only change together.
+struct Pair([String; 2]);
+
+impl Pair {
+    /// Counts both up until the run stops, or a transaction fails; returns when each was
+    /// acknowledged.
+    async fn count(self, client: Client, run: Run) -> Result<Vec<Nanos>, Error> {
+        let mut acks = Vec::new();
+        while !run.is_stopped() {
+            let count_up = async |txn: &mut Transaction| {
+                for key in &self.0 {
+                    let counter = number(txn.get_for_update(key).await?.as_deref());
+                    txn.put(key, (counter + 1).to_string()).await?;
+                }
+                Ok::<(), Error>(())
+            };
+            client.transact(count_up).await?;
+            acks.push(run.now());
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(acks)
+    }
+}
+
+fn pairs() -> Vec<Pair> {
+    [["a", "d"], ["b", "e"], ["c", "f"]]
+        .map(|prefixes| Pair(prefixes.map(|prefix| format!("{prefix}/counter"))))
+        .into()
+}
+
+fn number(value: Option<&[u8]>) -> usize {
+    let text = value.map_or("0".into(), String::from_utf8_lossy);
+    text.parse().expect("a counter is a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,11 +91,16 @@ async fn a_rolling_restart_fails_no_call_and_hardly_delays_any() {
             tokio::spawn(async move { probe.write(client, run).await })
         })
         .collect();
+    let reader = |probe| tokio::spawn(read(probe, client.clone(), run.clone()));
+    let readers: Vec<_> = probes().into_iter().map(reader).collect();
+    let counter = |pair: Pair| tokio::spawn(pair.count(client.clone(), run.clone()));
+    let counters: Vec<_> = pairs().into_iter().map(counter).collect();
     let mut stops = Vec::new();
     for index in 0..cluster.nodes().len() {
         settled(&cluster).await;
         let from = run.now();
         terminate(&mut cluster, index);
+        tokio::time::sleep(AWAY).await;
         stops.push((from, run.now()));
         cluster.start_node(index).expect("the node starts again");
     }
@@ -53,16 +108,17 @@ async fn a_rolling_restart_fails_no_call_and_hardly_delays_any() {
     run.stop();
 
     let mut gaps = vec![Duration::ZERO; stops.len()];
-    for (writer, probe) in writers.into_iter().zip(probes()) {
+    for ((writer, reader), probe) in writers.into_iter().zip(readers).zip(probes()) {
         let mut written = writer.await.expect("a writer ends in order");
         let failed = written.history.transactions.iter();
         let failed = failed.filter(|t| !matches!(t.outcome, Outcome::Committed(_)));
         assert_eq!(failed.count(), 0, "calls failed at {}", probe.key);
-        for (gap, (from, until)) in gaps.iter_mut().zip(&stops) {
-            let end = written.acks.partition_point(|at| at <= until);
-            let stop = Gap::longest(&written.acks[..end], *from, *until);
-            *gap = (*gap).max(stop.length);
-        }
+        lengthen(&mut gaps, &written.acks, &stops);
+        let read = reader.await.expect("a reader ends in order");
+        let read = read.unwrap_or_else(|error| panic!("a read of {} failed: {error}", probe.key));
+        let answers: Vec<Nanos> = read.transactions.iter().map(|t| t.completed).collect();
+        lengthen(&mut gaps, &answers, &stops);
+        written.history.transactions.extend(read.transactions);
         probe
             .read_into(&client, &run, &mut written.history)
             .await
@@ -70,9 +126,26 @@ async fn a_rolling_restart_fails_no_call_and_hardly_delays_any() {
         let findings = register::check(&written.history);
         assert!(findings.is_clean(), "{findings}");
     }
+    for (counter, pair) in counters.into_iter().zip(pairs()) {
+        let counted = counter.await.expect("a client ends in order");
+        let acks = counted.unwrap_or_else(|error| panic!("{:?}: {error}", pair.0));
+        lengthen(&mut gaps, &acks, &stops);
+        for key in &pair.0 {
+            let value = client.get(key).await.expect("the cluster serves");
+            assert_eq!(number(value.as_deref()), acks.len(), "{key}");
+        }
+    }
     eprintln!("longest gaps by node: {gaps:?}");
     gaps.sort();
     assert!(gaps[1] < GAP && gaps[2] < LONGEST, "{gaps:?}");
+}
+
+/// Lengthens each stop's gap to the longest one between these answers during it.
+fn lengthen(gaps: &mut [Duration], answers: &[Nanos], stops: &[(Nanos, Nanos)]) {
+    for (gap, (from, until)) in gaps.iter_mut().zip(stops) {
+        let end = answers.partition_point(|at| at <= until);
+        *gap = (*gap).max(Gap::longest(&answers[..end], *from, *until).length);
+    }
 }
 
 /// Shards that one commit is spread over; a third of them changes leaders when a node goes.
