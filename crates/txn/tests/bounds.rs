@@ -138,8 +138,11 @@ fn is_refused(shard: &mut Shard, request: Request, words: &str) {
     assert_eq!(shard.leader.checkpoint(), before, "`{words}`");
 }
 
-/// A name, what becomes of a good commit, and the words it is refused with.
-type Breach = (&'static str, fn(&Shard, &mut CommitRequest), &'static str);
+/// What becomes of a good commit.
+type Change = fn(&Shard, &mut CommitRequest);
+
+/// A name, a change, and the words that the commit is refused with.
+type Breach = (&'static str, Change, &'static str);
 
 const BREACHES: &[Breach] = &[
     (
@@ -278,7 +281,7 @@ fn a_commit_that_breaks_a_bound_is_refused_in_words_and_nothing_is_proposed() {
 /// Commits that only just break nothing, so that no bound is lower than it says.
 #[test]
 fn a_commit_at_its_bounds_is_proposed() {
-    let limits: &[(&str, fn(&Shard, &mut CommitRequest))] = &[
+    let limits: &[(&str, Change)] = &[
         ("a key", |_, r| {
             r.writes[0].key = long("a", MAX_KEY_BYTES);
             r.participants[0].anchor = r.writes[0].key.clone();
