@@ -17,6 +17,8 @@ pub const MAX_KEY_BYTES: usize = 8 << 10;
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 /// Bytes of all writes of one transaction, at most.
 pub const MAX_TRANSACTION_BYTES: usize = 64 << 20;
+/// What each write counts for in that, beside its key and its value.
+pub const WRITE_BYTES: usize = 16;
 /// Shards one transaction may touch, at most.
 pub const MAX_PARTICIPANTS: usize = 1024;
 /// Rows one scan answers at most; the client pages on.

@@ -3,7 +3,9 @@
 
 use crate::client::TransactionError;
 use crate::hashing::SLOT_BYTES;
-use crate::types::{Key, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Row, Span, Value};
+use crate::types::{
+    Key, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Row, Span, Value, WRITE_BYTES,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -29,8 +31,9 @@ pub(super) struct Buffer {
     savepoints: Vec<(String, usize)>,
 }
 
+/// Bytes that a write counts for, as its shard counts them.
 fn size(key: &Key, value: Option<&Value>) -> usize {
-    key.len() + value.map_or(0, bytes::Bytes::len)
+    WRITE_BYTES + key.len() + value.map_or(0, bytes::Bytes::len)
 }
 
 /// Refuse keys out of bounds.

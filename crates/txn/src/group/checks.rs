@@ -4,7 +4,7 @@ use crate::request::{CommitRequest, ScanRange};
 use crate::settings::{MAX_PARTICIPANTS_BYTES, MAX_READ_KEYS};
 use crate::types::{
     Key, MAX_KEY_BYTES, MAX_PARTICIPANTS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Participant,
-    Span, Write,
+    Span, WRITE_BYTES, Write,
 };
 use std::collections::BTreeSet;
 use synod_paxos::GroupId;
@@ -119,6 +119,5 @@ pub(super) fn commit(shard: GroupId, request: &CommitRequest) -> Check {
 
 /// Bytes a write counts for in entries.
 pub(super) fn weight(write: &Write) -> usize {
-    const OVERHEAD: usize = 16;
-    OVERHEAD + write.key.len() + write.value.as_ref().map_or(0, |v| v.len())
+    WRITE_BYTES + write.key.len() + write.value.as_ref().map_or(0, |v| v.len())
 }
