@@ -127,8 +127,8 @@ pub struct Recovered {
     pub checkpoint: Option<(Slot, State)>,
     /// The slot up to which the engine holds versions.
     pub engine_applied: Slot,
-    /// Whether its state begins with nothing, so that its log alone can make it: of a cluster's first
-    /// shards on their first members. Elsewhere what a shard began with comes from other replicas.
+    /// Whether its log alone can make its state, if it goes back to the first entry. Where the shard
+    /// began with more than that, and this node has it not, it comes from other replicas.
     pub begins_empty: bool,
     /// Whether the log does not know it yet: a shard whose birth a crash cut short.
     pub is_new: bool,

@@ -208,9 +208,12 @@ fn recovered(
     descriptor: ShardDescriptor,
     durable: Durable,
     engine: &dyn Engine,
-    begins_empty: bool,
+    was_first: bool,
 ) -> Result<Recovered, RecoveryError> {
     let id = descriptor.id;
+    // The meta shard's first rows are in no log, and who has them here is told by `was_first`. What
+    // other shards hold, a log that goes back to its first entry says completely.
+    let begins_empty = was_first || id != META_SHARD;
     // Half installed is neither the old state nor the new one. The log, if it is whole, or
     // another snapshot fills the range again; the mark stands until then.
     let whole = engine.installing(id)?.is_none();

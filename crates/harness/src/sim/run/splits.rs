@@ -141,15 +141,15 @@ impl Sim {
         self.plan_turn(node, self.t);
     }
 
-    /// Nodes tell each other of shards that were split and of the cluster version, as the
-    /// driver of a real node does: who holds no replica of one hears of it by nothing else.
+    /// Nodes tell each other of shards whose ranges or members have changed and of the cluster
+    /// version, as the driver of a real node does: who holds no replica of one hears of it by
+    /// nothing else. (Of seed 913 a shard's first members were all replaced and started anew, and
+    /// sent a client round among themselves.)
     /// Who knows the same is told nothing; the digests that real nodes compare are not sent.
     pub(super) fn gossip(&mut self) {
         let first = self.bootstrap.version;
         if self.raised > first {
             self.read_version();
-        } else if self.born.is_empty() && self.absorbed.is_empty() {
-            return;
         }
         for from in 0..self.nodes.len() {
             let n = &self.nodes[from];
@@ -157,8 +157,8 @@ impl Sim {
                 continue;
             };
             let mut known = Vec::new();
-            if !self.born.is_empty() || !self.absorbed.is_empty() {
-                let shards = worker.map().changed().cloned().collect();
+            let shards: Vec<_> = worker.map().changed().cloned().collect();
+            if !shards.is_empty() {
                 known.push(NodeMessage::Shards(shards));
             }
             if worker.version() > first {
