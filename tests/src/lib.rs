@@ -237,3 +237,15 @@ pub fn text(output: &Output) -> String {
         String::from_utf8_lossy(&output.stderr)
     )
 }
+
+/// A line of `/proc/<pid>/status` of the node that has most; MiB.
+#[must_use]
+pub fn memory_mib(cluster: &Cluster, line: &str) -> u64 {
+    let of = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find(|l| l.starts_with(line))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let pids = cluster.nodes().iter().filter_map(|n| n.pid());
+    pids.filter_map(of).max().unwrap_or_default() / 1024
+}

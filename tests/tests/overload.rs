@@ -15,7 +15,7 @@ use synod_paxos::GroupId;
 use synod_rpc::wire::ShardStatus;
 use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
 use synod_shard::{ShardReply, ShardRequest};
-use synod_tests::{connect, settled, start, survive};
+use synod_tests::{connect, memory_mib, settled, start, survive};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
 
@@ -288,17 +288,6 @@ fn slow_syncs(cluster: &Cluster, by: Duration) {
     for node in cluster.nodes() {
         node.faults().slow_syncs(by);
     }
-}
-
-/// A line of `/proc/<pid>/status` of the node that has most; MiB.
-fn memory_mib(cluster: &Cluster, line: &str) -> u64 {
-    let of = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|l| l.starts_with(line))?;
-        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    let pids = cluster.nodes().iter().filter_map(|n| n.pid());
-    pids.filter_map(of).max().unwrap_or_default() / 1024
 }
 
 /// That exactly those calls left something behind that were told so: who was told to come back

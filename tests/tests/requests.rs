@@ -17,7 +17,7 @@ use synod_rpc::{
     NodeResponse, Pool, PoolOptions, RequestBody, ServerBody, ServerFrame, TlsIdentity,
 };
 use synod_shard::{NodeMessage, ShardReply, ShardRequest};
-use synod_tests::{cluster, connect, program, settled, synod, text};
+use synod_tests::{cluster, connect, memory_mib, program, settled, synod, text};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
 
@@ -339,13 +339,7 @@ async fn a_scan_without_end_comes_in_pages() {
 
 /// The most memory that any node ever had; MiB.
 fn peak_memory_mib(cluster: &Cluster) -> u64 {
-    let of = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    let pids = cluster.nodes().iter().filter_map(|n| n.pid());
-    pids.filter_map(of).max().unwrap_or_default() / 1024
+    memory_mib(cluster, "VmHWM:")
 }
 
 /// Several who read everything, over and over, in as large pages as there are: nodes hold

@@ -111,7 +111,7 @@ pub fn replay<D: Disk>(
 
 /// Whether `shard`, as a node's first map names it, begins with that node: empty but for what
 /// `init` makes of the meta shard. The map of a node that joined later tells of shards as they
-/// were on that day, and their state has to be fetched.
+/// were on that day.
 fn begins_with(shard: &ShardDescriptor, me: NodeId) -> bool {
     shard.generation <= 1 && shard.configuration.is_member(me)
 }
