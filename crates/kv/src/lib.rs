@@ -8,7 +8,6 @@
 #[cfg(feature = "server")]
 pub mod config;
 pub mod engine;
-#[cfg(feature = "server")]
 pub mod files;
 #[cfg(feature = "server")]
 pub mod identity;

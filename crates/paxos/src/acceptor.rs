@@ -281,6 +281,12 @@ impl Replica {
         // could still count leads under a lower one: following is always safe.
         self.raise_promised(cx, ballot);
         self.end_campaign();
+        if self.is_full && self.lacks_data() {
+            mark(Mark::FullWithoutData);
+            self.ignore(Ignored::Full);
+            self.be_patient(cx);
+            return self.ask_for_snapshot(cx, from, ballot);
+        }
         let support = cx
             .leases
             .supports(from, cx.now)

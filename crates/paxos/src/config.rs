@@ -193,6 +193,9 @@ pub struct Settings {
     /// Bytes of undecided entries beyond which a leader admits nothing new; at four
     /// times as many it refuses proposals, and snapshots no longer hold up trimming.
     pub undecided_bytes: usize,
+    /// Bytes of entries that all replicas of a node hold which wait for their data: beyond it they take
+    /// no more ([`Replica::set_full`](crate::Replica::set_full)). Far less than one append to a log may have.
+    pub unfilled_bytes: usize,
     /// Bytes of one snapshot chunk, about.
     pub chunk_bytes: usize,
 }
@@ -209,6 +212,7 @@ impl Default for Settings {
             message_bytes: 1 << 20,
             entry_bytes: (8 << 20) + (64 << 10),
             undecided_bytes: 64 << 20,
+            unfilled_bytes: 512 << 20,
             chunk_bytes: 512 << 10,
         }
     }

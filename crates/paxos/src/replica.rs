@@ -149,6 +149,8 @@ pub enum Ignored {
     /// A log that lacks or changes what is decided here (P2): some disk has lost
     /// what it held, or the sender lies. Should never be counted.
     Contradicts,
+    /// The node holds as much log as it may of replicas that wait for their data.
+    Full,
 }
 
 /// How far one follower is, as its leader knows; for status.
@@ -192,6 +194,8 @@ pub struct Replica {
     pub(crate) stands_back: bool,
     /// The state machine does not get on by the log alone.
     pub(crate) stands_still: bool,
+    /// It takes no entries while it lacks data.
+    pub(crate) is_full: bool,
     pub(crate) rng: Prng,
     pub(crate) state: State,
     /// The highest ballot known to be given up, and the highest timestamp used under it.
@@ -246,6 +250,7 @@ impl Replica {
             holds_data: holds_data && applied >= durable.trimmed,
             stands_back: false,
             stands_still: false,
+            is_full: false,
             settings,
             log: Log::new(durable),
             applied,
@@ -463,6 +468,14 @@ impl Replica {
             self.drop_old_snapshots(slot);
         }
         self.trimmed()
+    }
+
+    /// Whether entries are to be taken while data is lacking: without it nothing of the log can be
+    /// trimmed, so whoever sums up the logs of a node has to end that somewhere. Until its snapshot
+    /// is in, such a replica is to its leader one that does not answer. It gives up nothing that
+    /// it has accepted: some of that may have been chosen with its vote.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
     }
 
     /// Where soft bounds on the log's size become hard ones; bytes.

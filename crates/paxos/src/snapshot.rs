@@ -329,7 +329,8 @@ impl Transfer {
 impl Replica {
     /// Without data, which all members are meant to have: also a witness, which could
     /// otherwise never trim its log. Who stands still has some, but nothing to go on with.
-    pub(crate) fn lacks_data(&self) -> bool {
+    #[must_use]
+    pub fn lacks_data(&self) -> bool {
         !self.holds_data || self.stands_still
     }
 

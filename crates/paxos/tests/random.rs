@@ -152,6 +152,9 @@ fn aim_at_leases(sim: &mut Sim, dice: &mut Dice, weather: &mut Weather) {
 fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
     let ids = sim.ids();
     let id = dice.pick(&ids);
+    // Nodes hold enough of logs without data at some times and not at others.
+    let full = (sim.now / (200 * MS) + u64::from(id.0)).is_multiple_of(3);
+    sim.with(id, |r, _| r.set_full(full));
     if dice.chance(weather.crash) {
         if sim.up(id).is_some() {
             let ahead = dice.chance(500);
@@ -363,6 +366,7 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         }
         sim.with_leases(id, |l, now, _| l.set_healthy(now, true));
         sim.nodes.get_mut(&id).unwrap().auto = true;
+        sim.with(id, |r, _| r.set_full(false));
         sim.persist(id, usize::MAX);
     }
     let target = Slot(sim.oracle.decided_through().0 + 3);

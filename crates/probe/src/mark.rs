@@ -102,6 +102,8 @@ marks! {
     SnapshotAsked,
     /// An unanswered chunk was sent again.
     SnapshotChunkAgain,
+    /// A follower without data took no entries: its node held enough of such logs.
+    FullWithoutData,
     /// A transfer that nobody answered was given up.
     SnapshotGivenUp,
     /// The answer to an earlier wish for a snapshot was taken for that to a later one.

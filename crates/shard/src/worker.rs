@@ -10,6 +10,7 @@ mod members;
 mod merges;
 mod replicas;
 mod routing;
+mod unfilled;
 mod version;
 mod views;
 
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::lease::{Hearing, LeaseMessage, NodeLease};
 use synod_paxos::{GroupId, Message, Mono, NodeId};
 use synod_probe::{Mark, mark};
+use unfilled::Unfilled;
 
 /// Rounds of local deliveries within one step; what is left waits for the next.
 const MAX_LOCAL_ROUNDS: usize = 64;
@@ -60,6 +62,8 @@ pub struct Worker {
     merges: MergeView,
     timers: BTreeSet<(Mono, GroupId)>,
     timer_of: BTreeMap<GroupId, Mono>,
+    /// When the logs of replicas without data were summed up, and whether they are full.
+    unfilled: Unfilled,
     /// Counts messages for shards whose leader is not known here.
     asked: u64,
     /// Counts what was learned about members of shards.
@@ -125,6 +129,7 @@ impl Worker {
             merges: MergeView::default(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
+            unfilled: Unfilled::default(),
             asked: 0,
             map_changes: 0,
         };
@@ -410,6 +415,7 @@ impl Worker {
             self.lease_step(now);
         }
         self.look_at_merges(now);
+        self.review_unfilled(now);
         while let Some((at, group)) = self.timers.first().copied() {
             if at > now.mono {
                 break;

@@ -285,6 +285,8 @@ fn paxos(config: &SimConfig) -> synod_paxos::Settings {
         window_bytes: config.window_bytes,
         message_bytes: config.message_bytes,
         undecided_bytes: config.undecided_bytes,
+        // Of what is meant to be little, so little that a copy on its way is long enough.
+        unfilled_bytes: (config.undecided_bytes / 8).max(500),
         entry_bytes: config.entry_bytes + (64 << 10),
         ..synod_paxos::Settings::default()
     }

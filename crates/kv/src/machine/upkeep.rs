@@ -14,7 +14,7 @@ use crate::log::LogRecord;
 use std::collections::VecDeque;
 use synod_paxos::{Durable, GroupId, Slot};
 use synod_probe::{Mutation, mutated};
-use synod_shard::{Input, ShardDescriptor};
+use synod_shard::{Input, ShardDescriptor, Worker};
 
 /// What a base takes besides its entries, in entries that are dropped.
 const BASE_WORK: u64 = 8;
@@ -54,6 +54,8 @@ pub(super) struct Upkeep {
     /// Bytes the last bases took: what no trim can free.
     base_bytes: u64,
     healthy: bool,
+    /// Replicas without data take no entries.
+    full: bool,
     checkpointing: Checkpointing,
     /// Tickets of the log's lane, and the worker's tickets they stand for.
     submitted: u64,
@@ -66,6 +68,7 @@ impl Upkeep {
             settings,
             base_bytes: 0,
             healthy: true,
+            full: false,
             checkpointing: Checkpointing::Idle,
             submitted: 0,
             pending: VecDeque::new(),
@@ -155,6 +158,7 @@ impl Machine {
             }
             self.input(lanes, Input::DiskHealth { healthy: !stalled });
         }
+        self.tell_of_unfilled();
         match std::mem::replace(&mut self.upkeep.checkpointing, Checkpointing::Idle) {
             Checkpointing::Idle if self.worker.is_some() && self.log_is_long(lanes) => {
                 let shards = self.worker.iter().flat_map(|worker| worker.shards());
@@ -175,8 +179,27 @@ impl Machine {
         }
     }
 
+    fn tell_of_unfilled(&mut self) {
+        let worker = self.worker.as_ref();
+        let full = worker.and_then(Worker::unfilled_log_is_full);
+        if full.is_some() == self.upkeep.full {
+            return;
+        }
+        self.upkeep.full = full.is_some();
+        match full {
+            Some(bytes) => tracing::warn!(
+                bytes,
+                "replicas that wait for their data hold so much log that they take no more of it \
+                 until some have their copies; their shards' other replicas go on without them"
+            ),
+            None => tracing::info!("replicas that wait for their data take entries again"),
+        }
+    }
+
     fn log_is_long(&self, lanes: &impl Lanes) -> bool {
-        lanes.log_bytes() > self.upkeep.settings.log_trim_bytes + self.upkeep.base_bytes
+        // Bases that are larger than what is trimmed are not written again for each of its bytes.
+        let kept = self.upkeep.base_bytes;
+        lanes.log_bytes() > kept + kept.max(self.upkeep.settings.log_trim_bytes)
     }
 
     /// Gives some more states to the engine; after the last one it syncs.
