@@ -141,7 +141,10 @@ fn seeds_that_found_something_pass() {
         sent_round,
     ];
     for seed in kept {
-        let report = Recipe::of_seed(seed).run(RunOptions::default());
+        let mut recipe = Recipe::of_seed(seed);
+        // That clients take requests back came later, and would make other runs of these.
+        recipe.config.withdraws = false;
+        let report = recipe.run(RunOptions::default());
         let found = &report.violations;
         assert!(found.is_empty(), "seed {seed}: {found:?}");
     }

@@ -401,6 +401,8 @@ marks! {
     ScanHidRow,
     /// A scan locked only what it visited.
     ScanNarrowed,
+    /// A request was taken back while it waited.
+    WaitingCancelled,
 }
 
 impl Mark {

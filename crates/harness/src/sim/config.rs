@@ -95,6 +95,8 @@ pub struct SimConfig {
     pub retry: u64,
     /// Whether some clients only read, without locks, and stay with whom they know.
     pub readers: bool,
+    /// Whether clients tell nodes of requests that they no longer wait for.
+    pub withdraws: bool,
     /// The cluster version that the run begins with; an older one is raised on the way.
     pub begins_at: ClusterVersion,
     /// Whether all clients want the same few keys.
@@ -122,6 +124,7 @@ impl SimConfig {
         if Random::new(seed ^ 0x01de_c1a5).chance(OLDER) {
             config.begins_at = ClusterVersion::OLDEST;
         }
+        config.withdraws = Random::new(seed ^ 0x0ca9_ce15).chance(500);
         config
     }
 
@@ -210,6 +213,7 @@ impl SimConfig {
             stall: SECOND,
             retry: 100 * MS,
             readers: false,
+            withdraws: false,
             begins_at: ClusterVersion::NEWEST,
             hot: false,
             themes: Vec::new(),

@@ -467,6 +467,7 @@ impl Group {
             .map(|(id, _)| *id)
             .collect();
         for id in mine {
+            mark(Mark::WaitingCancelled);
             office.locks.cancel(id);
             let waiting = self.waiting.remove(&id);
             let attempt = waiting.and_then(|waiting| waiting.counted_for());

@@ -70,6 +70,8 @@ pub(in crate::sim) struct ClientConfig {
     pub(in crate::sim) attempt_timeout: u64,
     /// Whether a third of the clients only reads, without locks, and has patience.
     pub(in crate::sim) readers: bool,
+    /// Whether they take requests back that they no longer wait for.
+    pub(in crate::sim) withdraws: bool,
     /// A transaction wounded more often than this starves: a finding.
     pub(in crate::sim) most_wounds: u32,
 }
@@ -134,6 +136,7 @@ impl ClientConfig {
             },
             attempt_timeout: 300 * MS + 10 * latency,
             readers: false,
+            withdraws: false,
             most_wounds: 100,
         }
     }

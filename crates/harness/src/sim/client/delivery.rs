@@ -114,6 +114,8 @@ pub(super) struct Patience {
     pub(super) attempt_timeout: u64,
     pub(super) round_pause: u64,
     pub(super) longest_pause: u64,
+    /// Whether nodes are told of requests whose answers nobody waits for any more.
+    pub(super) withdraws: bool,
 }
 
 /// A client's deliveries.
@@ -209,8 +211,23 @@ impl Delivery {
     /// The transaction under way is over: nobody waits for its answers.
     pub(super) fn drop_calls(&mut self) {
         let call = |owner: Owner| matches!(owner, Owner::Call(_) | Owner::Latest);
-        self.flights.retain(|f| !call(f.owner));
+        let (dropped, kept) = { self.flights.drain(..) }.partition(|f| call(f.owner));
+        self.flights = kept;
+        let dropped: Vec<Flight> = dropped;
+        for flight in &dropped {
+            self.withdraw(flight);
+        }
         self.done.clear();
+    }
+
+    /// Nobody waits any more for what a node may have been asked.
+    fn withdraw(&mut self, flight: &Flight) {
+        if self.patience.withdraws && flight.number > 0 {
+            self.wants.push(Want::Cancel {
+                to: flight.to,
+                number: flight.number,
+            });
+        }
     }
 
     /// Everything under way is forgotten.
@@ -369,11 +386,13 @@ impl Delivery {
             let mut flight = self.flights.swap_remove(index);
             if flight.until <= t {
                 flight.maybe |= flight.sent <= t;
+                self.withdraw(&flight);
                 self.give_up(&flight);
             } else if flight.look_at <= t {
                 self.look(t, flight, random);
             } else if flight.timeout_at <= t {
                 flight.maybe = true;
+                self.withdraw(&flight);
                 if flight.commits() {
                     self.tell(flight.owner, Reply::Lost);
                 } else {
@@ -397,11 +416,13 @@ impl Delivery {
         let newer = term.is_some_and(|new| flight.term.is_none_or(|old| old.ballot < new.ballot));
         let leader = shard.leader;
         if newer && leader != flight.to {
+            let replicas = shard.replicas.clone();
+            self.withdraw(&flight);
             if flight.commits() {
                 self.tell(flight.owner, Reply::Lost);
             } else {
                 flight.maybe = true;
-                flight.tour.stay(&shard.replicas, leader);
+                flight.tour.stay(&replicas, leader);
                 self.launch(t, flight, 0, random);
             }
             return;
@@ -511,6 +532,7 @@ impl Delivery {
             }
         }
         for mut flight in moved {
+            self.withdraw(&flight);
             if flight.commits() {
                 self.tell(flight.owner, Reply::Lost);
             } else {

@@ -70,6 +70,13 @@ pub(super) enum Want {
         /// Send it this much later; nanoseconds.
         after: u64,
     },
+    /// Tell a node that nobody waits for an answer any more.
+    Cancel {
+        /// This node.
+        to: NodeId,
+        /// The request.
+        number: u64,
+    },
 }
 
 /// The pace of clients where it is not that of their workload.
@@ -101,6 +108,7 @@ fn patience(config: &ClientConfig, times: u64) -> Patience {
         attempt_timeout: config.attempt_timeout * times,
         round_pause: config.round_pause,
         longest_pause: config.longest_pause,
+        withdraws: config.withdraws,
     }
 }
 

@@ -165,16 +165,16 @@ fn client() -> (SimClient, Vec<Want>) {
 }
 
 fn sent(wants: &[Want]) -> Vec<(NodeId, u64, &Request)> {
-    let sent = wants.iter();
-    sent.map(
-        |Want::Send {
-             to,
-             number,
-             request,
-             ..
-         }| (*to, *number, &request.request),
-    )
-    .collect()
+    let sent = wants.iter().map(|want| match want {
+        Want::Send {
+            to,
+            number,
+            request,
+            ..
+        } => (*to, *number, &request.request),
+        Want::Cancel { .. } => panic!("nothing is taken back here"),
+    });
+    sent.collect()
 }
 
 #[test]
@@ -203,7 +203,9 @@ fn a_silent_leader_is_left_for_the_one_that_says_it_leads() {
         panic!("expected one question, not {wants:?}");
     };
     assert_ne!(other, leader);
-    let Want::Send { request, .. } = &wants[0];
+    let Want::Send { request, .. } = &wants[0] else {
+        panic!("expected a question, not {wants:?}");
+    };
     let term = Term {
         group: request.shard,
         ballot: Ballot {

@@ -45,6 +45,26 @@ impl Sim {
         self.input(to, Input::Client { caller, request });
     }
 
+    /// Nobody waits for an answer any more.
+    pub(super) fn cancelled(&mut self, to: usize, client: usize, number: u64) {
+        if self.is_out_of_reach(client, to) {
+            return;
+        }
+        let caller = Caller {
+            connection: client as u64,
+            request: number,
+        };
+        self.input(to, Input::Cancel { caller });
+    }
+
+    /// Tells a node so. It may come before what it is about, and not at all if the connection is gone.
+    fn withdraw(&mut self, client: usize, to: usize, number: u64) {
+        let sites = (self.config.site_of_client(client), self.config.site_of(to));
+        let random = &mut self.withdrawals;
+        let at = self.net.client_travel(self.t, sites.0, sites.1, random);
+        self.at(at, Event::Cancel { to, client, number });
+    }
+
     pub(super) fn reply(&mut self, node: usize, caller: Caller, reply: ShardReply) {
         let client = caller.connection as usize;
         if turns_away(&reply) {
@@ -105,13 +125,21 @@ impl Sim {
 
     /// Sends what a client wants sent, and plans its next timer.
     fn wanted(&mut self, client: usize, mut wants: Vec<Want>) {
-        for Want::Send {
-            to,
-            number,
-            request,
-            after,
-        } in wants.drain(..)
-        {
+        for want in wants.drain(..) {
+            let (to, number, request, after) = match want {
+                Want::Send {
+                    to,
+                    number,
+                    request,
+                    after,
+                } => (to, number, request, after),
+                Want::Cancel { to, number } => {
+                    if let Some(to) = self.index(to) {
+                        self.withdraw(client, to, number);
+                    }
+                    continue;
+                }
+            };
             let Some(to) = self.index(to) else {
                 continue;
             };

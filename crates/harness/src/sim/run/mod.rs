@@ -55,6 +55,12 @@ enum Event {
         number: u64,
         request: Box<ShardRequest>,
     },
+    /// A node hears that nobody waits for the answer to a request.
+    Cancel {
+        to: usize,
+        client: usize,
+        number: u64,
+    },
     /// An answer reaches a client.
     Answer {
         client: usize,
@@ -96,6 +102,8 @@ pub(super) struct Sim {
     config: SimConfig,
     plan: Vec<Planned>,
     random: Random,
+    /// For what was not always simulated, so that other runs stay as they are.
+    withdrawals: Random,
     bootstrap: Bootstrap,
     nodes: Vec<SimNode>,
     clients: Vec<SimClient>,
@@ -148,6 +156,7 @@ impl Sim {
         let catching_up = 2 * config.lease + SYNCS_BEHIND * config.sync;
         clients.last_deadline = (clients.last_deadline + catching_up).min(LONGEST_FINAL_READS);
         clients.readers = config.readers;
+        clients.withdraws = config.withdraws;
         if config.hot {
             clients.crowd();
         }
@@ -161,6 +170,7 @@ impl Sim {
             .collect();
         Ok(Sim {
             random,
+            withdrawals: Random::new(config.seed ^ 0x0ca9_ce15),
             nodes,
             wants: Vec::new(),
             reader: None,
@@ -266,6 +276,7 @@ impl Sim {
                 number,
                 request,
             } => self.asked(to, client, number, *request),
+            Event::Cancel { to, client, number } => self.cancelled(to, client, number),
             Event::Answer {
                 client,
                 number,
