@@ -174,6 +174,8 @@ marks! {
     // Locks and sessions.
     /// A Commit waited for its write locks.
     CommitQueued,
+    /// A Commit would have had to wait for its locks, and too much waited already.
+    CommitNotQueued,
     /// An older transaction wounded one that was reading.
     WoundedRunning,
     /// An older transaction wounded one whose Commit waited for locks.
@@ -425,6 +427,7 @@ impl Mark {
                 | Mark::HashVoid
                 | Mark::EndVoid
                 | Mark::AbsorbVoid
+                | Mark::AbsorbWithoutData
                 | Mark::MergeSilent
                 | Mark::StoodStill
                 | Mark::SplitBeforeSnapshot

@@ -67,6 +67,8 @@ pub struct GroupSettings {
     pub read_bytes: usize,
     /// Requests that wait for locks, reads or rounds, at most.
     pub waiters: usize,
+    /// Bytes that commits which wait for locks would write, at most, beside one.
+    pub queued_bytes: usize,
     /// Sessions, at most.
     pub sessions: usize,
     /// Commits proposed and not yet decided, at most.
@@ -94,6 +96,7 @@ impl Default for GroupSettings {
             entry_bytes: 8 << 20,
             read_bytes: 6 << 20,
             waiters: 20_000,
+            queued_bytes: 64 << 20,
             sessions: 100_000,
             proposed: 50_000,
             ended: 1 << 17,

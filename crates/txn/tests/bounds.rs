@@ -5,6 +5,7 @@
 mod world;
 
 use synod_paxos::{GroupId, Mono, Term, Timestamp};
+use synod_txn::effect::EngineRows;
 use synod_txn::request::{LockMode, Refusal, ScanRange};
 use synod_txn::settings::{MAX_PARTICIPANTS_BYTES, MAX_READ_KEYS};
 use synod_txn::*;
@@ -101,6 +102,15 @@ fn weighing(bytes: usize) -> Vec<Write> {
         left -= size + overhead;
     }
     writes
+}
+
+/// What the engine says of a key that was never written.
+fn nothing() -> EngineRows {
+    EngineRows {
+        versions: vec![None],
+        rows: Vec::new(),
+        more: false,
+    }
 }
 
 fn started() -> Shard {
@@ -309,6 +319,86 @@ fn a_commit_at_its_bounds_is_proposed() {
         let out = ask(&mut shard, Request::Commit(Box::new(request)));
         assert!(!out.proposed.is_empty(), "{name}: {:?}", out.responses);
     }
+}
+
+/// Of what has to wait for locks only so much is kept; who is in the way of the rest is let through,
+/// and who was turned away is let in once there is room.
+#[test]
+fn commits_that_wait_are_bounded_in_bytes() {
+    let mut shard = started();
+    let commit = |shard: &Shard, number: u64, bytes: usize| {
+        let mut request = good(shard);
+        request.attempt = attempt(number);
+        request.priority = priority(request.attempt);
+        request.writes = vec![write(key("a1"), bytes)];
+        request
+    };
+    let holds = Request::LockedRead {
+        attempt: attempt(1),
+        priority: priority(attempt(1)),
+        client: ClientId(1),
+        keys: vec![key("a1")],
+        scan: None,
+        mode: LockMode::Exclusive,
+        session: None,
+    };
+    let asked = ask(&mut shard, holds).asked;
+    let cx = shard.cx(NOW);
+    shard.leader.handle_read(&cx, asked[0].0, nothing());
+    let out = shard.drain();
+    let session = out
+        .responses
+        .iter()
+        .find_map(|(_, response)| match response {
+            Response::Read { session, .. } => *session,
+            _ => None,
+        });
+    assert!(session.is_some(), "{out:?}");
+    // Each of them is younger than the holder, and waits.
+    let room = GroupSettings::default().queued_bytes;
+    let mut number = 2;
+    let mut waiting = 0;
+    while waiting < room {
+        let request = commit(&shard, number, MAX_VALUE_BYTES);
+        let out = ask(&mut shard, Request::Commit(Box::new(request)));
+        assert!(out.responses.is_empty(), "{:?}", out.responses);
+        number += 1;
+        waiting += MAX_VALUE_BYTES;
+    }
+    let sessions = shard.leader.sessions();
+    let turned_away = commit(&shard, number, 1);
+    let out = ask(&mut shard, Request::Commit(Box::new(turned_away.clone())));
+    assert!(
+        matches!(
+            out.responses[..],
+            [(_, Response::Refused(Refusal::Overloaded { .. }))]
+        ),
+        "{:?}",
+        out.responses
+    );
+    assert!(out.proposed.is_empty());
+    assert_eq!(shard.leader.sessions(), sessions, "nothing of it is left");
+    let mut first = commit(&shard, 1, 1);
+    first.session = session;
+    let out = ask(&mut shard, Request::Commit(Box::new(first)));
+    assert_eq!(
+        out.proposed.len(),
+        1,
+        "all others wait for it: {:?}",
+        out.responses
+    );
+    // Those that waited end one by one; then there is room.
+    for ended in 2..number {
+        ask(
+            &mut shard,
+            Request::Release {
+                session: None,
+                attempt: attempt(ended),
+            },
+        );
+    }
+    let out = ask(&mut shard, Request::Commit(Box::new(turned_away)));
+    assert!(out.responses.is_empty(), "it waits: {:?}", out.responses);
 }
 
 #[test]

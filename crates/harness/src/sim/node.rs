@@ -273,6 +273,8 @@ pub(super) fn txn(config: &SimConfig) -> GroupSettings {
         least_window_millis: config.window / 4_000_000,
         enough: config.ended,
         ended: config.ended,
+        // Where little is remembered little waits.
+        queued_bytes: config.ended * 50,
         entry_bytes: config.entry_bytes,
         ..GroupSettings::default()
     }

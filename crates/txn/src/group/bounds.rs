@@ -32,8 +32,8 @@ impl Group {
             return false;
         };
         let request = &queued.request;
-        let bytes: usize = request.writes.iter().map(checks::weight).sum();
-        let one_entry = request.participants.len() == 1 && bytes <= self.settings.entry_bytes;
+        let one_entry =
+            request.participants.len() == 1 && queued.bytes <= self.settings.entry_bytes;
         // Most hold far less than the bound, with the keys they write.
         if one_entry || office.locks.bytes(attempt) <= self.settings.read_bytes {
             return false;

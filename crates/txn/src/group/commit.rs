@@ -76,7 +76,7 @@ impl Group {
             .office
             .as_deref()
             .is_some_and(|o| o.proposed >= self.settings.proposed);
-        if busy || self.waiting.len() >= self.settings.waiters {
+        if busy {
             return self.overloaded(from);
         }
         self.enqueue(cx, from, request);
@@ -94,11 +94,14 @@ impl Group {
         };
         let timeout_millis = request.timeout_millis.min(MAX_TIMEOUT_MILLIS);
         let deadline = cx.now.plus(u64::from(timeout_millis) * 1_000_000);
+        let bytes = request.writes.iter().map(checks::weight).sum();
         let waiter = self.new_request();
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
         let priority = arrival_or(request.priority, cx, attempt);
+        let queued = office.queued_bytes;
+        let was_active = office.active.contains_key(&attempt);
         let active = office.active.entry(attempt).or_insert_with(|| Active {
             priority,
             client: None,
@@ -114,9 +117,25 @@ impl Group {
             since: cx.now,
             deadline,
             waiter: Some(waiter),
+            bytes,
         }));
+        office.queued_bytes += bytes;
         match office.locks.lock(waiter, age, wants) {
             Verdict::Granted => self.commit_granted(cx, attempt),
+            // Only those that have to wait: the one that all others wait for may be among the rest.
+            Verdict::Blocked(_)
+                if queued >= self.settings.queued_bytes
+                    || self.waiting.len() >= self.settings.waiters =>
+            {
+                mark(Mark::CommitNotQueued);
+                office.locks.cancel(waiter);
+                if was_active {
+                    office.go_on_running(attempt);
+                } else {
+                    office.end(attempt);
+                }
+                self.overloaded(from);
+            }
             Verdict::Blocked(wounds) => {
                 mark(Mark::CommitQueued);
                 office.timers.arm(deadline, Timer::Deadline(attempt));
@@ -207,8 +226,10 @@ impl Group {
             request,
             callers,
             deadline,
+            bytes,
             ..
         } = *queued;
+        office.queued_bytes -= bytes;
         // Reads still on their way are of no use to a client that commits.
         let late = std::mem::take(&mut active.requests);
         office.forget_client(client, attempt);
@@ -223,7 +244,6 @@ impl Group {
                 self.refuse(caller, Refusal::Aborted(AbortReason::SessionEnded));
             }
         }
-        let bytes: usize = request.writes.iter().map(checks::weight).sum();
         if request.participants.len() == 1 && bytes <= self.settings.entry_bytes {
             self.set_progress(attempt, Progress::OneShard(callers));
             let term = request.participants[0].term;
@@ -338,7 +358,7 @@ impl Group {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
-        let Some(active) = office.active.remove(&attempt) else {
+        let Some(active) = office.end(attempt) else {
             return;
         };
         office.proposed = office.proposed.saturating_sub(1);

@@ -100,6 +100,8 @@ pub(super) struct Queued {
     pub(super) deadline: Mono,
     /// Its request number in the lock table; none once the locks are held.
     pub(super) waiter: Option<u64>,
+    /// Bytes it would write.
+    pub(super) bytes: usize,
 }
 
 /// An intent that is proposed: enough to pass a wound on.
@@ -284,6 +286,8 @@ pub(super) struct Office {
     pub(super) parked: VecDeque<AttemptId>,
     /// Commits proposed and not applied.
     pub(super) proposed: usize,
+    /// Bytes that queued commits would write.
+    pub(super) queued_bytes: usize,
     /// The highest forget floor proposed; milliseconds.
     pub(super) forgetting: u64,
     /// The highest horizon proposed.
@@ -312,9 +316,29 @@ impl Office {
             wounds: BTreeMap::new(),
             parked: VecDeque::new(),
             proposed: 0,
+            queued_bytes: 0,
             forgetting: 0,
             raising: Timestamp(0),
         }
+    }
+
+    /// What an attempt had queued is as if it had never come.
+    pub(super) fn go_on_running(&mut self, attempt: AttemptId) {
+        if let Some(active) = self.active.get_mut(&attempt) {
+            let progress = std::mem::replace(&mut active.progress, Progress::Running);
+            if let Progress::Queued(queued) = progress {
+                self.queued_bytes -= queued.bytes;
+            }
+        }
+    }
+
+    /// Takes an attempt out of those that are active; what it had queued counts no more.
+    pub(super) fn end(&mut self, attempt: AttemptId) -> Option<Active> {
+        let active = self.active.remove(&attempt)?;
+        if let Progress::Queued(queued) = &active.progress {
+            self.queued_bytes -= queued.bytes;
+        }
+        Some(active)
     }
 
     /// The age of an attempt that is active here.

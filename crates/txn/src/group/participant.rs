@@ -62,7 +62,7 @@ impl Group {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
-        let active: Option<Active> = office.active.remove(&attempt);
+        let active: Option<Active> = office.end(attempt);
         if active.is_some() {
             office.proposed = office.proposed.saturating_sub(1);
         }

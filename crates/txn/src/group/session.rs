@@ -191,7 +191,7 @@ impl Group {
         if office.active.get(&attempt).is_none_or(proposed) {
             return;
         }
-        let Some(active) = office.active.remove(&attempt) else {
+        let Some(active) = office.end(attempt) else {
             return;
         };
         office.forget_client(active.client, attempt);
@@ -411,7 +411,7 @@ impl Group {
         if !office.active.get(&attempt).is_some_and(running) {
             return self.drop_active(attempt, AbortReason::RolledBack);
         }
-        if let Some(active) = office.active.remove(&attempt) {
+        if let Some(active) = office.end(attempt) {
             office.forget_client(active.client, attempt);
             office.locks.release(attempt);
         }
