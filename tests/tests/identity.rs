@@ -382,6 +382,20 @@ async fn clocks_that_are_stepped_cost_time_and_nothing_else() {
             node.faults().shift_clock(HOUR);
         }
         progress(meter, 50).await;
+        // And as when it tells the truth again: every clock is an hour behind what was committed.
+        for node in cluster.nodes() {
+            node.faults().heal();
+        }
+        progress(meter, 50).await;
+        // Nor does anybody remember from before a start that clocks were ahead.
+        for index in 0..cluster.nodes().len() {
+            cluster.node_mut(index).kill();
+        }
+        for index in 0..cluster.nodes().len() {
+            cluster.nodes()[index].faults().shift_clock(-HOUR);
+            cluster.start_node(index).expect("the node starts again");
+        }
+        progress(meter, 50).await;
     })
     .await;
 }

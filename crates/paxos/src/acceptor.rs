@@ -284,7 +284,12 @@ impl Replica {
         if self.is_full && self.lacks_data() {
             mark(Mark::FullWithoutData);
             self.ignore(Ignored::Full);
-            self.be_patient(cx);
+            // Longer than the leader leaves alone who does not answer: who is asked for data is it,
+            // not everybody.
+            self.wait_for_campaign(
+                cx,
+                crate::progress::longest_silence(self.settings.retry_nanos),
+            );
             return self.ask_for_snapshot(cx, from, ballot);
         }
         let support = cx

@@ -212,7 +212,7 @@ impl Default for Settings {
             message_bytes: 1 << 20,
             entry_bytes: (8 << 20) + (64 << 10),
             undecided_bytes: 64 << 20,
-            unfilled_bytes: 512 << 20,
+            unfilled_bytes: 128 << 20,
             chunk_bytes: 512 << 10,
         }
     }

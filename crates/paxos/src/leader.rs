@@ -156,7 +156,9 @@ impl Leader {
     /// The slots of the snapshots on their way; the log above them is still needed.
     pub(crate) fn snapshot_pins(&self) -> impl Iterator<Item = Slot> + '_ {
         let transfers = self.followers.values().filter_map(|p| p.transfer.as_ref());
-        transfers.map(|t| t.id.map_or(t.floor, |id| id.slot))
+        // What is not open yet will be of a slot that is not trimmed then; that may take long
+        // while a node wants all of its shards.
+        transfers.filter_map(|t| t.id).map(|id| id.slot)
     }
 
     pub(crate) fn status(&self) -> Vec<FollowerProgress> {

@@ -8,6 +8,11 @@ use std::collections::VecDeque;
 /// Unanswered messages double the wait up to this power of two.
 const MAX_BACKOFF: u32 = 5;
 
+/// How long a leader sends nothing to a follower that does not answer, at most, and a little; nanoseconds.
+pub(crate) const fn longest_silence(retry_nanos: u64) -> u64 {
+    retry_nanos.saturating_mul((1 << MAX_BACKOFF) + 1)
+}
+
 /// How entries go to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Mode {
@@ -24,8 +29,6 @@ pub(crate) enum Mode {
 pub(crate) struct Transfer {
     /// None until the driver has opened it.
     pub(crate) id: Option<SnapshotId>,
-    /// It will contain at least this slot.
-    pub(crate) floor: Slot,
     /// The chunk that is read or unacknowledged.
     pub(crate) chunk: u64,
     pub(crate) retry: Mono,

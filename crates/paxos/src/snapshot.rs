@@ -63,7 +63,6 @@ impl Replica {
         let patience = retry_nanos.saturating_mul(READING_WAITS);
         follower.transfer = Some(Transfer {
             id: None,
-            floor: trimmed,
             chunk: 0,
             retry: cx.now.plus(patience),
             tries: MAX_TRIES,
@@ -87,6 +86,7 @@ impl Replica {
     ) {
         let retry_nanos = self.settings.retry_nanos;
         let founding = Ballot::founding(self.configuration().epoch);
+        let trimmed = self.trimmed();
         let in_force = self.log.durable.began;
         let leads = matches!(self.state, State::Leader(_));
         let (ballot, transfer) = match &mut self.state {
@@ -108,6 +108,12 @@ impl Replica {
         }
         if transfer.chunk != chunk || transfer.id.is_some_and(|known| known != id) {
             return self.ignore(Ignored::Stale);
+        }
+        if leads && id.slot < trimmed {
+            // It was opened before the log was cut off behind it: what follows it is gone.
+            mark(Mark::SnapshotOutrun);
+            transfer.id = Some(id);
+            return self.drop_old_snapshot(to, trimmed);
         }
         if in_force > id.slot && !leads {
             // Opened before: it does not bring a member to this configuration.
@@ -215,7 +221,6 @@ impl Replica {
         let patience = self.settings.retry_nanos.saturating_mul(READING_WAITS);
         let transfer = Transfer {
             id: None,
-            floor: self.trimmed(),
             chunk: 0,
             retry: cx.now.plus(patience),
             tries: MAX_TRIES,

@@ -366,7 +366,9 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         }
         sim.with_leases(id, |l, now, _| l.set_healthy(now, true));
         sim.nodes.get_mut(&id).unwrap().auto = true;
-        sim.with(id, |r, _| r.set_full(false));
+        // Who is meant to have data gets it however full its node is.
+        let full = is_meant_to_hold_data(sim, id);
+        sim.with(id, |r, _| r.set_full(full));
         sim.persist(id, usize::MAX);
     }
     let target = Slot(sim.oracle.decided_through().0 + 3);

@@ -104,6 +104,8 @@ marks! {
     SnapshotChunkAgain,
     /// A follower without data took no entries: its node held enough of such logs.
     FullWithoutData,
+    /// The log was cut off behind a snapshot before its first chunk was read.
+    SnapshotOutrun,
     /// A transfer that nobody answered was given up.
     SnapshotGivenUp,
     /// The answer to an earlier wish for a snapshot was taken for that to a later one.
@@ -417,6 +419,7 @@ impl Mark {
                 | Mark::ProposalRefused
                 | Mark::ReadsOvertaken
                 | Mark::SnapshotGivenUp
+                | Mark::SnapshotOutrun
                 | Mark::SnapshotReopened
                 | Mark::SnapshotWhileCampaigning
                 | Mark::WoundInherited

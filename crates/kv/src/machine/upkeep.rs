@@ -19,6 +19,9 @@ use synod_shard::{Input, ShardDescriptor, Worker};
 /// What a base takes besides its entries, in entries that are dropped.
 const BASE_WORK: u64 = 8;
 
+/// Bytes of bases that go to the log at once, beside one.
+const BASE_BYTES: usize = 8 << 20;
+
 /// Shards, and up to which slots.
 type Slots = Vec<(GroupId, Slot)>;
 
@@ -57,6 +60,10 @@ pub(super) struct Upkeep {
     /// Replicas without data take no entries.
     full: bool,
     checkpointing: Checkpointing,
+    /// Everything through this of the log's lane is synced.
+    synced: u64,
+    /// Bytes of bases, and the ticket of the last of them: no more are written before that is synced.
+    written: (usize, u64),
     /// Tickets of the log's lane, and the worker's tickets they stand for.
     submitted: u64,
     pending: VecDeque<(u64, u64)>,
@@ -70,6 +77,8 @@ impl Upkeep {
             healthy: true,
             full: false,
             checkpointing: Checkpointing::Idle,
+            synced: 0,
+            written: (0, 0),
             submitted: 0,
             pending: VecDeque::new(),
         }
@@ -97,11 +106,17 @@ impl Upkeep {
         }
     }
 
+    /// Whether the log may be given more bases: it takes so many at a time that what others wait for is
+    /// not long behind them.
+    fn may_write(&self) -> bool {
+        self.written.0 < BASE_BYTES || self.synced >= self.written.1
+    }
+
     /// Whether a checkpoint goes on with the next turn, whatever else there is.
     pub(super) fn goes_on(&self) -> bool {
         match &self.checkpointing {
             Checkpointing::States { .. } | Checkpointing::Trims { .. } => true,
-            Checkpointing::Bases { left, .. } => !left.is_empty(),
+            Checkpointing::Bases { left, .. } => !left.is_empty() && self.may_write(),
             Checkpointing::Idle | Checkpointing::Engine { .. } => false,
         }
     }
@@ -126,6 +141,7 @@ impl Machine {
 
     /// The log holds everything submitted up to `number`.
     pub fn log_synced(&mut self, lanes: &mut impl Lanes, number: u64) {
+        self.upkeep.synced = self.upkeep.synced.max(number);
         let mut highest = None;
         while let Some((at, ticket)) = self.upkeep.pending.front().copied() {
             if at > number {
@@ -172,7 +188,9 @@ impl Machine {
                 garbage,
             } => self.keep_states(lanes, left, slots, garbage),
             Checkpointing::Trims { left } => self.trim(lanes, left),
-            Checkpointing::Bases { left, first, last } if !left.is_empty() => {
+            Checkpointing::Bases { left, first, last }
+                if !left.is_empty() && self.upkeep.may_write() =>
+            {
                 self.write_bases(lanes, left, first, last);
             }
             other => self.upkeep.checkpointing = other,
@@ -309,8 +327,9 @@ impl Machine {
         // What replicas have to say by now, the trims too, goes first, so that the bases contain it.
         self.settle(lanes);
         let most = self.upkeep.settings.trims_per_turn;
-        let mut work = 0;
+        let (mut work, mut bytes) = (0, 0);
         while work < most
+            && bytes < BASE_BYTES
             && let Some(group) = left.pop()
         {
             let worker = self.worker.as_ref();
@@ -318,10 +337,15 @@ impl Machine {
                 continue;
             };
             work += BASE_WORK + durable.entries.len() as u64;
+            bytes += shard.replica().log_bytes();
             self.upkeep.base_bytes += shard.replica().log_bytes() as u64;
             let records = base(shard.descriptor(), durable);
             last = self.submit(lanes, records, None);
         }
+        if self.upkeep.synced >= self.upkeep.written.1 {
+            self.upkeep.written.0 = 0;
+        }
+        self.upkeep.written = (self.upkeep.written.0 + bytes, last);
         self.upkeep.checkpointing = Checkpointing::Bases { left, first, last };
     }
 }
