@@ -3,6 +3,7 @@
 //! Each suite is a file in `tests/tests`, and each starts clusters of its own on
 //! free loopback ports; dropping one kills its processes and removes its files.
 
+pub mod damage;
 pub mod survive;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,19 +204,25 @@ pub async fn settled(cluster: &Cluster) {
     }
 }
 
-/// Runs `synod` against the cluster; `input` goes to its standard input.
-///
-/// # Panics
-/// When it cannot be started.
-pub fn synod(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
-    use std::io::Write;
+/// `synod`, to be run against the cluster.
+#[must_use]
+pub fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(arguments).arg("--certs").arg(cluster.certs());
     command.args(["--user", "admin"]);
     for endpoint in cluster.endpoints() {
         command.arg("--endpoint").arg(endpoint.to_string());
     }
-    let mut child = command
+    command
+}
+
+/// Runs `synod` against the cluster; `input` goes to its standard input.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn synod(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut child = command(cluster, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use synod_client::{Client, Error};
-use synod_harness::cluster::{Cluster, DiskError, Options, Part, ask, may_mount, wait_for};
+use synod_harness::cluster::{Cluster, DiskError, Options, Part, ask, may_mount};
 use synod_harness::workload::Meter;
 use synod_rpc::wire::{Health, NodeStatus};
+use synod_tests::damage::{flip, last_words, newest};
 use synod_tests::survive::{cluster, options, progress, survive};
 use synod_tests::{connect, program, settled, start};
 
@@ -36,17 +37,6 @@ async fn status(cluster: &Cluster, index: usize) -> NodeStatus {
     ask::status(&pool, address, Duration::from_secs(5))
         .await
         .expect("a node that runs says how it is")
-}
-
-/// Waits until a node has ended by itself, and gives its last words.
-fn last_words(cluster: &mut Cluster, index: usize) -> String {
-    wait_for("the node's end", PATIENCE, || {
-        cluster.node_mut(index).exit_status().is_some()
-    })
-    .expect("it ends by itself");
-    let status = cluster.node_mut(index).exit_status();
-    assert_eq!(status.and_then(|s| s.code()), Some(4), "it failed");
-    cluster.nodes()[index].log_tail(3)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,34 +282,6 @@ async fn mended(cluster: &mut Cluster, index: usize, meter: &Meter) {
     cluster.start_node(index).expect("the node starts again");
     settled(cluster).await;
     progress(meter, 50).await;
-}
-
-/// The newest file whose name begins so, below a directory.
-fn newest(directory: &Path, prefix: &str) -> PathBuf {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(directory)
-        .expect("the directory is there")
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-            name.is_some_and(|n| n.starts_with(prefix))
-        })
-        .collect();
-    names.sort();
-    names.pop().expect("there is such a file")
-}
-
-/// Flips a bit of every byte in a stretch of a file.
-fn flip(path: &Path, at: u64, bytes: usize) {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path);
-    let file = file.expect("the file is there");
-    let mut buffer = vec![0; bytes];
-    file.read_exact_at(&mut buffer, at)
-        .expect("it is long enough");
-    buffer.iter_mut().for_each(|byte| *byte ^= 0x10);
-    file.write_all_at(&buffer, at).expect("it can be written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

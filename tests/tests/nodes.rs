@@ -6,7 +6,8 @@ use std::time::Duration;
 use synod_harness::cluster::{Cluster, ask};
 use synod_rpc::Pool;
 use synod_rpc::status::Health;
-use synod_tests::{eventually, spread, synod, text, under_load};
+use synod_tests::damage::{flip, last_words, newest};
+use synod_tests::{connect, eventually, spread, synod, text, under_load};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -142,6 +143,49 @@ async fn nodes_join_fill_up_and_leave_and_nobody_forgets_it() {
             "may be stopped for good",
         );
         assert_eq!(of_node(&pool, cluster, new, 1).await.0, 0);
+    })
+    .await;
+}
+
+/// As the operator's guide has it: the node stays off, a new one joins, and the old one is taken out, which
+/// nobody can ask any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_is_damaged_makes_room_for_a_new_one() {
+    let mut cluster = spread(3, "[placement]\ndown_seconds = 3600\nlook_seconds = 1\n");
+    let pool = cluster.pool().expect("a pool");
+    under_load(&mut cluster, async |cluster| {
+        cluster.node_mut(0).kill();
+        // Right behind the segment's header lies the very first batch.
+        let segment = newest(&cluster.nodes()[0].data_dir.join("log"), "segment-");
+        flip(&segment, 600, 64);
+        cluster.start_node(0).expect("the process starts");
+        let words = last_words(cluster, 0);
+        assert!(words.contains("is damaged at byte 512"), "{words}");
+        let new = cluster.add_node("region=local,dc=dc-1").expect("a node");
+        let address = cluster.nodes()[new].address.to_string();
+        says(cluster, &["node", "join", &address], 0, "n4 has joined");
+        let gone = ["node", "decommission", "n1"];
+        says(cluster, &gone, 0, "it may stay away for good");
+        let (counting, _) = of_node(&pool, cluster, 1, 0).await;
+        assert_eq!(counting, 0, "nothing counts on the old one");
+        eventually("the new node has what the old one had", async || {
+            let (counting, held) = of_node(&pool, cluster, 1, new).await;
+            counting == 4 && held == counting
+        })
+        .await;
+        eventually("no map names the old one", async || {
+            let map = ask::map(&pool, cluster.nodes()[new].address, LIMIT).await;
+            map.is_ok_and(|map| map.nodes.len() == 3)
+        })
+        .await;
+        // Now that all three are whole any one of them may go.
+        cluster.node_mut(1).kill();
+        let client = connect(cluster).await;
+        for shard in ["a", "h", "q"] {
+            let put = client.put(format!("{shard}/after"), "1").await;
+            put.expect("the cluster serves");
+        }
+        cluster.start_node(1).expect("the node starts again");
     })
     .await;
 }

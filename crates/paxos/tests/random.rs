@@ -153,7 +153,7 @@ fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
     let ids = sim.ids();
     let id = dice.pick(&ids);
     // Nodes hold enough of logs without data at some times and not at others.
-    let full = (sim.now / (200 * MS) + u64::from(id.0)).is_multiple_of(3);
+    let full = (sim.now / (200 * MS) + id.0).is_multiple_of(3);
     sim.with(id, |r, _| r.set_full(full));
     if dice.chance(weather.crash) {
         if sim.up(id).is_some() {

@@ -354,12 +354,12 @@ impl Delivery {
         self.wants.push(Want::Send {
             to: flight.to,
             number: flight.number,
-            request: ShardRequest {
+            request: Box::new(ShardRequest {
                 shard: shard.id,
                 generation: shard.generation,
                 request: flight.request.clone(),
                 hashing: flight.hashing.clone().map(Box::new),
-            },
+            }),
             after: pause,
         });
         self.flights.push(flight);

@@ -66,7 +66,7 @@ pub(super) enum Want {
         /// The answer comes back under this number; never used twice.
         number: u64,
         /// The request.
-        request: ShardRequest,
+        request: Box<ShardRequest>,
         /// Send it this much later; nanoseconds.
         after: u64,
     },

@@ -158,7 +158,7 @@ impl Sim {
             if twice {
                 self.copies.sent(client, number);
             }
-            let mut request = Some(Box::new(request));
+            let mut request = Some(request);
             for copy in [false, true] {
                 let request = match (copy, twice) {
                     (false, true) => request.clone(),
