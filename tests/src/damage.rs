@@ -21,6 +21,21 @@ pub fn last_words(cluster: &mut Cluster, index: usize) -> String {
     cluster.nodes()[index].log_tail(3)
 }
 
+/// Kills a node, flips bits in the very first batch of its log, and starts it. Returns the damaged
+/// segment and the node's last words.
+///
+/// # Panics
+/// When it goes on all the same.
+pub fn damage_log(cluster: &mut Cluster, index: usize) -> (PathBuf, String) {
+    cluster.node_mut(index).kill();
+    // Right behind the segment's header lies that batch.
+    let segment = newest(&cluster.nodes()[index].data_dir.join("log"), "segment-");
+    flip(&segment, 600, 64);
+    cluster.start_node(index).expect("the process starts");
+    let words = last_words(cluster, index);
+    (segment, words)
+}
+
 /// The newest file whose name begins so, below a directory.
 ///
 /// # Panics

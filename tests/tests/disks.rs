@@ -9,7 +9,7 @@ use synod_client::{Client, Error};
 use synod_harness::cluster::{Cluster, DiskError, Options, Part, ask, may_mount};
 use synod_harness::workload::Meter;
 use synod_rpc::wire::{Health, NodeStatus};
-use synod_tests::damage::{flip, last_words, newest};
+use synod_tests::damage::{damage_log, flip, last_words, newest};
 use synod_tests::survive::{cluster, options, progress, survive};
 use synod_tests::{connect, program, settled, start};
 
@@ -289,12 +289,7 @@ async fn a_log_with_flipped_bits_is_refused_by_file_and_offset() {
     let mut cluster = cluster("");
     survive(&mut cluster, async |cluster, meter| {
         progress(meter, 100).await;
-        cluster.node_mut(0).kill();
-        // Right behind the segment's header lies the very first batch.
-        let segment = newest(&cluster.nodes()[0].data_dir.join("log"), "segment-");
-        flip(&segment, 600, 64);
-        cluster.start_node(0).expect("the process starts");
-        let words = last_words(cluster, 0);
+        let (segment, words) = damage_log(cluster, 0);
         assert!(words.contains("is damaged at byte 512"), "{words}");
         assert!(words.contains(&*segment.to_string_lossy()), "{words}");
         assert!(words.contains("synod repair"), "{words}");

@@ -124,7 +124,7 @@ impl SimConfig {
         if Random::new(seed ^ 0x01de_c1a5).chance(OLDER) {
             config.begins_at = ClusterVersion::OLDEST;
         }
-        config.withdraws = Random::new(seed ^ 0x0ca9_ce15).chance(500);
+        config.withdraws = Random::new(seed ^ WITHDRAWALS).chance(500);
         config
     }
 
@@ -259,6 +259,8 @@ impl SimConfig {
     }
 }
 
+/// Makes of a seed that of all chance about requests that are taken back.
+pub(super) const WITHDRAWALS: u64 = 0x0ca9_ce15;
 /// Runs that begin with the oldest cluster version.
 const OLDER: u64 = 120;
 

@@ -47,6 +47,8 @@ enum Checkpointing {
         left: Vec<GroupId>,
         first: u64,
         last: u64,
+        /// Bytes of those that may not be synced yet.
+        unsynced: usize,
     },
 }
 
@@ -62,8 +64,6 @@ pub(super) struct Upkeep {
     checkpointing: Checkpointing,
     /// Everything through this of the log's lane is synced.
     synced: u64,
-    /// Bytes of bases, and the ticket of the last of them: no more are written before that is synced.
-    written: (usize, u64),
     /// Tickets of the log's lane, and the worker's tickets they stand for.
     submitted: u64,
     pending: VecDeque<(u64, u64)>,
@@ -78,7 +78,6 @@ impl Upkeep {
             full: false,
             checkpointing: Checkpointing::Idle,
             synced: 0,
-            written: (0, 0),
             submitted: 0,
             pending: VecDeque::new(),
         }
@@ -106,17 +105,17 @@ impl Upkeep {
         }
     }
 
-    /// Whether the log may be given more bases: it takes so many at a time that what others wait for is
-    /// not long behind them.
-    fn may_write(&self) -> bool {
-        self.written.0 < BASE_BYTES || self.synced >= self.written.1
-    }
-
     /// Whether a checkpoint goes on with the next turn, whatever else there is.
     pub(super) fn goes_on(&self) -> bool {
         match &self.checkpointing {
             Checkpointing::States { .. } | Checkpointing::Trims { .. } => true,
-            Checkpointing::Bases { left, .. } => !left.is_empty() && self.may_write(),
+            // The log takes so many at a time that what others wait for is not long behind them.
+            Checkpointing::Bases {
+                left,
+                last,
+                unsynced,
+                ..
+            } => !left.is_empty() && (*unsynced < BASE_BYTES || self.synced >= *last),
             Checkpointing::Idle | Checkpointing::Engine { .. } => false,
         }
     }
@@ -153,7 +152,9 @@ impl Machine {
         if let Some(ticket) = highest {
             self.input(lanes, Input::Logged { ticket });
         }
-        if let Checkpointing::Bases { left, first, last } = &self.upkeep.checkpointing
+        if let Checkpointing::Bases {
+            left, first, last, ..
+        } = &self.upkeep.checkpointing
             && left.is_empty()
             && number >= *last
         {
@@ -175,6 +176,7 @@ impl Machine {
             self.input(lanes, Input::DiskHealth { healthy: !stalled });
         }
         self.tell_of_unfilled();
+        let goes_on = self.upkeep.goes_on();
         match std::mem::replace(&mut self.upkeep.checkpointing, Checkpointing::Idle) {
             Checkpointing::Idle if self.worker.is_some() && self.log_is_long(lanes) => {
                 let shards = self.worker.iter().flat_map(|worker| worker.shards());
@@ -188,10 +190,18 @@ impl Machine {
                 garbage,
             } => self.keep_states(lanes, left, slots, garbage),
             Checkpointing::Trims { left } => self.trim(lanes, left),
-            Checkpointing::Bases { left, first, last }
-                if !left.is_empty() && self.upkeep.may_write() =>
-            {
-                self.write_bases(lanes, left, first, last);
+            Checkpointing::Bases {
+                left,
+                first,
+                last,
+                unsynced,
+            } if goes_on => {
+                let unsynced = if self.upkeep.synced < last {
+                    unsynced
+                } else {
+                    0
+                };
+                self.write_bases(lanes, left, (first, last), unsynced);
             }
             other => self.upkeep.checkpointing = other,
         }
@@ -313,7 +323,7 @@ impl Machine {
         let leases = leases.map(LogRecord::Lease).collect();
         self.upkeep.base_bytes = 0;
         let first = self.submit(lanes, leases, None);
-        self.write_bases(lanes, left, first, first);
+        self.write_bases(lanes, left, (first, first), 0);
     }
 
     /// Writes some more bases.
@@ -321,8 +331,8 @@ impl Machine {
         &mut self,
         lanes: &mut impl Lanes,
         mut left: Vec<GroupId>,
-        first: u64,
-        mut last: u64,
+        (first, mut last): (u64, u64),
+        unsynced: usize,
     ) {
         // What replicas have to say by now, the trims too, goes first, so that the bases contain it.
         self.settle(lanes);
@@ -342,11 +352,12 @@ impl Machine {
             let records = base(shard.descriptor(), durable);
             last = self.submit(lanes, records, None);
         }
-        if self.upkeep.synced >= self.upkeep.written.1 {
-            self.upkeep.written.0 = 0;
-        }
-        self.upkeep.written = (self.upkeep.written.0 + bytes, last);
-        self.upkeep.checkpointing = Checkpointing::Bases { left, first, last };
+        self.upkeep.checkpointing = Checkpointing::Bases {
+            left,
+            first,
+            last,
+            unsynced: unsynced + bytes,
+        };
     }
 }
 

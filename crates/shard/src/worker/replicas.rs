@@ -101,7 +101,9 @@ impl Worker {
         let id = descriptor.id;
         let mut shard = self.making.shard(self.me, recovered, now.mono);
         shard.group.set_disk_full(self.disk_full);
-        shard.replica.set_full(self.unfilled.is_full());
+        shard
+            .replica
+            .set_full(self.unfilled_log_is_full().is_some());
         shard.set_clock_usable(now, &self.leases, self.clock.quarantine().is_none());
         self.outbox.base(&descriptor, durable);
         self.shards.insert(id, shard);

@@ -20,12 +20,6 @@ pub(super) struct Unfilled {
     full: bool,
 }
 
-impl Unfilled {
-    pub(super) fn is_full(self) -> bool {
-        self.full
-    }
-}
-
 impl Worker {
     /// Bytes of log entries that replicas without data hold here, as of some 100 ms ago, if those are
     /// so many that such replicas take no more.

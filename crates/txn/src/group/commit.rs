@@ -129,9 +129,8 @@ impl Group {
             {
                 mark(Mark::CommitNotQueued);
                 office.locks.cancel(waiter);
-                if was_active {
-                    office.go_on_running(attempt);
-                } else {
+                office.unqueue(attempt);
+                if !was_active {
                     office.end(attempt);
                 }
                 self.overloaded(from);
@@ -213,15 +212,14 @@ impl Group {
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
+        let Some(queued) = office.unqueue(attempt) else {
+            return;
+        };
         let Some(active) = office.active.get_mut(&attempt) else {
             return;
         };
         let client = active.client.take();
         active.session = None;
-        let progress = std::mem::replace(&mut active.progress, Progress::Running);
-        let Progress::Queued(queued) = progress else {
-            return;
-        };
         let Queued {
             request,
             callers,
@@ -229,7 +227,6 @@ impl Group {
             bytes,
             ..
         } = *queued;
-        office.queued_bytes -= bytes;
         // Reads still on their way are of no use to a client that commits.
         let late = std::mem::take(&mut active.requests);
         office.forget_client(client, attempt);

@@ -322,14 +322,15 @@ impl Office {
         }
     }
 
-    /// What an attempt had queued is as if it had never come.
-    pub(super) fn go_on_running(&mut self, attempt: AttemptId) {
-        if let Some(active) = self.active.get_mut(&attempt) {
-            let progress = std::mem::replace(&mut active.progress, Progress::Running);
-            if let Progress::Queued(queued) = progress {
-                self.queued_bytes -= queued.bytes;
-            }
-        }
+    /// Takes what an attempt has queued; it stays active.
+    pub(super) fn unqueue(&mut self, attempt: AttemptId) -> Option<Box<Queued>> {
+        let active = self.active.get_mut(&attempt)?;
+        let progress = std::mem::replace(&mut active.progress, Progress::Running);
+        let Progress::Queued(queued) = progress else {
+            return None;
+        };
+        self.queued_bytes -= queued.bytes;
+        Some(queued)
     }
 
     /// Takes an attempt out of those that are active; what it had queued counts no more.

@@ -211,11 +211,12 @@ impl Delivery {
     /// The transaction under way is over: nobody waits for its answers.
     pub(super) fn drop_calls(&mut self) {
         let call = |owner: Owner| matches!(owner, Owner::Call(_) | Owner::Latest);
-        let (dropped, kept) = { self.flights.drain(..) }.partition(|f| call(f.owner));
-        self.flights = kept;
-        let dropped: Vec<Flight> = dropped;
-        for flight in &dropped {
-            self.withdraw(flight);
+        for flight in std::mem::take(&mut self.flights) {
+            if call(flight.owner) {
+                self.withdraw(&flight);
+            } else {
+                self.flights.push(flight);
+            }
         }
         self.done.clear();
     }
@@ -416,16 +417,7 @@ impl Delivery {
         let newer = term.is_some_and(|new| flight.term.is_none_or(|old| old.ballot < new.ballot));
         let leader = shard.leader;
         if newer && leader != flight.to {
-            let replicas = shard.replicas.clone();
-            self.withdraw(&flight);
-            if flight.commits() {
-                self.tell(flight.owner, Reply::Lost);
-            } else {
-                flight.maybe = true;
-                flight.tour.stay(&replicas, leader);
-                self.launch(t, flight, 0, random);
-            }
-            return;
+            return self.turn_to(t, flight, leader, random);
         }
         let asked = |f: &Flight| f.owner == Owner::Probe && f.shard == flight.shard;
         if !self.flights.iter().any(asked) {
@@ -531,17 +523,21 @@ impl Delivery {
                 index += 1;
             }
         }
-        for mut flight in moved {
-            self.withdraw(&flight);
-            if flight.commits() {
-                self.tell(flight.owner, Reply::Lost);
-            } else {
-                flight.maybe = true;
-                let replicas = &self.table.shards[flight.shard].replicas;
-                flight.tour.stay(replicas, leader);
-                self.launch(t, flight, 0, random);
-            }
+        for flight in moved {
+            self.turn_to(t, flight, leader, random);
         }
+    }
+
+    /// What a silent node was asked goes to who leads now; a Commit does not, as it may have arrived.
+    fn turn_to(&mut self, t: u64, mut flight: Flight, leader: NodeId, random: &mut Random) {
+        self.withdraw(&flight);
+        if flight.commits() {
+            return self.tell(flight.owner, Reply::Lost);
+        }
+        flight.maybe = true;
+        let replicas = &self.table.shards[flight.shard].replicas;
+        flight.tour.stay(replicas, leader);
+        self.launch(t, flight, 0, random);
     }
 
     /// What an answer means for the search of the leader.

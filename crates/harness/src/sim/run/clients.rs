@@ -27,6 +27,14 @@ const fn turns_away(reply: &ShardReply) -> bool {
     )
 }
 
+/// Whom a node answers.
+fn caller(client: usize, number: u64) -> Caller {
+    Caller {
+        connection: client as u64,
+        request: number,
+    }
+}
+
 impl Sim {
     /// A node that no other reaches is reached by the clients of its own site only:
     /// they are the ones whom a deposed leader could tell what is no longer true.
@@ -38,10 +46,7 @@ impl Sim {
         if !self.copies.arrives(client, number) || self.is_out_of_reach(client, to) {
             return;
         }
-        let caller = Caller {
-            connection: client as u64,
-            request: number,
-        };
+        let caller = caller(client, number);
         self.input(to, Input::Client { caller, request });
     }
 
@@ -50,10 +55,7 @@ impl Sim {
         if self.is_out_of_reach(client, to) {
             return;
         }
-        let caller = Caller {
-            connection: client as u64,
-            request: number,
-        };
+        let caller = caller(client, number);
         self.input(to, Input::Cancel { caller });
     }
 

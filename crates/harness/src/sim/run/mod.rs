@@ -11,7 +11,7 @@ mod rest;
 mod splits;
 
 use super::client::{ClientConfig, Herd, SimClient, Want, Workload};
-use super::config::{MS, SimConfig};
+use super::config::{MS, SimConfig, WITHDRAWALS};
 use super::fault::Planned;
 use super::net::{LinkFault, Net};
 use super::node::SimNode;
@@ -170,7 +170,7 @@ impl Sim {
             .collect();
         Ok(Sim {
             random,
-            withdrawals: Random::new(config.seed ^ 0x0ca9_ce15),
+            withdrawals: Random::new(config.seed ^ WITHDRAWALS),
             nodes,
             wants: Vec::new(),
             reader: None,
