@@ -245,6 +245,12 @@ pub fn text(output: &Output) -> String {
     )
 }
 
+/// The most memory that any node ever had; MiB.
+#[must_use]
+pub fn peak_memory_mib(cluster: &Cluster) -> u64 {
+    memory_mib(cluster, "VmHWM:")
+}
+
 /// A line of `/proc/<pid>/status` of the node that has most; MiB.
 #[must_use]
 pub fn memory_mib(cluster: &Cluster, line: &str) -> u64 {

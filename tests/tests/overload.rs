@@ -15,7 +15,7 @@ use synod_paxos::GroupId;
 use synod_rpc::wire::ShardStatus;
 use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
 use synod_shard::{ShardReply, ShardRequest};
-use synod_tests::{connect, memory_mib, settled, start, survive};
+use synod_tests::{connect, memory_mib, peak_memory_mib, settled, start, survive};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
 
@@ -412,7 +412,7 @@ async fn flood(promise: Promise) {
          {early} MiB in its first third, {late} MiB in its last, {} MiB at most",
         get(&answers.overloaded),
         get(&answers.other),
-        memory_mib(&cluster, "VmHWM:"),
+        peak_memory_mib(&cluster),
     );
     assert_eq!(terms(&cluster).await, before, "a leader changed");
     assert!(served > peak * share, "{served:.0}/s after {peak:.0}/s");
@@ -420,7 +420,7 @@ async fn flood(promise: Promise) {
     assert!(get(&answers.overloaded) > 0, "no node was overloaded");
     assert!(p99 < Duration::from_secs(3), "{p99:?}");
     assert!(beside > 0, "others were starved");
-    assert!(memory_mib(&cluster, "VmHWM:") < 1024, "memory grew");
+    assert!(peak_memory_mib(&cluster) < 1024, "memory grew");
     assert!(late <= early + early / 4 + 128, "memory grows: {memory:?}");
     assert_eq!(
         get(&answers.other),

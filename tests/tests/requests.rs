@@ -1,23 +1,19 @@
 //! Requests of every size and kind that clients may not send, and of the
-//! largest they may; clients that vanish; many at once.
+//! largest they may; clients that vanish.
 
 use bytes::Bytes;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use synod_client::{Client, Effect, Error, Range};
+use synod_client::{Effect, Error, Range};
 use synod_harness::cluster::{Cluster, ask};
-use synod_paxos::{GroupId, Incarnation, NodeId, Term, Timestamp};
-use synod_rpc::cert::{self, Validity};
+use synod_paxos::{GroupId, Term, Timestamp};
 use synod_rpc::wire::NodeStatus;
-use synod_rpc::{
-    CallError, CertRole, ClientFrame, Endpoint, EndpointOptions, Event, Lane, NodeRequest,
-    NodeResponse, Pool, PoolOptions, RequestBody, ServerBody, ServerFrame, TlsIdentity,
-};
-use synod_shard::{NodeMessage, ShardReply, ShardRequest};
-use synod_tests::{cluster, connect, memory_mib, program, settled, synod, text};
+use synod_rpc::{Pool, RequestBody, ServerBody};
+use synod_shard::{ShardReply, ShardRequest};
+use synod_tests::{cluster, connect, peak_memory_mib, program, settled, synod, text};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
 
@@ -337,11 +333,6 @@ async fn a_scan_without_end_comes_in_pages() {
     assert!(pages >= 3, "{pages}");
 }
 
-/// The most memory that any node ever had; MiB.
-fn peak_memory_mib(cluster: &Cluster) -> u64 {
-    memory_mib(cluster, "VmHWM:")
-}
-
 /// Several who read everything, over and over, in as large pages as there are: nodes hold
 /// some pages, never all, and small writes go on.
 #[tokio::test(flavor = "multi_thread")]
@@ -489,143 +480,4 @@ async fn a_script_with_a_mistake_sends_nothing() {
     }
     assert_eq!(requests(&cluster).await, before, "something was sent");
     drop(client);
-}
-
-fn identity(cluster: &Cluster) -> TlsIdentity {
-    TlsIdentity::from_dir(&cluster.certs(), CertRole::User, "admin").expect("good certificates")
-}
-
-fn new_pool(tls: &TlsIdentity) -> Pool {
-    Pool::new(tls, PoolOptions::default()).expect("a socket")
-}
-
-/// One more connection to this node, which asks it something.
-async fn one_more(pool: Pool, address: SocketAddr) -> Result<Pool, CallError> {
-    let body = RequestBody::Node(NodeRequest::Info);
-    let deadline = Instant::now() + PATIENCE;
-    pool.call(address, body, deadline).await?;
-    Ok(pool)
-}
-
-/// Connections one by one until the node has no room; it says so in words.
-async fn until_refused(tls: &TlsIdentity, address: SocketAddr, pools: &mut Vec<Pool>, most: usize) {
-    loop {
-        match one_more(new_pool(tls), address).await {
-            Ok(pool) => pools.push(pool),
-            Err(error) => {
-                assert!(!error.maybe_sent(), "{error}");
-                let said = error.to_string();
-                assert!(said.contains("it has too many connections"), "{said}");
-                return;
-            }
-        }
-        assert!(pools.len() <= most, "{} are too many", pools.len());
-    }
-}
-
-/// This many connections to one node at once, each asking; the cluster serves, and peers get in.
-async fn many_connections(connections: usize) {
-    let mut cluster = cluster(&[]);
-    let tls = identity(&cluster);
-    let address = cluster.nodes()[0].address;
-    let mut pools = Vec::new();
-    // In lots, so that handshakes do not time each other out.
-    while pools.len() < connections {
-        let mut lot = tokio::task::JoinSet::new();
-        for _ in 0..64.min(connections - pools.len()) {
-            lot.spawn(one_more(new_pool(&tls), address));
-        }
-        while let Some(pool) = lot.join_next().await {
-            pools.push(pool.expect("no panic").expect("it answers"));
-        }
-    }
-    let connected = pools.iter().filter(|p| p.is_connected(address)).count();
-    assert_eq!(connected, connections, "some were lost meanwhile");
-    let client: Client = connect(&cluster).await;
-    client.put("a", "1").await.expect("it serves");
-    let peak = peak_memory_mib(&cluster);
-    eprintln!("{connections} connections: {peak} MiB");
-    assert!(peak < 256 + connections as u64 / 4, "{peak} MiB");
-    cluster.node_mut(1).kill();
-    cluster.start_node(1).expect("the node starts");
-    settled(&cluster).await;
-}
-
-#[tokio::test]
-async fn hundreds_of_connections_to_one_node_are_served() {
-    many_connections(300).await;
-}
-
-/// Beyond the bound clients are refused in words, and a peer that comes just then gets in. A
-/// node's bound of 10,000 is in no setting, so these are endpoints by themselves, with a small one.
-#[tokio::test]
-async fn a_full_endpoint_refuses_clients_in_words_and_lets_peers_in() {
-    const BOUND: usize = 20;
-    let dir = tempfile::tempdir().expect("a directory");
-    cert::create_ca(dir.path(), "test").expect("a CA");
-    for name in ["a", "b"] {
-        cert::issue_node(dir.path(), name, &Validity::default()).expect("a node");
-    }
-    cert::issue_user(dir.path(), "admin", &Validity::default()).expect("a user");
-    let identity = |role, name| TlsIdentity::from_dir(dir.path(), role, name).expect("it is good");
-    let bind = |name, options: EndpointOptions| {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Endpoint::bind(any, &identity(CertRole::Node, name), options).expect("it binds")
-    };
-    let (full, peer) = (NodeId(1), NodeId(2));
-    let mut options = EndpointOptions::new(full, Incarnation(1));
-    options.max_connections = BOUND;
-    let (node, address) = bind("a", options);
-    let (other, back) = bind("b", EndpointOptions::new(peer, Incarnation(1)));
-    let hello = [NodeMessage::MapDigest(1)];
-    // Who is told something is known.
-    node.send_peer(peer, back, Lane::Consensus, &hello);
-
-    let tls = identity(CertRole::User, "admin");
-    let mut pools = Vec::new();
-    let events = node.events();
-    // Answers clients until a peer speaks.
-    let serve = async {
-        let mut arrived = Vec::new();
-        loop {
-            events.wait().await;
-            events.drain(&mut arrived);
-            for event in arrived.drain(..) {
-                match event {
-                    Event::Client {
-                        connection,
-                        frame: ClientFrame::Node { id, .. },
-                        ..
-                    } => {
-                        let response = NodeResponse::Done;
-                        node.reply(connection, &ServerFrame::Node { id, response });
-                    }
-                    Event::PeerFrame { from, .. } => return from,
-                    _ => {}
-                }
-            }
-        }
-    };
-    let work = async {
-        until_refused(&tls, address, &mut pools, BOUND).await;
-        assert_eq!(pools.len(), BOUND);
-        other.send_peer(full, address, Lane::Consensus, &hello);
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        from = serve => assert_eq!(from, peer),
-        () = work => panic!("the peer is kept out"),
-    }
-    // For clients there is still no room.
-    until_refused(&tls, address, &mut pools, BOUND).await;
-    assert_eq!(pools.len(), BOUND);
-}
-
-/// `ulimit -n 12000; cargo test --release -p synod-tests --test requests -- --ignored`
-///
-/// Each client here has a socket of its own, with what it reads into: 2.4 MiB, and so 23 GiB.
-#[tokio::test]
-#[ignore = "takes a minute, 10,000 sockets and 23 GiB; see docs/testing.md"]
-async fn ten_thousand_connections_to_one_node_are_served() {
-    many_connections(9_900).await;
 }

@@ -11,18 +11,24 @@ use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 type Answer = Result<ServerBody, CallError>;
 
+/// How often a node is asked for a sign of life before it is given up.
+const SIGNS: u32 = 4;
+/// A number that no call has.
+const NO_CALL: u64 = u64::MAX;
+
 /// A call that waits for its answer.
 struct Pending {
     answer: oneshot::Sender<Answer>,
     deadline: Instant,
-    /// Where its frame begins, counted in bytes ever queued.
-    at: u64,
+    /// Where its frame lies, counted in bytes ever queued.
+    frame: Range<u64>,
 }
 
 #[derive(Default)]
@@ -37,6 +43,8 @@ struct State {
     connection: Option<quinn::Connection>,
     /// Datagrams received when last looked, and since when there are no more.
     heard: Option<(u64, Instant)>,
+    /// When it was last asked for a sign of life.
+    asked: Option<Instant>,
     /// The node has shut down in order and was not reached since: calls fail at
     /// once, so that whoever makes them turns to another node.
     left: bool,
@@ -124,7 +132,7 @@ impl Link {
         let pending = Pending {
             answer,
             deadline,
-            at,
+            frame: at..state.queued,
         };
         state.pending.insert(id, pending);
         drop(state);
@@ -151,10 +159,9 @@ impl Link {
     /// Nobody waits for this call any more.
     fn forget(&self, id: u64, cancels: bool) {
         let mut state = lock(&self.state);
-        if let Some(pending) = state.pending.remove(&id)
-            && cancels
-        {
-            state.cancel(id, &pending);
+        if state.pending.remove(&id).is_some() && cancels {
+            // Even if it was not sent yet, it will be: it lies in `out`.
+            state.cancel(id);
             drop(state);
             self.wake.notify_one();
         }
@@ -204,32 +211,20 @@ impl Link {
         let mut state = lock(&self.state);
         if state.pending.is_empty() {
             state.heard = None;
+            state.asked = None;
             return 0;
         }
-        let late: Vec<u64> = state
-            .pending
-            .iter()
-            .filter(|(_, p)| p.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &late {
-            if let Some(pending) = state.pending.remove(id) {
-                let sent = state.cancel(*id, &pending);
-                let error = CallError::Deadline {
-                    address: self.address,
-                    sent,
-                };
-                let _ = pending.answer.send(Err(error));
-            }
-        }
-        if state.is_silent(now, silence)
+        let late = state.end_late(now, self.address);
+        let quiet = state.quiet(now, silence);
+        let asks = state.asks(now, quiet, silence / SIGNS);
+        if quiet >= silence
             && let Some(connection) = state.connection.take()
         {
             connection.close(CloseCode::Shutdown.var(), b"no sign of life");
         }
         let waiting = state.pending.len();
         drop(state);
-        if !late.is_empty() {
+        if asks || late {
             self.wake.notify_one();
         }
         waiting
@@ -252,7 +247,7 @@ impl Link {
     pub(crate) fn fail_sent(&self, reason: &str) {
         let mut state = lock(&self.state);
         let taken = state.taken;
-        for (_, pending) in state.pending.extract_if(|_, p| p.at < taken) {
+        for (_, pending) in state.pending.extract_if(|_, p| p.frame.start < taken) {
             let error = CallError::Lost {
                 address: self.address,
                 reason: reason.to_owned(),
@@ -346,34 +341,94 @@ impl State {
         Ok(())
     }
 
-    /// Takes a call back; whether the node may have got it.
-    fn cancel(&mut self, id: u64, pending: &Pending) -> bool {
-        let sent = pending.at < self.taken;
-        // Even if it was not sent yet, it will be: it lies in `out`.
+    /// Tells the node that nobody waits for this call any more.
+    fn cancel(&mut self, id: u64) {
+        // A frame of a few bytes always fits.
         let _ = self.queue(&ClientFrame::Cancel { id });
-        sent
     }
 
-    /// Whether nothing at all has come for too long while calls waited.
-    fn is_silent(&mut self, now: Instant, silence: Duration) -> bool {
-        let Some(connection) = &self.connection else {
-            return false;
-        };
-        match self.heard {
-            // Statistics are a copy of some size; a look every tenth of the limit is enough.
-            Some((_, since)) if now.saturating_duration_since(since) < silence / 10 => false,
-            Some((before, since)) => {
-                let received = connection.stats().udp_rx.datagrams;
-                if received != before {
-                    self.heard = Some((received, now));
-                    return false;
-                }
-                now.saturating_duration_since(since) >= silence
+    /// Ends the calls that are over their deadline; whether there were any. Who hears that a
+    /// call was not sent may make it again, so it is not sent from then on.
+    fn end_late(&mut self, now: Instant, address: SocketAddr) -> bool {
+        let taken = self.taken;
+        let late = self.pending.extract_if(|_, p| p.deadline <= now);
+        let (mut sent, mut unsent) = (Vec::new(), Vec::new());
+        for (id, pending) in late {
+            let was_sent = pending.frame.start < taken;
+            if was_sent {
+                sent.push(id);
+            } else {
+                unsent.push(pending.frame);
             }
-            None => {
-                self.heard = Some((connection.stats().udp_rx.datagrams, now));
-                false
+            let error = CallError::Deadline {
+                address,
+                sent: was_sent,
+            };
+            let _ = pending.answer.send(Err(error));
+        }
+        for id in &sent {
+            self.cancel(*id);
+        }
+        let any = !sent.is_empty() || !unsent.is_empty();
+        self.cut(unsent);
+        any
+    }
+
+    /// Takes these frames out of what is to be sent.
+    fn cut(&mut self, mut frames: Vec<Range<u64>>) {
+        if frames.is_empty() {
+            return;
+        }
+        frames.sort_unstable_by_key(|frame| frame.start);
+        let mut kept = BytesMut::with_capacity(self.out.len());
+        let mut from = self.taken;
+        // Where each begins, and how much is gone once it is.
+        let mut gone = Vec::with_capacity(frames.len());
+        let mut bytes = 0;
+        let part = |from: u64, to: u64| (from - self.taken) as usize..(to - self.taken) as usize;
+        for frame in frames {
+            kept.extend_from_slice(&self.out[part(from, frame.start)]);
+            from = frame.end;
+            bytes += frame.end - frame.start;
+            gone.push((frame.start, bytes));
+        }
+        kept.extend_from_slice(&self.out[part(from, self.queued)]);
+        self.out = kept;
+        self.queued -= bytes;
+        for pending in self.pending.values_mut() {
+            let before = gone.partition_point(|(start, _)| *start < pending.frame.start);
+            if before > 0 {
+                let (_, bytes) = gone[before - 1];
+                pending.frame = pending.frame.start - bytes..pending.frame.end - bytes;
             }
         }
+    }
+
+    /// For how long nothing at all has come while calls waited; zero if that is not known.
+    fn quiet(&mut self, now: Instant, silence: Duration) -> Duration {
+        let Some(connection) = &self.connection else {
+            return Duration::ZERO;
+        };
+        if let Some((before, since)) = self.heard {
+            let quiet = now.saturating_duration_since(since);
+            // Statistics are a copy of some size; a look every tenth of the limit is enough.
+            if quiet < silence / 10 || connection.stats().udp_rx.datagrams == before {
+                return quiet;
+            }
+        }
+        self.heard = Some((connection.stats().udp_rx.datagrams, now));
+        Duration::ZERO
+    }
+
+    /// Asks for a sign of life if nothing has come for so long, nor was asked for; whether it did. An
+    /// idle connection is hardly ever pinged: a node has thousands of them.
+    fn asks(&mut self, now: Instant, quiet: Duration, pause: Duration) -> bool {
+        let asked = self.asked.map(|at| now.saturating_duration_since(at));
+        if quiet < pause || asked.is_some_and(|ago| ago < pause) {
+            return false;
+        }
+        self.asked = Some(now);
+        // Of no call, so that it only has to be acknowledged.
+        self.queue(&ClientFrame::Cancel { id: NO_CALL }).is_ok()
     }
 }

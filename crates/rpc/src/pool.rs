@@ -54,8 +54,8 @@ pub struct PoolOptions {
     /// between know the caller. None: whichever the system takes.
     pub local: Option<IpAddr>,
     /// A node that sends nothing at all for this long, although calls wait for
-    /// it, is given up: its calls end as lost. Must be well above
-    /// `transport.keep_alive`.
+    /// it, is given up: its calls end as lost. Meanwhile it is asked for a sign of life,
+    /// four times in all.
     pub silence: Duration,
     /// Unanswered calls per node; over it, a call is refused as overloaded.
     pub max_outstanding: usize,
@@ -69,7 +69,7 @@ impl Default for PoolOptions {
     fn default() -> PoolOptions {
         PoolOptions {
             transport: TransportOptions {
-                keep_alive: Duration::from_millis(200),
+                keep_alive: Duration::from_secs(1),
                 ..TransportOptions::default()
             },
             io: Io::Auto,
@@ -93,8 +93,14 @@ pub struct Pool {
 struct Inner {
     links: Mutex<HashMap<SocketAddr, Arc<Link>>>,
     shared: Arc<Shared>,
+    socket: Arc<ClientSocket>,
+}
+
+/// What pools that share a socket share. It is closed with the last of them.
+struct ClientSocket {
+    quinn: quinn::Endpoint,
     handle: Handle,
-    /// Ends the pool's own thread, if it has one.
+    /// Ends the pools' own thread, if they have one.
     farewell: Option<Arc<Notify>>,
 }
 
@@ -148,9 +154,34 @@ impl Pool {
         let quinn = client_endpoint(&options)?;
         drop(entered);
         let farewell = own.map(|own| own.hand_over(quinn.clone()));
-        let shared = Arc::new(Shared {
+        let socket = Arc::new(ClientSocket {
             quinn,
-            cluster: tls.cluster(),
+            handle,
+            farewell,
+        });
+        Ok(Pool::over(socket, tls.cluster(), connector, options))
+    }
+
+    /// Another pool, with connections of its own, over this one's socket and thread: for a
+    /// process that is many clients at once. A socket has buffers, and what it reads into.
+    #[must_use]
+    pub fn beside(&self) -> Pool {
+        let shared = &self.inner.shared;
+        let connector = lock(&shared.connector).clone();
+        let socket = self.inner.socket.clone();
+        Pool::over(socket, shared.cluster, connector, shared.options.clone())
+    }
+
+    /// A pool over this socket.
+    fn over(
+        socket: Arc<ClientSocket>,
+        cluster: u128,
+        connector: quinn::ClientConfig,
+        options: PoolOptions,
+    ) -> Pool {
+        let shared = Arc::new(Shared {
+            quinn: socket.quinn.clone(),
+            cluster,
             connector: Mutex::new(connector),
             sweeping: AtomicBool::new(false),
             busy: Notify::new(),
@@ -159,13 +190,11 @@ impl Pool {
         let inner = Arc::new(Inner {
             links: Mutex::default(),
             shared,
-            handle,
-            farewell,
+            socket,
         });
-        inner
-            .handle
-            .spawn(sweep(Arc::downgrade(&inner), inner.shared.clone()));
-        Ok(Pool { inner })
+        let sweep = sweep(Arc::downgrade(&inner), inner.shared.clone());
+        inner.socket.handle.spawn(sweep);
+        Pool { inner }
     }
 
     /// Asks a node, and waits for its answer until the deadline (which is
@@ -271,6 +300,7 @@ impl Pool {
         }
         let link = Arc::new(Link::new(to));
         self.inner
+            .socket
             .handle
             .spawn(connect::run(self.inner.shared.clone(), link.clone()));
         links.insert(to, link.clone());
@@ -283,9 +313,14 @@ impl Drop for Inner {
         for link in lock(&self.links).values() {
             link.close();
         }
-        let code = crate::close::CloseCode::Shutdown.var();
-        self.shared.quinn.close(code, b"the client is done");
         self.shared.busy.notify_one();
+    }
+}
+
+impl Drop for ClientSocket {
+    fn drop(&mut self) {
+        let code = crate::close::CloseCode::Shutdown.var();
+        self.quinn.close(code, b"the client is done");
         if let Some(farewell) = &self.farewell {
             farewell.notify_one();
         }

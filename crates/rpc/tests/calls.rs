@@ -227,6 +227,50 @@ async fn a_deadline_or_a_dropped_call_cancels_at_the_node() {
     .await;
 }
 
+/// Who hears that a call was not sent may make it again: it must not be sent later.
+#[tokio::test]
+async fn a_call_that_was_not_sent_by_its_deadline_is_never_sent() {
+    let dir = certificates();
+    // Nobody answers there yet.
+    let silent = std::net::UdpSocket::bind(LOOPBACK).expect("binds");
+    let address = silent.local_addr().expect("it is bound");
+    let pool = pool(dir.path());
+    let short = Instant::now() + Duration::from_millis(300);
+    let call = |key: &str, deadline| {
+        let (pool, body) = (pool.clone(), ask(key.to_owned()));
+        tokio::spawn(async move { pool.call(address, body, deadline).await })
+    };
+    let first = call("first", short);
+    let second = call(&"x".repeat(1000), short);
+    let kept = call("kept", soon());
+    let last = call("last", short);
+    for late in [first, second, last] {
+        let sent = false;
+        let ended = late.await.expect("no panic");
+        assert_eq!(ended, Err(CallError::Deadline { address, sent }));
+    }
+    drop(silent);
+    let (node, _) = bind_at(dir.path(), "a", options(1, 1), address);
+    let later = call("later", soon());
+    let mut heard = Vec::new();
+    let until_later = |event: Event| {
+        if let Event::Client { frame, .. } = event
+            && let ClientFrame::Request { request, .. } = frame
+            && let Request::Latest { keys, .. } = request.request
+        {
+            heard.push(keys[0].clone());
+        }
+        heard.iter().any(|key| key == "later").then_some(())
+    };
+    next(&node.events(), until_later).await;
+    assert!(
+        heard.iter().all(|key| key == "kept" || key == "later"),
+        "{heard:?}"
+    );
+    kept.abort();
+    later.abort();
+}
+
 #[tokio::test]
 async fn requests_over_the_bound_are_answered_overloaded() {
     let dir = certificates();
@@ -509,6 +553,61 @@ async fn a_node_that_falls_silent_is_given_up() {
         "{unreachable:?}"
     );
     assert!(!pool.is_connected(address));
+}
+
+/// One that lives is asked for a sign of life, long before its connection is pinged; it hears of
+/// nothing but calls.
+#[tokio::test]
+async fn a_node_that_takes_long_is_not_taken_for_a_silent_one() {
+    let dir = certificates();
+    let (node, address) = bind(dir.path(), "a", options(1, 1));
+    let options = PoolOptions {
+        silence: Duration::from_millis(200),
+        ..PoolOptions::default()
+    };
+    assert!(options.silence * 4 < options.transport.keep_alive);
+    let pool = Pool::new(&user_identity(dir.path()), options.clone()).expect("a pool");
+    let deadline = Instant::now() + options.silence * 8;
+    let late = pool.call(address, ask("x"), deadline).await;
+    assert_eq!(
+        late,
+        Err(CallError::Deadline {
+            address,
+            sent: true
+        })
+    );
+    let cancelled = |event| match event {
+        Event::Client {
+            frame: ClientFrame::Cancel { id },
+            ..
+        } => Some(id),
+        _ => None,
+    };
+    assert_eq!(next(&node.events(), cancelled).await, 0);
+}
+
+#[tokio::test]
+async fn pools_over_one_socket_have_connections_of_their_own() {
+    let dir = certificates();
+    let (node, address) = bind(dir.path(), "a", options(1, 1));
+    let work = async {
+        let first = pool(dir.path());
+        let second = first.beside();
+        for pool in [&first, &second] {
+            let answer = pool.call(address, ask("x"), soon()).await;
+            assert_eq!(answered(&answer.expect("an answer")), "x");
+        }
+        drop(first);
+        assert!(second.is_connected(address));
+        let answer = second.call(address, ask("y"), soon()).await;
+        assert_eq!(answered(&answer.expect("an answer")), "y");
+        let third = second.beside();
+        assert!(!third.is_connected(address));
+    };
+    tokio::select! {
+        () = echo(&node) => unreachable!("the echo never ends"),
+        () = work => {}
+    }
 }
 
 #[test]

@@ -46,7 +46,16 @@ pub fn options(node: u64, incarnation: u64) -> EndpointOptions {
 }
 
 pub fn bind(dir: &Path, name: &str, options: EndpointOptions) -> (Endpoint, SocketAddr) {
-    Endpoint::bind(LOOPBACK, &node_identity(dir, name), options).expect("binds")
+    bind_at(dir, name, options, LOOPBACK)
+}
+
+pub fn bind_at(
+    dir: &Path,
+    name: &str,
+    options: EndpointOptions,
+    address: SocketAddr,
+) -> (Endpoint, SocketAddr) {
+    Endpoint::bind(address, &node_identity(dir, name), options).expect("binds")
 }
 
 pub fn pool(dir: &Path) -> Pool {
