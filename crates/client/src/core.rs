@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_paxos::{GroupId, NodeId, Term, Timestamp};
 use synod_rpc::{CallError, NodeRequest, NodeResponse, RequestBody, ServerBody};
-use synod_shard::{ShardDescriptor, ShardMap};
-use synod_txn::client::Outgoing;
+use synod_shard::{ShardDescriptor, ShardMap, ShardRequest};
 use synod_txn::{AttemptId, ClientId, Hashing, Request};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -237,7 +236,7 @@ impl Core {
     }
 
     /// Send what nobody waits for, now and without a caller.
-    pub(crate) fn chore(&self, outgoing: Outgoing) {
+    pub(crate) fn chore(&self, mut asked: ShardRequest) {
         let Some(core) = self.me.upgrade() else {
             return;
         };
@@ -247,13 +246,7 @@ impl Core {
         }
         self.runtime.spawn(async move {
             let deadline = Instant::now() + CHORE_TIMEOUT;
-            let Outgoing {
-                shard,
-                hashing,
-                request,
-                ..
-            } = outgoing;
-            core.deliver_mapped(shard, hashing, request, deadline).await;
+            core.deliver_asked(&mut asked, deadline).await;
             core.chores.fetch_sub(1, Ordering::Relaxed);
         });
     }

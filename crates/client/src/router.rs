@@ -21,11 +21,12 @@ use crate::core::Core;
 use crate::table::{Table, Tour};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synod_paxos::{GroupId, NodeId, Term};
 use synod_rpc::{CallError, ServerBody};
 use synod_shard::{ShardDescriptor, ShardReply, ShardRequest};
-use synod_txn::client::Reply;
+use synod_txn::client::{Outgoing, Reply};
 use synod_txn::request::Refusal;
 use synod_txn::{Hashing, Outcome, Request, Response};
 
@@ -44,6 +45,66 @@ enum Called {
     Failed(CallError),
     /// Another node was found to lead while waiting.
     Superseded(NodeId),
+}
+
+/// A request of a transaction on its way. A Commit goes on if nobody waits for it any more, whatever
+/// the first answer may be.
+pub(crate) struct Delivery<'a> {
+    core: &'a Core,
+    /// None once it was answered.
+    asked: Option<ShardRequest>,
+    /// Whether the call that it belongs to has its result.
+    over: &'a AtomicBool,
+}
+
+impl Delivery<'_> {
+    pub(crate) fn new<'a>(
+        core: &'a Core,
+        outgoing: Outgoing,
+        over: &'a AtomicBool,
+    ) -> Delivery<'a> {
+        Delivery {
+            core,
+            asked: Some(asked_by(outgoing)),
+            over,
+        }
+    }
+
+    /// Until the deadline.
+    pub(crate) async fn deliver(mut self, deadline: Instant) -> Reply {
+        let reply = match &mut self.asked {
+            Some(asked) => self.core.deliver_asked(asked, deadline).await,
+            None => Reply::Lost,
+        };
+        self.asked = None;
+        reply
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take()
+            && matches!(asked.request, Request::Commit(_))
+            && !self.over.load(Ordering::Relaxed)
+        {
+            self.core.chore(asked);
+        }
+    }
+}
+
+/// What a transaction asks.
+pub(crate) fn asked_by(outgoing: Outgoing) -> ShardRequest {
+    asked(outgoing.shard, outgoing.hashing, outgoing.request)
+}
+
+/// The request as shards take it, but for the generation.
+fn asked(shard: GroupId, hashing: Option<Hashing>, request: Request) -> ShardRequest {
+    ShardRequest {
+        shard,
+        generation: 0,
+        request,
+        hashing: hashing.map(Box::new),
+    }
 }
 
 impl Core {
@@ -67,13 +128,14 @@ impl Core {
         request: Request,
         deadline: Instant,
     ) -> Reply {
-        let commits = matches!(request, Request::Commit(_));
-        let mut asked = ShardRequest {
-            shard,
-            generation: 0,
-            request,
-            hashing: hashing.map(Box::new),
-        };
+        let mut asked = asked(shard, hashing, request);
+        self.deliver_asked(&mut asked, deadline).await
+    }
+
+    /// Deliver a request until the deadline; the generation asked for is filled in.
+    pub(crate) async fn deliver_asked(&self, asked: &mut ShardRequest, deadline: Instant) -> Reply {
+        let shard = asked.shard;
+        let commits = matches!(asked.request, Request::Commit(_));
         let mut table = self.table();
         let mut looks = 0;
         let Some(known) = table.shards.get(&shard) else {
@@ -104,7 +166,7 @@ impl Core {
                 }
             }
             asked.generation = table.generation(shard);
-            match self.call(&table, target, &asked, deadline).await {
+            match self.call(&table, target, asked, deadline).await {
                 // It waited there while its keys became another shard's, and was not handled.
                 Called::Answer(ShardReply::Response(Response::Refused(Refusal::WrongShard))) => {
                     let from = table.nodes.get(&target).copied();

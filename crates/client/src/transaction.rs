@@ -5,9 +5,11 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::flight::Flight;
 use crate::range::{Page, Range};
+use crate::router::{Delivery, asked_by};
 use crate::table::Table;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synod_paxos::NodeId;
 use synod_shard::RESERVED_PREFIX;
@@ -16,7 +18,7 @@ use synod_txn::client::{
     TransactionError,
 };
 use synod_txn::request::LockMode;
-use synod_txn::{AbortReason, AttemptId, Key, MAX_KEY_BYTES, Priority, Value};
+use synod_txn::{AbortReason, AttemptId, Key, MAX_KEY_BYTES, Priority, Request, Value};
 
 /// Rows that [`Transaction::scan`] collects at most.
 const MAX_COLLECTED_ROWS: usize = 1_000_000;
@@ -355,7 +357,7 @@ impl Transaction {
     fn send_chores(&mut self) {
         for outgoing in self.machine.take_outgoing() {
             if !outgoing.answered {
-                self.core.chore(outgoing);
+                self.core.chore(asked_by(outgoing));
             }
         }
     }
@@ -366,6 +368,7 @@ impl Transaction {
     async fn drive(&mut self, until: Instant, last: Instant) -> Result<Done, Error> {
         let core = self.core.clone();
         let begun = Instant::now();
+        let over = AtomicBool::new(false);
         let mut flight = Flight::default();
         loop {
             let mut rest = Rest::new(&core, self.machine.take_outgoing());
@@ -377,27 +380,23 @@ impl Transaction {
                     break;
                 };
                 if !outgoing.answered {
-                    core.chore(outgoing);
+                    core.chore(asked_by(outgoing));
                     continue;
                 }
                 let asks = matches!(outgoing.request, synod_txn::Request::Status { .. });
                 let deadline = if asks { last } else { until };
-                let core = &core;
-                flight.push(outgoing.token, async move {
-                    if outgoing.after_nanos > 0 {
-                        let at = Instant::now() + Duration::from_nanos(outgoing.after_nanos);
+                let (token, after) = (outgoing.token, Duration::from_nanos(outgoing.after_nanos));
+                let delivery = Delivery::new(&core, outgoing, &over);
+                flight.push(token, async move {
+                    if after > Duration::ZERO {
+                        let at = Instant::now() + after;
                         tokio::time::sleep_until(at.min(deadline).into()).await;
                     }
-                    let Outgoing {
-                        shard,
-                        hashing,
-                        request,
-                        ..
-                    } = outgoing;
-                    core.deliver_mapped(shard, hashing, request, deadline).await
+                    delivery.deliver(deadline).await
                 });
             }
             if let Some(done) = self.machine.take_done() {
+                over.store(true, Ordering::Relaxed);
                 let commits = self.machine.coordinator().is_some();
                 if commits && matches!(&done, Err(error) if is_term_over(error)) {
                     let grace = begun.elapsed().clamp(SHORTEST_GRACE, LONGEST_GRACE);
@@ -484,7 +483,10 @@ impl Iterator for Rest<'_> {
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
         for outgoing in &mut self.outgoing {
-            self.core.chore(outgoing);
+            // Nobody is there to read any more.
+            if !outgoing.answered || matches!(outgoing.request, Request::Commit(_)) {
+                self.core.chore(asked_by(outgoing));
+            }
         }
     }
 }

@@ -126,6 +126,29 @@ async fn the_callers_own_error_rolls_back_and_is_returned() {
     assert!(fake.asked("commit").is_empty());
 }
 
+/// Not told to wait by the first answer either.
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_goes_on() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    let overloaded = Refusal::Overloaded {
+        retry_after_millis: 200,
+    };
+    fake.fault("commit", Fault::Refuse(overloaded));
+    let put = client.put("a", "1");
+    let refused = eventually(|| fake.asked("commit").len() == 1);
+    tokio::select! {
+        done = put => panic!("it waits: {done:?}"),
+        () = refused => {}
+    }
+    assert_eq!(fake.value("a"), None);
+    eventually(|| fake.value("a").is_some()).await;
+    assert_eq!((fake.asked("commit").len(), fake.applied()), (2, 1));
+    // One that was answered is not sent once more.
+    client.put("b", "1").await.unwrap();
+    assert_eq!((fake.asked("commit").len(), fake.applied()), (3, 2));
+}
+
 #[tokio::test]
 async fn a_lost_answer_ends_in_the_status_and_nothing_happens_twice() {
     let fake = Fake::new();
@@ -265,7 +288,7 @@ async fn what_a_dropped_call_did_not_send_goes_without_it() {
         after_nanos: 0,
         hashing: None,
         request: Request::Locate,
-        answered: true,
+        answered: false,
     };
     let mut outgoing: Vec<_> = [A, B].into_iter().cycle().map(outgoing).take(18).collect();
     outgoing.rotate_left(1);
