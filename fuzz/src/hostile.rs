@@ -277,7 +277,9 @@ pub fn clients(choices: &[u8]) {
                 client,
                 live: Vec::new(),
             }),
-            3 => node.step(Input::Cancel { caller }),
+            3 => node.step(Input::Cancel {
+                callers: [caller].into(),
+            }),
             _ => {
                 node.plausible(&mut request, choice);
                 node.step(Input::Client { caller, request });

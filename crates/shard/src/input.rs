@@ -5,6 +5,7 @@ use crate::shard::Recovered;
 use crate::wire::{NodeMessage, ShardMap, ShardRequest};
 use bytes::Bytes;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use synod_paxos::lease::{LeaseRecord, LeaseSettings};
 use synod_paxos::{ClusterVersion, GroupId, Incarnation, NodeId, Slot, SnapshotId, VersionRange};
 use synod_txn::effect::EngineRows;
@@ -27,10 +28,10 @@ pub enum Input {
         /// The request.
         request: ShardRequest,
     },
-    /// Nobody waits for this answer any more.
+    /// Nobody waits for these answers any more.
     Cancel {
-        /// Who waited.
-        caller: Caller,
+        /// Who waited: all that left together.
+        callers: BTreeSet<Caller>,
     },
     /// The client lives, and so do these of its transactions.
     ClientSeen {

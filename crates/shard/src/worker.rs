@@ -172,11 +172,12 @@ impl Worker {
         match input {
             Input::Peer { from, message } => self.handle_node(now, from, message),
             Input::Client { caller, request } => self.handle_client(now, caller, request),
-            Input::Cancel { caller } => {
+            Input::Cancel { callers } => {
                 let leases = &self.leases;
                 for (id, shard) in &mut self.shards {
-                    shard.cancel(now, leases, caller);
-                    self.dirty.insert(*id);
+                    if shard.cancel(now, leases, &callers) {
+                        self.dirty.insert(*id);
+                    }
                 }
             }
             Input::ClientSeen { client, live } => {

@@ -67,7 +67,8 @@ pub struct GroupSettings {
     pub read_bytes: usize,
     /// Requests that wait for locks, reads or rounds, at most.
     pub waiters: usize,
-    /// Bytes that commits which wait for locks would write, at most, beside one.
+    /// Bytes that commits which wait for locks would write, and of the participants they name, at
+    /// most, beside one.
     pub queued_bytes: usize,
     /// Sessions, at most.
     pub sessions: usize,

@@ -212,6 +212,14 @@ pub struct Write {
     pub value: Option<Value>,
 }
 
+impl Write {
+    /// Bytes it counts for in entries.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        WRITE_BYTES + self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
 /// A version as read: its value, timestamp, and the attempt that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -248,7 +256,7 @@ pub struct Participant {
 impl Participant {
     /// Bytes it counts for in entries.
     #[must_use]
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         Participant::weight_with(&self.anchor)
     }
 

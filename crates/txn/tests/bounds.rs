@@ -321,28 +321,18 @@ fn a_commit_at_its_bounds_is_proposed() {
     }
 }
 
-/// Of what has to wait for locks only so much is kept; who is in the way of the rest is let through,
-/// and who was turned away is let in once there is room.
-#[test]
-fn commits_that_wait_are_bounded_in_bytes() {
-    let mut shard = started();
-    let commit = |shard: &Shard, number: u64, bytes: usize| {
-        let mut request = good(shard);
-        request.attempt = attempt(number);
-        request.priority = priority(request.attempt);
-        request.writes = vec![write(key("a1"), bytes)];
-        request
-    };
-    let holds = Request::LockedRead {
-        attempt: attempt(1),
-        priority: priority(attempt(1)),
+/// Locks a key for an attempt; its session.
+fn locked(shard: &mut Shard, name: &str, number: u64) -> Option<SessionId> {
+    let read = Request::LockedRead {
+        attempt: attempt(number),
+        priority: priority(attempt(number)),
         client: ClientId(1),
-        keys: vec![key("a1")],
+        keys: vec![key(name)],
         scan: None,
         mode: LockMode::Exclusive,
         session: None,
     };
-    let asked = ask(&mut shard, holds).asked;
+    let asked = ask(shard, read).asked;
     let cx = shard.cx(NOW);
     shard.leader.handle_read(&cx, asked[0].0, nothing());
     let out = shard.drain();
@@ -354,6 +344,35 @@ fn commits_that_wait_are_bounded_in_bytes() {
             _ => None,
         });
     assert!(session.is_some(), "{out:?}");
+    session
+}
+
+/// Of an attempt: writes so many bytes to one key.
+fn commit(shard: &Shard, number: u64, bytes: usize) -> CommitRequest {
+    let mut request = good(shard);
+    request.attempt = attempt(number);
+    request.priority = priority(request.attempt);
+    request.writes = vec![write(key("a1"), bytes)];
+    request
+}
+
+/// What the Commit is told at once.
+fn told(shard: &mut Shard, request: CommitRequest) -> Option<Response> {
+    let out = ask(shard, Request::Commit(Box::new(request)));
+    assert!(out.proposed.is_empty());
+    assert!(out.responses.len() <= 1, "{:?}", out.responses);
+    out.responses
+        .into_iter()
+        .next()
+        .map(|(_, response)| response)
+}
+
+/// Of what has to wait for locks only so much is kept; who is in the way of the rest is let through,
+/// and who was turned away is let in once there is room.
+#[test]
+fn commits_that_wait_are_bounded_in_bytes() {
+    let mut shard = started();
+    let session = locked(&mut shard, "a1", 1);
     // Each of them is younger than the holder, and waits.
     let room = GroupSettings::default().queued_bytes;
     let mut number = 2;
@@ -399,6 +418,48 @@ fn commits_that_wait_are_bounded_in_bytes() {
     }
     let out = ask(&mut shard, Request::Commit(Box::new(turned_away)));
     assert!(out.responses.is_empty(), "it waits: {:?}", out.responses);
+}
+
+/// Whoever is oldest wounds those in its way, however much waits, and the youngest makes room (T9).
+#[test]
+fn the_youngest_that_waits_makes_room_for_older_ones() {
+    let mut shard = started();
+    // Two hold a key each; the younger one's Commit waits for the other.
+    let sessions = [("a1", 1), ("a2", 2)].map(|(key, number)| locked(&mut shard, key, number));
+    let mut second = commit(&shard, 2, 1);
+    second.session = sessions[1];
+    assert_eq!(told(&mut shard, second), None);
+    // Younger ones fill the room.
+    let mut last = 2;
+    let turned_away = loop {
+        last += 1;
+        let request = commit(&shard, last, MAX_VALUE_BYTES);
+        if let Some(response) = told(&mut shard, request) {
+            break response;
+        }
+    };
+    let overloaded =
+        |response: &Response| matches!(response, Response::Refused(Refusal::Overloaded { .. }));
+    assert!(overloaded(&turned_away), "{turned_away:?}");
+    // The oldest wants what the second holds.
+    let mut first = commit(&shard, 1, 1);
+    first.session = sessions[0];
+    first.writes.push(write(key("a2"), 1));
+    let out = ask(&mut shard, Request::Commit(Box::new(first)));
+    assert_eq!(out.proposed.len(), 1, "{:?}", out.responses);
+    let wounded = Response::Refused(Refusal::Aborted(AbortReason::Wounded));
+    assert!(out.responses.iter().any(|(_, r)| *r == wounded));
+    // One that is older than all that wait takes the youngest one's place.
+    let mut older = commit(&shard, last, MAX_VALUE_BYTES);
+    older.priority = priority(attempt(2));
+    let evicted = told(&mut shard, older.clone());
+    assert!(evicted.as_ref().is_some_and(overloaded), "{evicted:?}");
+    assert_eq!(told(&mut shard, older), None, "it waits");
+    let youngest = commit(&shard, last - 1, MAX_VALUE_BYTES);
+    let response = told(&mut shard, youngest);
+    assert!(response.as_ref().is_some_and(overloaded), "{response:?}");
+    let next = commit(&shard, last - 2, MAX_VALUE_BYTES);
+    assert_eq!(told(&mut shard, next), None, "it waits still");
 }
 
 #[test]

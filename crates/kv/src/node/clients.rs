@@ -50,9 +50,9 @@ impl Clients {
 
     /// Everything that waited on a closed connection, and its client if it has
     /// no other connection here.
-    pub(super) fn gone(&mut self, connection: u64) -> (Vec<Caller>, Option<ClientId>) {
+    pub(super) fn gone(&mut self, connection: u64) -> (BTreeSet<Caller>, Option<ClientId>) {
         let Some(gone) = self.connections.remove(&connection) else {
-            return (Vec::new(), None);
+            return (BTreeSet::new(), None);
         };
         let callers = gone
             .waiting

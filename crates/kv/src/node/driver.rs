@@ -25,7 +25,7 @@ use crate::identity::Directory;
 use crate::lane::EngineEvent;
 use crate::log::{LogEvent, LogThread};
 use crate::machine::{Machine, MachineSettings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -334,8 +334,8 @@ impl Driver {
             } => self.client_frame(connection, &user, frame),
             Event::ClientGone { connection } => {
                 let (callers, client) = self.lanes.clients.gone(connection);
-                for caller in callers {
-                    self.input(Input::Cancel { caller });
+                if !callers.is_empty() {
+                    self.input(Input::Cancel { callers });
                 }
                 if let Some(client) = client {
                     self.input(Input::ClientGone { client });
@@ -378,7 +378,8 @@ impl Driver {
             ClientFrame::Cancel { id } => {
                 let caller = caller(id);
                 if self.lanes.clients.answered(caller) {
-                    self.input(Input::Cancel { caller });
+                    let callers = BTreeSet::from([caller]);
+                    self.input(Input::Cancel { callers });
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{Now, Shard, paxos_cx};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use synod_paxos::lease::NodeLease;
 use synod_paxos::{NodeId, Slot, SnapshotId};
 use synod_txn::Caller;
@@ -39,10 +40,16 @@ impl Shard {
         self.group.handle_read(&cx, token, rows);
     }
 
-    pub(crate) fn cancel(&mut self, now: Now, leases: &NodeLease, caller: Caller) {
+    /// Whether anything of the group's changed.
+    pub(crate) fn cancel(
+        &mut self,
+        now: Now,
+        leases: &NodeLease,
+        callers: &BTreeSet<Caller>,
+    ) -> bool {
         let cx = self.txn_cx(now, leases);
-        self.group.cancel(&cx, caller);
-        self.waiting.cancel(caller);
+        self.waiting.cancel(callers);
+        self.group.cancel(&cx, callers)
     }
 
     pub(crate) fn client_gone(

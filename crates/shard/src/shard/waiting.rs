@@ -2,14 +2,16 @@
 
 use crate::wire::ShardRequest;
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use synod_txn::peer::PeerBody;
-use synod_txn::{Caller, Hashing, Key, PeerMessage, Request, Write};
+use synod_txn::{Caller, Hashing, Participant, PeerMessage, Request, Span, Write};
 
 /// Requests that wait, at most.
 const MAX_REQUESTS: usize = 4096;
-/// Bytes that those may write, at most, beside one.
+/// Bytes that those weigh, at most, beside one ([`request_weight`]).
 const MAX_REQUEST_BYTES: usize = 64 << 20;
+/// What a key that is asked for counts for beside its bytes.
+const KEY: usize = 32;
 /// Messages of other shards' leaders that wait, at most: their owners repeat them.
 const MAX_PEERS: usize = 4096;
 /// Bytes that those name, at most.
@@ -75,11 +77,11 @@ impl Queue {
         Some(first)
     }
 
-    /// Its caller waits no more.
-    pub(super) fn cancel(&mut self, caller: Caller) {
+    /// Their callers wait no more.
+    pub(super) fn cancel(&mut self, callers: &BTreeSet<Caller>) {
         let bytes = &mut self.request_bytes;
         self.all.retain(|waiting| match waiting {
-            Waiting::Request(waits, _, request) if *waits == caller => {
+            Waiting::Request(waits, _, request) if callers.contains(waits) => {
                 *bytes -= request_weight(request);
                 false
             }
@@ -109,16 +111,19 @@ fn weight(message: &PeerMessage) -> usize {
     message.anchor.len() + message.from.len() + named
 }
 
-/// Bytes that a request counts for: what it would write, or the keys it asks for.
+/// Bytes that a request counts for: of what it would write, and of all keys that it names.
 fn request_weight(request: &Request) -> usize {
-    let keys = |keys: &[Key]| keys.iter().map(|key| key.len()).sum();
+    let span = |span: &Span| KEY + span.start.len() + span.end.len();
     match request {
-        Request::Latest { keys: asked, .. } | Request::LockedRead { keys: asked, .. } => {
-            keys(asked)
+        Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+            let keys: usize = keys.iter().map(|key| KEY + key.len()).sum();
+            keys + scan.as_ref().map_or(0, |scan| span(&scan.span))
         }
         Request::Commit(commit) => {
-            let value = |w: &Write| w.value.as_ref().map_or(0, |value| value.len());
-            commit.writes.iter().map(|w| w.key.len() + value(w)).sum()
+            let writes: usize = commit.writes.iter().map(Write::weight).sum();
+            let reads: usize = commit.reads.iter().map(span).sum();
+            let named: usize = commit.participants.iter().map(Participant::weight).sum();
+            writes + reads + named
         }
         Request::Validate { .. }
         | Request::Release { .. }
@@ -132,7 +137,7 @@ mod tests {
     use super::*;
     use synod_paxos::{GroupId, Term};
     use synod_txn::request::LockMode;
-    use synod_txn::{AttemptId, ClientId, Participant, Priority};
+    use synod_txn::{AttemptId, ClientId, Key, Priority};
 
     fn caller(request: u64) -> Caller {
         Caller {
@@ -170,7 +175,7 @@ mod tests {
             queue.push_request(caller(requests), request());
         }
         assert_eq!(requests, MAX_REQUESTS as u64);
-        queue.cancel(caller(7));
+        queue.cancel(&BTreeSet::from([caller(7)]));
         assert!(queue.has_room());
         assert!(matches!(queue.pop(), Some(Waiting::Peer(_))));
         assert!(queue.push_peer(message(PeerBody::Ack)));
@@ -218,7 +223,7 @@ mod tests {
             queue.push_request(caller(count), large(count.into()));
         }
         assert_eq!(count, 8);
-        queue.cancel(caller(3));
+        queue.cancel(&BTreeSet::from([caller(3)]));
         assert!(queue.has_room());
         queue.push_request(caller(9), request());
         while queue.pop().is_some() {}

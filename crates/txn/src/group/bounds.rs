@@ -1,7 +1,7 @@
 //! Bounds that depend on what this shard holds: what fits into one entry.
 
+use super::Group;
 use super::office::Progress;
-use super::{Group, checks};
 use crate::locks::{Wants, span_weight};
 use crate::settings::ENTRY_SLACK;
 use crate::types::{AttemptId, Participant, Span, Write};
@@ -64,7 +64,7 @@ impl Group {
         let mut part = Vec::new();
         let mut size = 0;
         for write in writes {
-            let weight = checks::weight(&write);
+            let weight = write.weight();
             if size + weight > self.settings.entry_bytes && !part.is_empty() {
                 parts.push(std::mem::take(&mut part));
                 size = 0;

@@ -4,7 +4,7 @@ use crate::request::{CommitRequest, ScanRange};
 use crate::settings::{MAX_PARTICIPANTS_BYTES, MAX_READ_KEYS};
 use crate::types::{
     Key, MAX_KEY_BYTES, MAX_PARTICIPANTS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Participant,
-    Span, WRITE_BYTES, Write,
+    Span, Write,
 };
 use std::collections::BTreeSet;
 use synod_paxos::GroupId;
@@ -103,7 +103,7 @@ pub(super) fn commit(shard: GroupId, request: &CommitRequest) -> Check {
     if !request.writes.is_sorted_by(|a, b| a.key < b.key) {
         return Err("the writes must ascend by key, each key once".into());
     }
-    let bytes: usize = request.writes.iter().map(weight).sum();
+    let bytes: usize = request.writes.iter().map(Write::weight).sum();
     if bytes > MAX_TRANSACTION_BYTES {
         return Err(format!(
             "the writes take {bytes} bytes, more than {MAX_TRANSACTION_BYTES}; split the transaction"
@@ -115,9 +115,4 @@ pub(super) fn commit(shard: GroupId, request: &CommitRequest) -> Check {
         );
     }
     Ok(())
-}
-
-/// Bytes a write counts for in entries.
-pub(super) fn weight(write: &Write) -> usize {
-    WRITE_BYTES + write.key.len() + write.value.as_ref().map_or(0, |v| v.len())
 }

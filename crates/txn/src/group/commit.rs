@@ -9,11 +9,11 @@ use super::office::{Active, Callers, Coordination, Phase, Progress, Proposed, Qu
 use super::read::Waiting;
 use super::{Cx, Group, checks};
 use crate::command::{Command, Intent};
-use crate::locks::{Stage, Verdict, Wants};
+use crate::locks::{Age, Stage, Verdict, Wants};
 use crate::peer::{PeerBody, Vote};
 use crate::request::{CommitRequest, LockMode, Refusal, Response};
 use crate::settings::{MAX_TIMEOUT_MILLIS, TERM_INCREMENT};
-use crate::types::{AbortReason, AttemptId, Caller, Outcome, Priority};
+use crate::types::{AbortReason, AttemptId, Caller, Outcome, Participant, Priority, Write};
 use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::Timestamp;
@@ -82,7 +82,9 @@ impl Group {
         self.enqueue(cx, from, request);
     }
 
-    fn enqueue(&mut self, cx: &Cx, from: Caller, request: CommitRequest) {
+    fn enqueue(&mut self, cx: &Cx, from: Caller, mut request: CommitRequest) {
+        // The lock table knows better what was read.
+        request.reads = Vec::new();
         let attempt = request.attempt;
         let wants = Wants {
             points: request
@@ -94,14 +96,14 @@ impl Group {
         };
         let timeout_millis = request.timeout_millis.min(MAX_TIMEOUT_MILLIS);
         let deadline = cx.now.plus(u64::from(timeout_millis) * 1_000_000);
-        let bytes = request.writes.iter().map(checks::weight).sum();
+        let bytes = request.writes.iter().map(Write::weight).sum();
+        let named: usize = request.participants.iter().map(Participant::weight).sum();
+        let weight = bytes + named;
         let waiter = self.new_request();
         let Some(office) = self.office.as_deref_mut() else {
             return;
         };
         let priority = arrival_or(request.priority, cx, attempt);
-        let queued = office.queued_bytes;
-        let was_active = office.active.contains_key(&attempt);
         let active = office.active.entry(attempt).or_insert_with(|| Active {
             priority,
             client: None,
@@ -110,7 +112,7 @@ impl Group {
             touched: cx.now,
             requests: BTreeSet::new(),
         });
-        let age = crate::locks::Age::new(active.priority, attempt);
+        let age = Age::new(active.priority, attempt);
         active.progress = Progress::Queued(Box::new(Queued {
             request,
             callers: smallvec![from],
@@ -118,28 +120,50 @@ impl Group {
             deadline,
             waiter: Some(waiter),
             bytes,
+            weight,
         }));
-        office.queued_bytes += bytes;
+        office.queued_bytes += weight;
         match office.locks.lock(waiter, age, wants) {
             Verdict::Granted => self.commit_granted(cx, attempt),
-            // Only those that have to wait: the one that all others wait for may be among the rest.
-            Verdict::Blocked(_)
-                if queued >= self.settings.queued_bytes
-                    || self.waiting.len() >= self.settings.waiters =>
-            {
-                mark(Mark::CommitNotQueued);
-                office.locks.cancel(waiter);
-                office.unqueue(attempt);
-                if !was_active {
-                    office.end(attempt);
-                }
-                self.overloaded(from);
-            }
             Verdict::Blocked(wounds) => {
                 mark(Mark::CommitQueued);
+                office.blocked.insert(age);
                 office.timers.arm(deadline, Timer::Deadline(attempt));
                 self.waiting.insert(waiter, Waiting::Commit(attempt));
                 self.wound_all(cx, age, &wounds);
+                self.bound_queue();
+            }
+        }
+    }
+
+    /// Turns away of the commits that wait for locks the youngest, until the others are within the bounds.
+    /// Nobody is turned away that all others may wait for: not who gets its locks at once, and not
+    /// the oldest, which has wounded what it could (T9).
+    fn bound_queue(&mut self) {
+        while let Some(office) = self.office.as_deref_mut()
+            && let Some(youngest) = office.blocked.last().map(Age::attempt)
+            && let Some(active) = office.active.get(&youngest)
+            && let Progress::Queued(queued) = &active.progress
+        {
+            let others = office.queued_bytes - queued.weight;
+            if others < self.settings.queued_bytes && self.waiting.len() <= self.settings.waiters {
+                return;
+            }
+            mark(Mark::CommitNotQueued);
+            let has_session = active.session.is_some();
+            let Some(queued) = office.unqueue(youngest) else {
+                return;
+            };
+            if !has_session {
+                office.end(youngest);
+            }
+            office.timers.disarm(Timer::Deadline(youngest));
+            if let Some(waiter) = queued.waiter {
+                office.locks.cancel(waiter);
+                self.waiting.remove(&waiter);
+            }
+            for caller in queued.callers {
+                self.overloaded(caller);
             }
         }
     }
@@ -157,6 +181,7 @@ impl Group {
         };
         queued.waiter = None;
         let deadline = queued.deadline;
+        office.blocked.remove(&Age::new(active.priority, attempt));
         office.parked.push_back(attempt);
         if office.parked.len() == 1 {
             self.unpark(cx);

@@ -102,6 +102,8 @@ pub(super) struct Queued {
     pub(super) waiter: Option<u64>,
     /// Bytes it would write.
     pub(super) bytes: usize,
+    /// The same, and those of the participants it names.
+    pub(super) weight: usize,
 }
 
 /// An intent that is proposed: enough to pass a wound on.
@@ -286,8 +288,10 @@ pub(super) struct Office {
     pub(super) parked: VecDeque<AttemptId>,
     /// Commits proposed and not applied.
     pub(super) proposed: usize,
-    /// Bytes that queued commits would write.
+    /// What all queued commits weigh.
     pub(super) queued_bytes: usize,
+    /// Those of them that wait for locks, the oldest first.
+    pub(super) blocked: BTreeSet<Age>,
     /// The highest forget floor proposed; milliseconds.
     pub(super) forgetting: u64,
     /// The highest horizon proposed.
@@ -317,6 +321,7 @@ impl Office {
             parked: VecDeque::new(),
             proposed: 0,
             queued_bytes: 0,
+            blocked: BTreeSet::new(),
             forgetting: 0,
             raising: Timestamp(0),
         }
@@ -325,19 +330,21 @@ impl Office {
     /// Takes what an attempt has queued; it stays active.
     pub(super) fn unqueue(&mut self, attempt: AttemptId) -> Option<Box<Queued>> {
         let active = self.active.get_mut(&attempt)?;
+        self.blocked.remove(&Age::new(active.priority, attempt));
         let progress = std::mem::replace(&mut active.progress, Progress::Running);
         let Progress::Queued(queued) = progress else {
             return None;
         };
-        self.queued_bytes -= queued.bytes;
+        self.queued_bytes -= queued.weight;
         Some(queued)
     }
 
     /// Takes an attempt out of those that are active; what it had queued counts no more.
     pub(super) fn end(&mut self, attempt: AttemptId) -> Option<Active> {
         let active = self.active.remove(&attempt)?;
+        self.blocked.remove(&Age::new(active.priority, attempt));
         if let Progress::Queued(queued) = &active.progress {
-            self.queued_bytes -= queued.bytes;
+            self.queued_bytes -= queued.weight;
         }
         Some(active)
     }

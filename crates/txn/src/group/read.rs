@@ -175,7 +175,10 @@ impl Group {
         if let Err(why) = checks::read(&keys, scan.as_ref()) {
             return self.refuse(from, Refusal::Invalid(why));
         }
-        if self.waiting.len() >= self.settings.waiters {
+        let full = self.waiting.len() >= self.settings.waiters;
+        // Who holds locks may be whom all others wait for.
+        let holds = (self.office.as_deref()).is_some_and(|o| o.active.contains_key(&attempt));
+        if full && !holds {
             return self.overloaded(from);
         }
         let wants = Wants {
@@ -204,6 +207,11 @@ impl Group {
         };
         match office.locks.lock(id, age, wants) {
             Verdict::Granted => self.capture(cx, id, question),
+            Verdict::Blocked(wounds) if full => {
+                office.locks.cancel(id);
+                self.wound_all(cx, age, &wounds);
+                self.overloaded(from);
+            }
             Verdict::Blocked(wounds) => {
                 if let Some(active) = office.active.get_mut(&attempt) {
                     active.requests.insert(id);

@@ -455,17 +455,21 @@ impl Group {
         }
     }
 
-    /// The caller's connection closed: its waiting reads end. Commits go on.
-    pub fn cancel(&mut self, cx: &Cx, from: Caller) {
+    /// Nobody waits for these any more: reads that wait end, Commits go on. All that belong together come
+    /// at once, as everything that waits is looked through. Whether there was any.
+    pub fn cancel(&mut self, cx: &Cx, from: &BTreeSet<Caller>) -> bool {
         let Some(office) = self.office.as_deref_mut() else {
-            return;
+            return false;
         };
         let mine: Vec<u64> = self
             .waiting
             .iter()
-            .filter(|(_, w)| w.caller() == Some(from))
+            .filter(|(_, w)| w.caller().is_some_and(|caller| from.contains(&caller)))
             .map(|(id, _)| *id)
             .collect();
+        if mine.is_empty() {
+            return false;
+        }
         for id in mine {
             mark(Mark::WaitingCancelled);
             office.locks.cancel(id);
@@ -476,5 +480,6 @@ impl Group {
             }
         }
         self.settle(cx);
+        true
     }
 }

@@ -756,7 +756,7 @@ fn a_cancelled_waiter_wakes_who_waited_behind_it() {
     let out = ask(&mut shard, now, 3, read(3, LockMode::Shared));
     assert!(out.asked.is_empty());
     let cx = shard.cx(now);
-    shard.leader.cancel(&cx, caller(2));
+    shard.leader.cancel(&cx, &[caller(2)].into());
     assert_eq!(shard.drain().asked.len(), 1);
 }
 
@@ -769,7 +769,7 @@ fn a_read_cancelled_at_the_engine_leaves_no_session_behind() {
     let out = ask(&mut shard, now, 1, read);
     assert_eq!(out.asked.len(), 1, "it is at the engine");
     let cx = shard.cx(now);
-    shard.leader.cancel(&cx, caller(1));
+    shard.leader.cancel(&cx, &[caller(1)].into());
     answer_reads(&mut shard, now);
     for second in 1..=30 {
         now = Mono(second * SECOND);

@@ -4,7 +4,7 @@ use super::{Event, Sim};
 use crate::sim::client::Want;
 use crate::sim::config::MS;
 use crate::sim::node::Inbound;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use synod_shard::{Input, ShardDescriptor, ShardReply, ShardRequest};
 use synod_txn::request::{Refusal, Response};
 use synod_txn::{AttemptId, Caller, ClientId};
@@ -56,7 +56,8 @@ impl Sim {
             return;
         }
         let caller = caller(client, number);
-        self.input(to, Input::Cancel { caller });
+        let callers = BTreeSet::from([caller]);
+        self.input(to, Input::Cancel { callers });
     }
 
     /// Tells a node so. It may come before what it is about, and not at all if the connection is gone.
