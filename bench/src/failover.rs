@@ -199,7 +199,7 @@ async fn restart(target: &mut Target, index: usize) -> Result<(), Error> {
             members.start_one(index)?;
             members.caught_up(RECOVERY).await
         }
-        Servers::Synod(synod::Nodes { cluster, pool }) => {
+        Servers::Synod(synod::Nodes { cluster, pool, .. }) => {
             cluster.start_node(index)?;
             let endpoints = cluster.endpoints();
             if ask::caught_up(pool, &endpoints, RECOVERY).await {

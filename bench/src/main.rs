@@ -92,6 +92,9 @@ struct Args {
     /// Connections to etcd's leader
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     etcd_connections: u16,
+    /// End Synod's nodes in order: a program built to write a profile does so as it ends
+    #[arg(long)]
+    in_order: bool,
 }
 
 impl Args {
@@ -181,6 +184,7 @@ async fn run(args: &Args) -> Result<(), Error> {
         etcd: args.etcd.clone(),
         splits: Vec::new(),
         etcd_connections: args.etcd_connections.into(),
+        in_order: args.in_order,
     };
     let groups = match &args.groups[..] {
         [] => &Group::ALL[..],

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::system::Row;
-use std::path::Path;
-use std::time::Duration;
+use crate::system::Layout;
+use std::time::{Duration, Instant};
 use synod_client::{Client, Range};
 use synod_harness::cluster::{Cluster, Options, ask};
 use synod_rpc::Pool;
@@ -12,6 +12,8 @@ use synod_rpc::Pool;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a node may take to tell its counters.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a node may take to end in order.
+const END: Duration = Duration::from_secs(20);
 
 /// The processes.
 pub struct Nodes {
@@ -19,6 +21,25 @@ pub struct Nodes {
     pub cluster: Cluster,
     /// For questions to single nodes.
     pub pool: Pool,
+    /// Told to end, not killed.
+    in_order: bool,
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if !self.in_order {
+            return;
+        }
+        for node in self.cluster.nodes() {
+            node.terminate();
+        }
+        let begun = Instant::now();
+        for index in 0..self.cluster.nodes().len() {
+            while self.cluster.node_mut(index).is_running() && begun.elapsed() < END {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
 }
 
 impl Nodes {
@@ -26,13 +47,17 @@ impl Nodes {
     ///
     /// # Errors
     /// When they do not come up.
-    pub fn start(program: &Path, splits: &[String]) -> Result<Nodes, Error> {
-        let mut options = Options::new(program);
+    pub fn start(layout: &Layout) -> Result<Nodes, Error> {
+        let mut options = Options::new(&layout.synod);
         options.log_filter = "warn".to_owned();
-        options.splits = splits.to_vec();
+        options.splits.clone_from(&layout.splits);
         let cluster = Cluster::start(options)?;
         let pool = cluster.pool()?;
-        Ok(Nodes { cluster, pool })
+        Ok(Nodes {
+            cluster,
+            pool,
+            in_order: layout.in_order,
+        })
     }
 
     /// How to reach them.

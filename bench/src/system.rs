@@ -39,6 +39,8 @@ pub struct Layout {
     pub splits: Vec<String>,
     /// Connections to etcd's leader.
     pub etcd_connections: usize,
+    /// Whether Synod's nodes are told to end when they are done with, not killed.
+    pub in_order: bool,
 }
 
 /// The processes of a cluster.
@@ -79,7 +81,7 @@ impl Target {
     pub async fn start(system: System, layout: &Layout) -> Result<Target, Error> {
         Ok(match system {
             System::Synod => {
-                let nodes = synod::Nodes::start(&layout.synod, &layout.splits)?;
+                let nodes = synod::Nodes::start(layout)?;
                 let client = synod_client::Client::connect(nodes.client_config()).await?;
                 Target {
                     servers: Servers::Synod(nodes),
