@@ -281,8 +281,10 @@ impl Replica {
         // could still count leads under a lower one: following is always safe.
         self.raise_promised(cx, ballot);
         self.end_campaign();
-        if self.is_full && self.lacks_data() {
-            mark(Mark::FullWithoutData);
+        if self.is_full && self.trims_nothing() {
+            if self.lacks_data() {
+                mark(Mark::FullWithoutData);
+            }
             self.ignore(Ignored::Full);
             // Longer than the leader leaves alone who does not answer: who is asked for data is it,
             // not everybody.

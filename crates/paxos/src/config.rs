@@ -193,8 +193,8 @@ pub struct Settings {
     /// Bytes of undecided entries beyond which a leader admits nothing new; at four
     /// times as many it refuses proposals, and snapshots no longer hold up trimming.
     pub undecided_bytes: usize,
-    /// Bytes of entries that all replicas of a node hold which wait for their data: beyond it they take
-    /// no more ([`Replica::set_full`](crate::Replica::set_full)). Far less than one append to a log may have.
+    /// Bytes of entries that all replicas of a node hold which can trim nothing, as they wait for
+    /// their data or for a newer program: beyond it they take no more ([`Replica::set_full`](crate::Replica::set_full)). Far less than one append to a log may have.
     pub unfilled_bytes: usize,
     /// Bytes of one snapshot chunk, about.
     pub chunk_bytes: usize,

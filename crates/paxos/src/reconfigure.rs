@@ -480,6 +480,12 @@ impl Replica {
         self.holds_data = false;
     }
 
+    /// While it is halted, the state machine applies nothing more, as what comes next is beyond the
+    /// program.
+    pub fn halt(&mut self, halted: bool) {
+        self.halted = halted;
+    }
+
     /// While it stands back this replica does not campaign: what the group's entries say is
     /// beyond the program. It votes and keeps the log, as that needs no understanding.
     pub fn stand_back(&mut self, back: bool) {

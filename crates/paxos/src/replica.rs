@@ -194,7 +194,9 @@ pub struct Replica {
     pub(crate) stands_back: bool,
     /// The state machine does not get on by the log alone.
     pub(crate) stands_still: bool,
-    /// It takes no entries while it lacks data.
+    /// The state machine applies nothing more.
+    pub(crate) halted: bool,
+    /// It takes no entries while it can trim none.
     pub(crate) is_full: bool,
     pub(crate) rng: Prng,
     pub(crate) state: State,
@@ -250,6 +252,7 @@ impl Replica {
             holds_data: holds_data && applied >= durable.trimmed,
             stands_back: false,
             stands_still: false,
+            halted: false,
             is_full: false,
             settings,
             log: Log::new(durable),
@@ -470,10 +473,10 @@ impl Replica {
         self.trimmed()
     }
 
-    /// Whether entries are to be taken while data is lacking: without it nothing of the log can be
-    /// trimmed, so whoever sums up the logs of a node has to end that somewhere. Until its snapshot
-    /// is in, such a replica is to its leader one that does not answer. It gives up nothing that
-    /// it has accepted: some of that may have been chosen with its vote.
+    /// No entries are to be taken while none can be trimmed ([`Replica::trims_nothing`]): whoever sums
+    /// up the logs of a node has to end that somewhere. Such a replica is to its leader one that does not
+    /// answer. It gives up nothing that it has accepted: some of that may have been chosen with
+    /// its vote.
     pub fn set_full(&mut self, is_full: bool) {
         self.is_full = is_full;
     }

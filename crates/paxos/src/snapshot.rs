@@ -339,6 +339,12 @@ impl Replica {
         !self.holds_data || self.stands_still
     }
 
+    /// Whether its log can only grow: without data it has nothing to trim by, and halted nothing more.
+    #[must_use]
+    pub fn trims_nothing(&self) -> bool {
+        self.lacks_data() || self.halted
+    }
+
     /// Gives up what is there of a snapshot on its way in, unless it is being installed.
     pub fn drop_incoming(&mut self) {
         self.incoming.take_if(|incoming| !incoming.installing);

@@ -418,6 +418,38 @@ fn dropped_messages_are_counted_by_reason() {
     assert_eq!(r.ballot(), ballot(4, PEER));
 }
 
+/// While its node is full, one that can trim nothing takes no entries; others do.
+#[test]
+fn a_halted_replica_of_a_full_node_takes_no_entries() {
+    let leases = leases();
+    let cx = Cx {
+        now: Mono(5),
+        leases: &leases,
+    };
+    let mut r = replica();
+    let accept = |r: &mut Replica, slot| {
+        let message = Message::Accept {
+            ballot: ballot(4, PEER),
+            first: Slot(slot),
+            entries: vec![Entry::Noop],
+            decided: Slot(3),
+            sync: None,
+            round: Round(1),
+        };
+        r.handle_message(&cx, PEER, message);
+        r.flush(&cx);
+        r.entries_from(Slot(slot)).count()
+    };
+    r.halt(true);
+    assert_eq!(accept(&mut r, 4), 1, "there is room");
+    r.set_full(true);
+    assert_eq!(accept(&mut r, 5), 0);
+    assert_eq!(r.ignored()[&Ignored::Full], 1);
+    assert_eq!(r.entries_from(Slot(1)).count(), 4, "it keeps what it has");
+    r.halt(false);
+    assert_eq!(accept(&mut r, 5), 1);
+}
+
 #[test]
 fn an_absurd_configuration_leaves_nobody_behind() {
     let leases = leases();

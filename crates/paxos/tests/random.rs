@@ -155,6 +155,9 @@ fn disturb(sim: &mut Sim, dice: &mut Dice, weather: &Weather) {
     // Nodes hold enough of logs without data at some times and not at others.
     let full = (sim.now / (200 * MS) + id.0).is_multiple_of(3);
     sim.with(id, |r, _| r.set_full(full));
+    // A program that is too old runs for a while, now and then.
+    let halted = (sim.now / (500 * MS) + id.0).is_multiple_of(7);
+    sim.with(id, |r, _| r.halt(halted));
     if dice.chance(weather.crash) {
         if sim.up(id).is_some() {
             let ahead = dice.chance(500);
@@ -368,7 +371,10 @@ fn heal(sim: &mut Sim, dice: &mut Dice, seed: u64) {
         sim.nodes.get_mut(&id).unwrap().auto = true;
         // Who is meant to have data gets it however full its node is.
         let full = is_meant_to_hold_data(sim, id);
-        sim.with(id, |r, _| r.set_full(full));
+        sim.with(id, |r, _| {
+            r.set_full(full);
+            r.halt(false);
+        });
         sim.persist(id, usize::MAX);
     }
     let target = Slot(sim.oracle.decided_through().0 + 3);

@@ -217,10 +217,11 @@ impl Machine {
         match full {
             Some(bytes) => tracing::warn!(
                 bytes,
-                "replicas that wait for their data hold so much log that they take no more of it \
-                 until some have their copies; their shards' other replicas go on without them"
+                "replicas that wait for their data, or for a newer program, hold so much log that \
+                 they take no more of it until then; their shards' other replicas go on without \
+                 them"
             ),
-            None => tracing::info!("replicas that wait for their data take entries again"),
+            None => tracing::info!("replicas that waited for their data take entries again"),
         }
     }
 

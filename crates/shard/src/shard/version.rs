@@ -91,6 +91,7 @@ impl Shard {
     /// The log cannot be followed beyond this.
     pub(super) fn halt(&mut self, now: Now, leases: &NodeLease, why: Halt) {
         self.halted = Some(why);
+        self.replica.halt(true);
         self.replica.stand_back(true);
         if self.leads() {
             self.step_down(now, leases);
@@ -106,6 +107,7 @@ impl Shard {
             version,
             supports,
         });
+        self.replica.halt(self.halted.is_some());
         self.replica.stand_back(self.stands_back());
     }
 

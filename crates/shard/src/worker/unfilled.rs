@@ -1,8 +1,9 @@
-//! How much log a node holds of replicas that wait for their data.
+//! How much log a node holds of replicas that can trim nothing of it.
 //!
-//! What has no data can trim nothing. A copy that is long in coming, because it is large, or has no
-//! room, or many shards' are wanted at once, would let memory and log grow without end. From a bound on such
-//! replicas take no more entries until some have what they wait for (decision 28).
+//! They wait for their data, or their program does not know what comes next. A copy that is long in coming,
+//! because it is large, or has no room, or many shards' are wanted at once, would let memory and log grow
+//! without end, and so would a program that is too old. From a bound on such replicas take no more entries
+//! until some have what they wait for (decision 28).
 
 use super::Worker;
 use crate::shard::Now;
@@ -21,8 +22,8 @@ pub(super) struct Unfilled {
 }
 
 impl Worker {
-    /// Bytes of log entries that replicas without data hold here, as of some 100 ms ago, if those are
-    /// so many that such replicas take no more.
+    /// Bytes of log entries that replicas hold here which can trim nothing, as of some 100 ms ago, if those
+    /// are so many that such replicas take no more.
     #[must_use]
     pub fn unfilled_log_is_full(&self) -> Option<usize> {
         self.unfilled.full.then_some(self.unfilled.bytes)
@@ -35,7 +36,9 @@ impl Worker {
             return;
         }
         let replicas = self.shards.values().map(|shard| &shard.replica);
-        let bytes = replicas.filter(|r| r.lacks_data()).map(|r| r.log_bytes());
+        let bytes = replicas
+            .filter(|r| r.trims_nothing())
+            .map(|r| r.log_bytes());
         let bytes = bytes.sum();
         let bound = self.making.paxos.unfilled_bytes;
         let full = if self.unfilled.full {
