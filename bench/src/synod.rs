@@ -1,8 +1,8 @@
 //! Synod: three nodes in three data centres on loopback, asked through its SDK.
 
 use crate::error::Error;
-use crate::system::Row;
 use crate::system::Layout;
+use crate::system::Row;
 use std::time::{Duration, Instant};
 use synod_client::{Client, Range};
 use synod_harness::cluster::{Cluster, Options, ask};
