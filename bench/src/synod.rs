@@ -1,11 +1,10 @@
 //! Synod: three nodes in three data centres on loopback, asked through its SDK.
 
 use crate::error::Error;
-use crate::system::Layout;
-use crate::system::Row;
-use std::time::{Duration, Instant};
+use crate::system::{Layout, Row};
+use std::time::Duration;
 use synod_client::{Client, Range};
-use synod_harness::cluster::{Cluster, Options, ask};
+use synod_harness::cluster::{Cluster, Options, ask, wait_for};
 use synod_rpc::Pool;
 
 /// How long one call may take, retries included.
@@ -33,12 +32,11 @@ impl Drop for Nodes {
         for node in self.cluster.nodes() {
             node.terminate();
         }
-        let begun = Instant::now();
-        for index in 0..self.cluster.nodes().len() {
-            while self.cluster.node_mut(index).is_running() && begun.elapsed() < END {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        // Who takes longer is killed with the cluster.
+        let _ = wait_for("the nodes' end", END, || {
+            let mut nodes = 0..self.cluster.nodes().len();
+            nodes.all(|index| !self.cluster.node_mut(index).is_running())
+        });
     }
 }
 

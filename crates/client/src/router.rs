@@ -51,8 +51,8 @@ enum Called {
 /// the first answer may be.
 pub(crate) struct Delivery<'a> {
     core: &'a Core,
-    /// None once it was answered.
-    asked: Option<ShardRequest>,
+    asked: ShardRequest,
+    answered: bool,
     /// Whether the call that it belongs to has its result.
     over: &'a AtomicBool,
 }
@@ -65,29 +65,25 @@ impl Delivery<'_> {
     ) -> Delivery<'a> {
         Delivery {
             core,
-            asked: Some(asked_by(outgoing)),
+            asked: asked_by(outgoing),
+            answered: false,
             over,
         }
     }
 
     /// Until the deadline.
     pub(crate) async fn deliver(mut self, deadline: Instant) -> Reply {
-        let reply = match &mut self.asked {
-            Some(asked) => self.core.deliver_asked(asked, deadline).await,
-            None => Reply::Lost,
-        };
-        self.asked = None;
+        let reply = self.core.deliver_asked(&mut self.asked, deadline).await;
+        self.answered = true;
         reply
     }
 }
 
 impl Drop for Delivery<'_> {
     fn drop(&mut self) {
-        if let Some(asked) = self.asked.take()
-            && matches!(asked.request, Request::Commit(_))
-            && !self.over.load(Ordering::Relaxed)
-        {
-            self.core.chore(asked);
+        let commits = matches!(self.asked.request, Request::Commit(_));
+        if commits && !self.answered && !self.over.load(Ordering::Relaxed) {
+            self.core.chore(self.asked.clone());
         }
     }
 }

@@ -216,7 +216,12 @@ impl Write {
     /// Bytes it counts for in entries.
     #[must_use]
     pub fn weight(&self) -> usize {
-        WRITE_BYTES + self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
+        Write::weight_with(&self.key, self.value.as_ref())
+    }
+
+    /// Bytes a write of this value to this key counts for.
+    pub(crate) fn weight_with(key: &Key, value: Option<&Value>) -> usize {
+        WRITE_BYTES + key.len() + value.map_or(0, |value| value.len())
     }
 }
 

@@ -314,3 +314,15 @@ pub async fn insist(pool: &Pool, to: SocketAddr) -> Vec<CallError> {
         assert!(Instant::now() < deadline, "in vain: {errors:?}");
     }
 }
+
+/// The connection and number of a request to a shard.
+pub fn asked(event: Event) -> Option<(u64, u64)> {
+    match event {
+        Event::Client {
+            connection,
+            frame: ClientFrame::Request { id, .. },
+            ..
+        } => Some((connection, id)),
+        _ => None,
+    }
+}

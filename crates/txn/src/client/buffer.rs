@@ -4,7 +4,7 @@
 use crate::client::TransactionError;
 use crate::hashing::SLOT_BYTES;
 use crate::types::{
-    Key, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Row, Span, Value, WRITE_BYTES,
+    Key, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Row, Span, Value, Write,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,11 +29,6 @@ pub(super) struct Buffer {
     undo: Vec<(Key, Before)>,
     /// Names and the length of `undo` when they were set, oldest first.
     savepoints: Vec<(String, usize)>,
-}
-
-/// Bytes that a write counts for, as its shard counts them.
-fn size(key: &Key, value: Option<&Value>) -> usize {
-    WRITE_BYTES + key.len() + value.map_or(0, bytes::Bytes::len)
 }
 
 /// Refuse keys out of bounds.
@@ -92,8 +87,8 @@ impl Buffer {
             )));
         }
         let old = self.writes.get(&key);
-        let freed = old.map_or(0, |old| size(&key, old.as_ref()));
-        let bytes = self.bytes - freed + size(&key, value.as_ref());
+        let freed = old.map_or(0, |old| Write::weight_with(&key, old.as_ref()));
+        let bytes = self.bytes - freed + Write::weight_with(&key, value.as_ref());
         if bytes > MAX_TRANSACTION_BYTES {
             return Err(TransactionError::Invalid(format!(
                 "the writes of one transaction have at most {MAX_TRANSACTION_BYTES} bytes; \
@@ -138,13 +133,13 @@ impl Buffer {
                 break;
             };
             let now = self.writes.get(&key);
-            self.bytes -= now.map_or(0, |now| size(&key, now.as_ref()));
+            self.bytes -= now.map_or(0, |now| Write::weight_with(&key, now.as_ref()));
             match before {
                 Before::Nothing => {
                     self.writes.remove(&key);
                 }
                 Before::Write(value) => {
-                    self.bytes += size(&key, value.as_ref());
+                    self.bytes += Write::weight_with(&key, value.as_ref());
                     self.writes.insert(key, value);
                 }
             }

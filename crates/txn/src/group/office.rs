@@ -329,8 +329,9 @@ impl Office {
 
     /// Takes what an attempt has queued; it stays active.
     pub(super) fn unqueue(&mut self, attempt: AttemptId) -> Option<Box<Queued>> {
+        let age = self.age(attempt)?;
+        self.blocked.remove(&age);
         let active = self.active.get_mut(&attempt)?;
-        self.blocked.remove(&Age::new(active.priority, attempt));
         let progress = std::mem::replace(&mut active.progress, Progress::Running);
         let Progress::Queued(queued) = progress else {
             return None;
