@@ -41,7 +41,8 @@ pub struct Config {
     /// A silent leader is left waiting this long before the other replicas are
     /// asked whether they lead now; then again, three times as often.
     pub probe_after: Duration,
-    /// One request waits at most this long for its answer before it is sent again.
+    /// One request waits at most this long for its answer before it is sent again; a large one
+    /// a second longer per MiB, as it has to get there.
     pub attempt_timeout: Duration,
     /// How often sessions (held locks) are kept alive; well below the nodes'
     /// session time-out (default 10 s).

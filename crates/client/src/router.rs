@@ -32,6 +32,10 @@ use synod_txn::{Hashing, Outcome, Request, Response};
 
 /// The longest pause between two rounds over all replicas.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause that an overloaded node is given.
+const LONGEST_OVERLOAD: Duration = Duration::from_secs(10);
+/// A request on its way is given a second for so many bytes.
+const PACE: f64 = (1 << 20) as f64;
 /// How long a question who leads may take.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// After the first silence the questions come this much more often.
@@ -316,7 +320,8 @@ impl Core {
         let Some(&address) = table.nodes.get(&target) else {
             return Called::Answer(ShardReply::WrongNode(None));
         };
-        let until = deadline.min(Instant::now() + self.config.attempt_timeout);
+        let travel = Duration::from_secs_f64(asked.request.weight() as f64 / PACE);
+        let until = deadline.min(Instant::now() + self.config.attempt_timeout + travel);
         let mut call = pin!(self.transport.call_shard(address, asked, until));
         let replicas = table.shards.get(&shard).map_or(&[][..], |s| &s.replicas);
         let mut others = replicas.iter().copied().filter(|&id| id != target).cycle();
@@ -404,7 +409,8 @@ impl Core {
                     last_word: false, ..
                 } => return Verdict::Elsewhere(None),
                 Refusal::Overloaded { retry_after_millis } => {
-                    let pause = Duration::from_millis((*retry_after_millis).clamp(1, 1000).into());
+                    let pause = Duration::from_millis(u64::from(*retry_after_millis).max(1));
+                    let pause = pause.min(LONGEST_OVERLOAD);
                     // Between half and all of the hint, so that not all come back at once.
                     return Verdict::Later(pause.mul_f32(0.5 + rand::random::<f32>() / 2.0));
                 }

@@ -27,6 +27,8 @@ pub enum CloseCode {
     WrongName = 8,
     /// The link is made anew, because the other side restarted.
     Redial = 9,
+    /// A large request comes too slowly.
+    SlowWriter = 10,
 }
 
 impl CloseCode {

@@ -10,6 +10,7 @@ use crate::cert::CertRole;
 use crate::close::CloseCode;
 use crate::error::RpcError;
 use crate::events::EventQueue;
+use crate::frame::MAX_REQUEST_BYTES;
 use crate::hello::Speaker;
 use crate::peer::Peer;
 use crate::replies::ReplyQueue;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use synod_paxos::{Incarnation, NodeId};
 use synod_shard::NodeMessage;
+use tokio::sync::Semaphore;
 
 /// Which of a pair's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub struct EndpointOptions {
     /// The same of frames from clients. A request waits for all that are before it,
     /// so this bounds how long.
     pub client_event_bytes: usize,
+    /// Bytes of clients' requests of more than a MiB that have begun to come; over it, those of
+    /// further ones stay with their senders. Not less than the largest request has.
+    pub large_request_bytes: usize,
 }
 
 impl EndpointOptions {
@@ -77,6 +82,7 @@ impl EndpointOptions {
             all_reply_bytes: 256 << 20,
             event_bytes: 64 << 20,
             client_event_bytes: 4 << 20,
+            large_request_bytes: 256 << 20,
         }
     }
 }
@@ -100,6 +106,8 @@ pub(crate) struct Shared {
     pub(crate) events: EventQueue,
     pub(crate) counts: Counts,
     pub(crate) open: AtomicUsize,
+    /// Room for large requests, in bytes.
+    pub(crate) large: Semaphore,
     connector: Mutex<quinn::ClientConfig>,
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     names: Mutex<BTreeMap<NodeId, String>>,
@@ -172,6 +180,7 @@ impl Endpoint {
             events: EventQueue::new(options.event_bytes, options.client_event_bytes),
             counts: Counts::default(),
             open: AtomicUsize::new(0),
+            large: Semaphore::new(options.large_request_bytes.max(MAX_REQUEST_BYTES)),
             connector: Mutex::new(client_config(tls, &options.transport)?),
             peers: Mutex::default(),
             names: Mutex::default(),

@@ -21,6 +21,9 @@ pub const MAX_FRAME_BYTES: usize = (12 << 20) + (64 << 10);
 /// transaction (64 MiB) may concern one shard, with the names of its participants.
 pub const MAX_REQUEST_BYTES: usize = (64 << 20) + (4 << 20);
 
+/// A reader's buffer that held a frame larger than this is given back.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// A node frame is closed and the next one begun once it has grown to this.
 const FULL_FRAME_BYTES: usize = 1 << 20;
 
@@ -248,15 +251,28 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The length of the body that the next frame will have, if so much of it has come.
+    #[must_use]
+    pub fn begun(&self) -> Option<usize> {
+        let header = self.buffer.first_chunk::<HEADER_BYTES>()?;
+        Some(u32::from_le_bytes(*header) as usize)
+    }
+
+    /// Makes room for all of the frame that has begun, if it is not too large.
+    pub fn make_room(&mut self) {
+        let whole = (self.begun()).filter(|length| *length <= self.limit);
+        let missing = whole.map(|length| (HEADER_BYTES + length).saturating_sub(self.buffer.len()));
+        self.buffer.reserve(missing.unwrap_or_default());
+    }
+
     /// The body of the next complete frame; none until more bytes come.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`]; the stream is then of no further use.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+        let Some(length) = self.begun() else {
             return Ok(None);
         };
-        let length = u32::from_le_bytes(*header) as usize;
         if length > self.limit {
             return Err(FrameError::TooLarge);
         }
@@ -264,7 +280,11 @@ impl FrameReader {
             return Ok(None);
         }
         self.buffer.advance(HEADER_BYTES);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let body = self.buffer.split_to(length).freeze();
+        if length > KEPT_BYTES {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        Ok(Some(body))
     }
 }
 

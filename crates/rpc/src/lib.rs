@@ -35,6 +35,7 @@ pub mod merge;
 mod peer;
 pub mod placement;
 pub mod pool;
+mod reader;
 pub mod recover;
 mod replies;
 mod server;

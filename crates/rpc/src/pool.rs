@@ -13,7 +13,7 @@ use crate::error::{CallError, RpcError};
 use crate::link::Link;
 use crate::tls::TlsIdentity;
 use crate::transport::{self, TransportOptions};
-use crate::wire::{ClientFrame, RequestBody, ServerBody, ShardFrame};
+use crate::wire::{ClientFrame, LIVE_PER_FRAME, RequestBody, ServerBody, ShardFrame};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,6 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Transactions named in one keep-alive frame, at most.
-const LIVE_PER_FRAME: usize = 4096;
 /// How often deadlines and silence are looked at.
 const SWEEP: Duration = Duration::from_millis(10);
 /// How long a closing pool waits for the other sides to be told.

@@ -4,13 +4,12 @@ use crate::cert::{CertRole, Subject};
 use crate::close::{CloseCode, Closed};
 use crate::endpoint::{Inbound, Shared, count, lock};
 use crate::events::{Event, Kind};
-use crate::frame::{self, FrameError, FrameReader, HEADER_BYTES};
+use crate::frame::{self, FrameReader, HEADER_BYTES};
 use crate::hello::{PREFIX_BYTES, Speaker, StreamHello, StreamKind};
+use crate::reader::{StreamReader, bad_frame};
 use crate::replies::ReplyQueue;
 use crate::tls;
-use crate::transport::READ_CHUNKS;
 use crate::wire::ClientFrame;
-use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -293,11 +292,11 @@ impl Accepted {
 
     /// Reads messages until the stream ends.
     async fn messages(&self, speaker: Speaker, recv: &mut RecvStream) -> Result<(), Refused> {
-        let mut reader = StreamReader::default();
+        let mut reader = StreamReader::new(&self.shared, FrameReader::default());
         let mut events = Vec::new();
-        while let Some(bytes) = reader.fill(&self.shared, Kind::Peers, recv).await {
+        while reader.fill(Kind::Peers, recv).await? {
             let outcome = loop {
-                let body = match reader.next(&self.shared) {
+                let body = match reader.next() {
                     Ok(Some(body)) => body,
                     Ok(None) => break Ok(()),
                     Err(refused) => break Err(refused),
@@ -313,7 +312,7 @@ impl Accepted {
                 });
             };
             // What came before a bad frame was good, and counts.
-            self.shared.events.push(&mut events, bytes);
+            self.shared.events.push(&mut events, reader.taken());
             outcome?;
         }
         Ok(())
@@ -326,15 +325,12 @@ impl Accepted {
         queue: &Arc<ReplyQueue>,
         recv: &mut RecvStream,
     ) -> Result<(), Refused> {
-        let mut reader = StreamReader {
-            frames: FrameReader::of_requests(),
-            ..StreamReader::default()
-        };
+        let mut reader = StreamReader::new(&self.shared, FrameReader::of_requests());
         let mut events = Vec::new();
-        while let Some(bytes) = reader.fill(&self.shared, Kind::Clients, recv).await {
+        while reader.fill(Kind::Clients, recv).await? {
             let outcome = loop {
-                let frame = match reader.next(&self.shared) {
-                    Ok(Some(body)) => frame::decode::<ClientFrame>(&body).map_err(bad_frame),
+                let frame = match reader.next() {
+                    Ok(Some(body)) => ClientFrame::decode(&body).map_err(bad_frame),
                     Ok(None) => break Ok(()),
                     Err(refused) => Err(refused),
                 };
@@ -349,42 +345,9 @@ impl Accepted {
                 }
             };
             // What came before a bad frame was good, and counts.
-            self.shared.events.push(&mut events, bytes);
+            self.shared.events.push(&mut events, reader.taken());
             outcome?;
         }
         Ok(())
-    }
-}
-
-fn bad_frame(error: FrameError) -> Refused {
-    (CloseCode::BadFrame, error.to_string())
-}
-
-/// Reads a stream in big pieces and cuts them into frames.
-#[derive(Default)]
-struct StreamReader {
-    frames: FrameReader,
-    chunks: [Bytes; READ_CHUNKS],
-}
-
-impl StreamReader {
-    /// Waits for room, then for bytes; none once the stream ended.
-    async fn fill(&mut self, shared: &Shared, kind: Kind, recv: &mut RecvStream) -> Option<usize> {
-        shared.events.room(kind).await;
-        let read = recv.read_chunks(&mut self.chunks).await.ok()??;
-        let mut bytes = 0;
-        for chunk in &mut self.chunks[..read] {
-            let chunk = std::mem::take(chunk);
-            bytes += chunk.len();
-            self.frames.push(&chunk);
-        }
-        count(&shared.counts.bytes_in, bytes as u64);
-        Some(bytes)
-    }
-
-    fn next(&mut self, shared: &Shared) -> Result<Option<Bytes>, Refused> {
-        let frame = self.frames.next_frame().map_err(bad_frame)?;
-        count(&shared.counts.frames_in, u64::from(frame.is_some()));
-        Ok(frame)
     }
 }

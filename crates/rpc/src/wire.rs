@@ -4,11 +4,13 @@
 //! Enums only grow, at their end. Frames on a consensus or bulk stream hold
 //! [`NodeMessage`](synod_shard::NodeMessage)s back to back and need no type here.
 
+use crate::frame::{self, FrameError};
 use serde::ser::SerializeStructVariant;
 use serde::{Deserialize, Serialize, Serializer};
 use synod_paxos::{GroupId, NodeId};
 use synod_placement::SplitLimits;
 use synod_shard::{Bootstrap, ShardMap, ShardReply, ShardRequest};
+use synod_txn::bounded::list;
 use synod_txn::{AttemptId, ClientId, Hashing};
 
 pub use crate::copies::{CopiesStatus, RefusedCopy};
@@ -24,6 +26,9 @@ pub use crate::status::{
     ReplicaRole, ShardStatus, TransportCounters,
 };
 pub use crate::versions::{ShardVersion, VersionsStatus};
+
+/// Transactions named in one [`ClientFrame::KeepAlive`], at most.
+pub const LIVE_PER_FRAME: usize = 4096;
 
 /// Client → node, one per frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +47,7 @@ pub enum ClientFrame {
         /// The client.
         client: ClientId,
         /// Its transactions under way (long lists go in several frames).
+        #[serde(deserialize_with = "list::<_, _, LIVE_PER_FRAME>")]
         live: Vec<AttemptId>,
     },
     /// Ask the node itself. Answered by exactly one [`ServerFrame::Node`], unless cancelled.
@@ -85,6 +91,24 @@ pub enum ServerFrame {
         /// The answer.
         response: NodeResponse,
     },
+}
+
+impl ClientFrame {
+    /// Reads a frame's body. Only what asks a shard may take more than other frames do.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it is no such frame, or larger than one of its kind may be.
+    pub fn decode(body: &[u8]) -> Result<ClientFrame, FrameError> {
+        const REQUEST: u8 = 0;
+        const HASHED: u8 = 4;
+        let asks_shard = body
+            .first()
+            .is_some_and(|kind| [REQUEST, HASHED].contains(kind));
+        if body.len() > frame::MAX_FRAME_BYTES && !asks_shard {
+            return Err(FrameError::TooLarge);
+        }
+        frame::decode(body)
+    }
 }
 
 impl ServerFrame {

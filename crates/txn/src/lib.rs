@@ -3,6 +3,7 @@
 //! deterministic, like all of ring 0.
 
 pub mod attempts;
+pub mod bounded;
 pub mod checkpoint;
 mod chunks;
 pub mod client;

@@ -1,11 +1,23 @@
 //! What clients ask of one shard's leader, and what it answers.
 
+use crate::bounded::list;
+use crate::settings::MAX_READ_KEYS;
 use crate::types::{
-    AbortReason, AttemptId, ClientId, Key, Outcome, Participant, Priority, Row, SessionId, Span,
-    Version, Write,
+    AbortReason, AttemptId, ClientId, Key, MAX_PARTICIPANTS, MAX_TRANSACTION_BYTES, Outcome,
+    Participant, Priority, Row, SessionId, Span, Version, WRITE_BYTES, Write,
 };
 use serde::{Deserialize, Serialize};
 use synod_paxos::{Term, Timestamp};
+
+/// Keys of a read that are decoded at most: some more than it may name, who names too many is
+/// told so.
+const DECODED_KEYS: usize = 16 * MAX_READ_KEYS;
+/// Of a Commit, writes: more are too many, however small.
+const DECODED_WRITES: usize = MAX_TRANSACTION_BYTES / WRITE_BYTES;
+/// Of a Commit, spans that were read.
+const DECODED_SPANS: usize = 1 << 18;
+/// Of a Commit, participants.
+const DECODED_PARTICIPANTS: usize = 16 * MAX_PARTICIPANTS;
 
 /// How a read inside a transaction locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,6 +47,7 @@ pub enum Request {
     /// moment, all at the same moment.
     Latest {
         /// Keys to read.
+        #[serde(deserialize_with = "list::<_, _, DECODED_KEYS>")]
         keys: Vec<Key>,
         /// A range to read.
         scan: Option<ScanRange>,
@@ -50,6 +63,7 @@ pub enum Request {
         /// The session and its term, once the shard has opened one.
         session: Option<(Term, SessionId)>,
         /// Keys to lock and read.
+        #[serde(deserialize_with = "list::<_, _, DECODED_KEYS>")]
         keys: Vec<Key>,
         /// A range to lock and read. Only what was visited stays locked: up to
         /// and including the last row answered, or all of it if the scan was exhausted.
@@ -117,6 +131,50 @@ impl Request {
     }
 }
 
+/// What a key that is asked for counts for in [`Request::weight`], beside its bytes.
+const KEY_BYTES: usize = 32;
+
+fn span_weight(span: &Span) -> usize {
+    KEY_BYTES + span.start.len() + span.end.len()
+}
+
+/// Bytes that a read counts for: of all keys it names.
+pub(crate) fn read_weight(keys: &[Key], scan: Option<&ScanRange>) -> usize {
+    let keys: usize = keys.iter().map(|key| KEY_BYTES + key.len()).sum();
+    keys + scan.map_or(0, |scan| span_weight(&scan.span))
+}
+
+impl Request {
+    /// Whose transaction it belongs to, if it says so.
+    #[must_use]
+    pub fn client(&self) -> Option<ClientId> {
+        match self {
+            Request::LockedRead { client, .. } => Some(*client),
+            Request::Commit(commit) => Some(commit.client),
+            _ => None,
+        }
+    }
+
+    /// Bytes it counts for, on its way and where it waits: of what it would write, and of all keys
+    /// that it names.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
+                read_weight(keys, scan.as_ref())
+            }
+            Request::Commit(commit) => {
+                let reads: usize = commit.reads.iter().map(span_weight).sum();
+                commit.weight() + reads
+            }
+            Request::Validate { .. }
+            | Request::Release { .. }
+            | Request::Status { .. }
+            | Request::Locate => 0,
+        }
+    }
+}
+
 /// The parts of a Commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRequest {
@@ -129,12 +187,15 @@ pub struct CommitRequest {
     /// The session here, if anything was read here.
     pub session: Option<SessionId>,
     /// The writes in this shard (ascending keys, each once).
+    #[serde(deserialize_with = "list::<_, _, DECODED_WRITES>")]
     pub writes: Vec<Write>,
     /// The spans read in this shard (used by optimistic mode; locks are
     /// authoritative in pessimistic mode).
+    #[serde(deserialize_with = "list::<_, _, DECODED_SPANS>")]
     pub reads: Vec<Span>,
     /// Who takes part, ascending by anchor: for the coordinator all, for others at
     /// least itself and the coordinator; see [`CommitRequest::participants_for`].
+    #[serde(deserialize_with = "list::<_, _, DECODED_PARTICIPANTS>")]
     pub participants: Vec<Participant>,
     /// Index into `participants` of this shard.
     pub here: u32,
@@ -147,6 +208,13 @@ pub struct CommitRequest {
 }
 
 impl CommitRequest {
+    /// Bytes it counts for: of what it would write, and of the participants it names.
+    pub(crate) fn weight(&self) -> usize {
+        let writes: usize = self.writes.iter().map(Write::weight).sum();
+        let named: usize = self.participants.iter().map(Participant::weight).sum();
+        writes + named
+    }
+
     /// The key that names this shard, once the request's indices were checked.
     pub(crate) fn anchor(&self) -> &Key {
         &self.participants[self.here as usize].anchor
@@ -225,6 +293,21 @@ pub enum Response {
     },
     /// Refused, nothing was proposed for this request.
     Refused(Refusal),
+}
+
+/// Who is turned away with a large request waits a millisecond longer for so many bytes.
+const RETRY_BYTES: usize = 16 << 10;
+
+impl Refusal {
+    /// `Overloaded` for a request of this weight. It has to come again as a whole: if all large ones did
+    /// so after the `least` pause, the node would do little else than take in what it refuses.
+    #[must_use]
+    pub fn overloaded(least_millis: u32, weight: usize) -> Refusal {
+        let longer = u32::try_from(weight / RETRY_BYTES).unwrap_or(u32::MAX);
+        Refusal::Overloaded {
+            retry_after_millis: least_millis.saturating_add(longer),
+        }
+    }
 }
 
 /// Why a request was refused.

@@ -67,6 +67,8 @@ pub struct GroupSettings {
     pub read_bytes: usize,
     /// Requests that wait for locks, reads or rounds, at most.
     pub waiters: usize,
+    /// Bytes of the keys that reads which wait name, at most, beside one.
+    pub waiting_bytes: usize,
     /// Bytes that commits which wait for locks would write, and of the participants they name, at
     /// most, beside one.
     pub queued_bytes: usize,
@@ -97,6 +99,7 @@ impl Default for GroupSettings {
             entry_bytes: 8 << 20,
             read_bytes: 6 << 20,
             waiters: 20_000,
+            waiting_bytes: 64 << 20,
             queued_bytes: 64 << 20,
             sessions: 100_000,
             proposed: 50_000,

@@ -420,6 +420,64 @@ fn commits_that_wait_are_bounded_in_bytes() {
     assert!(out.responses.is_empty(), "it waits: {:?}", out.responses);
 }
 
+/// Reads that wait for locks are bounded in the bytes of their keys, and who holds locks is let in all
+/// the same if it need not wait.
+#[test]
+fn reads_that_wait_are_bounded_in_bytes() {
+    let mut shard = started();
+    locked(&mut shard, "a1", 1);
+    let many: Vec<Key> = (0..300)
+        .map(|n| long(&format!("a9{n:03}"), MAX_KEY_BYTES))
+        .collect();
+    let read = |number: u64, keys: &[Key]| Request::LockedRead {
+        attempt: attempt(number),
+        priority: priority(attempt(number)),
+        client: ClientId(1),
+        session: None,
+        keys: [keys, &[key("a1")]].concat(),
+        scan: None,
+        mode: LockMode::Shared,
+    };
+    let overloaded = |out: &Out| {
+        let refused = Response::Refused(Refusal::Overloaded {
+            retry_after_millis: GroupSettings::default().overload_millis,
+        });
+        out.responses
+            .iter()
+            .any(|(_, response)| *response == refused)
+    };
+    let mut last = 1;
+    loop {
+        last += 1;
+        let out = ask(&mut shard, read(last, &many));
+        assert!(out.asked.is_empty(), "it waits for a1");
+        if overloaded(&out) {
+            break;
+        }
+        assert!(out.responses.is_empty(), "{:?}", out.responses);
+    }
+    let bytes = (last - 2) as usize * many.len() * MAX_KEY_BYTES;
+    let bound = GroupSettings::default().waiting_bytes;
+    assert!((bound..bound + (4 << 20)).contains(&bytes), "{bytes} bytes");
+    assert!(
+        overloaded(&ask(&mut shard, read(last, &[]))),
+        "nor a small one"
+    );
+    let mut held = read(1, &[key("a2")]);
+    if let Request::LockedRead { keys, .. } = &mut held {
+        keys.truncate(1);
+    }
+    assert_eq!(ask(&mut shard, held).asked.len(), 1, "the holder goes on");
+    // There is room again once some have gone.
+    let session = None;
+    for gone in [2, 3] {
+        let attempt = attempt(gone);
+        ask(&mut shard, Request::Release { attempt, session });
+    }
+    let out = ask(&mut shard, read(last, &many));
+    assert!(out.responses.is_empty(), "it waits: {:?}", out.responses);
+}
+
 /// Whoever is oldest wounds those in its way, however much waits, and the youngest makes room (T9).
 #[test]
 fn the_youngest_that_waits_makes_room_for_older_ones() {
@@ -440,7 +498,11 @@ fn the_youngest_that_waits_makes_room_for_older_ones() {
     };
     let overloaded =
         |response: &Response| matches!(response, Response::Refused(Refusal::Overloaded { .. }));
-    assert!(overloaded(&turned_away), "{turned_away:?}");
+    // It is large, and is not asked for again at once.
+    let Response::Refused(Refusal::Overloaded { retry_after_millis }) = turned_away else {
+        panic!("{turned_away:?}");
+    };
+    assert!(retry_after_millis > 500, "{retry_after_millis} ms");
     // The oldest wants what the second holds.
     let mut first = commit(&shard, 1, 1);
     first.session = sessions[0];

@@ -275,6 +275,7 @@ pub(super) fn txn(config: &SimConfig) -> GroupSettings {
         ended: config.ended,
         // Where little is remembered little waits.
         queued_bytes: config.ended * 50,
+        waiting_bytes: config.ended * 50,
         entry_bytes: config.entry_bytes,
         ..GroupSettings::default()
     }

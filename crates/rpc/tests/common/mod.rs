@@ -221,6 +221,7 @@ pub async fn raw(dir: &Path, files: &str, to: SocketAddr) -> quinn::Connection {
     // Less in flight than a socket's buffer holds: nothing is lost on the way.
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window(quinn::VarInt::from_u32(64 << 10));
+    transport.keep_alive_interval(Some(Duration::from_secs(1)));
     config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::client(LOOPBACK).expect("a socket");
     endpoint

@@ -120,9 +120,8 @@ impl Shard {
         let overloaded = late || full || self.group.overlay_bytes() > MAX_UNAPPLIED_BYTES;
         // It says that nothing was proposed: of a copy that is not true.
         if overloaded && !self.group.has_met(commit.attempt) {
-            return Some(Response::Refused(Refusal::Overloaded {
-                retry_after_millis: OVERLOAD_RETRY_MILLIS,
-            }));
+            let refusal = Refusal::overloaded(OVERLOAD_RETRY_MILLIS, request.weight());
+            return Some(Response::Refused(refusal));
         }
         None
     }

@@ -4,14 +4,12 @@ use crate::wire::ShardRequest;
 use serde::Serialize;
 use std::collections::{BTreeSet, VecDeque};
 use synod_txn::peer::PeerBody;
-use synod_txn::{Caller, Hashing, Participant, PeerMessage, Request, Span, Write};
+use synod_txn::{Caller, Hashing, PeerMessage, Request};
 
 /// Requests that wait, at most.
 const MAX_REQUESTS: usize = 4096;
-/// Bytes that those weigh, at most, beside one ([`request_weight`]).
+/// Bytes that those weigh, at most, beside one ([`Request::weight`]).
 const MAX_REQUEST_BYTES: usize = 64 << 20;
-/// What a key that is asked for counts for beside its bytes.
-const KEY: usize = 32;
 /// Messages of other shards' leaders that wait, at most: their owners repeat them.
 const MAX_PEERS: usize = 4096;
 /// Bytes that those name, at most.
@@ -34,7 +32,7 @@ pub(super) struct Queue {
     peers: usize,
     /// See [`weight`].
     peer_bytes: usize,
-    /// See [`request_weight`].
+    /// See [`Request::weight`].
     request_bytes: usize,
 }
 
@@ -48,7 +46,7 @@ impl Queue {
         let ShardRequest {
             request, hashing, ..
         } = request;
-        self.request_bytes += request_weight(&request);
+        self.request_bytes += request.weight();
         let waiting = Waiting::Request(caller, hashing, request);
         self.all.push_back(waiting);
     }
@@ -72,7 +70,7 @@ impl Queue {
                 self.peers -= 1;
                 self.peer_bytes -= weight(message);
             }
-            Waiting::Request(_, _, request) => self.request_bytes -= request_weight(request),
+            Waiting::Request(_, _, request) => self.request_bytes -= request.weight(),
         }
         Some(first)
     }
@@ -82,7 +80,7 @@ impl Queue {
         let bytes = &mut self.request_bytes;
         self.all.retain(|waiting| match waiting {
             Waiting::Request(waits, _, request) if callers.contains(waits) => {
-                *bytes -= request_weight(request);
+                *bytes -= request.weight();
                 false
             }
             _ => true,
@@ -111,33 +109,12 @@ fn weight(message: &PeerMessage) -> usize {
     message.anchor.len() + message.from.len() + named
 }
 
-/// Bytes that a request counts for: of what it would write, and of all keys that it names.
-fn request_weight(request: &Request) -> usize {
-    let span = |span: &Span| KEY + span.start.len() + span.end.len();
-    match request {
-        Request::Latest { keys, scan } | Request::LockedRead { keys, scan, .. } => {
-            let keys: usize = keys.iter().map(|key| KEY + key.len()).sum();
-            keys + scan.as_ref().map_or(0, |scan| span(&scan.span))
-        }
-        Request::Commit(commit) => {
-            let writes: usize = commit.writes.iter().map(Write::weight).sum();
-            let reads: usize = commit.reads.iter().map(span).sum();
-            let named: usize = commit.participants.iter().map(Participant::weight).sum();
-            writes + reads + named
-        }
-        Request::Validate { .. }
-        | Request::Release { .. }
-        | Request::Status { .. }
-        | Request::Locate => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use synod_paxos::{GroupId, Term};
     use synod_txn::request::LockMode;
-    use synod_txn::{AttemptId, ClientId, Key, Priority};
+    use synod_txn::{AttemptId, ClientId, Key, Participant, Priority};
 
     fn caller(request: u64) -> Caller {
         Caller {

@@ -6,14 +6,14 @@
 
 use super::admission::Unfit;
 use super::office::{Active, Callers, Coordination, Phase, Progress, Proposed, Queued, Timer};
-use super::read::Waiting;
+use super::waiting::Waiting;
 use super::{Cx, Group, checks};
 use crate::command::{Command, Intent};
 use crate::locks::{Age, Stage, Verdict, Wants};
 use crate::peer::{PeerBody, Vote};
 use crate::request::{CommitRequest, LockMode, Refusal, Response};
 use crate::settings::{MAX_TIMEOUT_MILLIS, TERM_INCREMENT};
-use crate::types::{AbortReason, AttemptId, Caller, Outcome, Participant, Priority, Write};
+use crate::types::{AbortReason, AttemptId, Caller, Outcome, Priority, Write};
 use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 use synod_paxos::Timestamp;
@@ -77,7 +77,7 @@ impl Group {
             .as_deref()
             .is_some_and(|o| o.proposed >= self.settings.proposed);
         if busy {
-            return self.overloaded(from);
+            return self.overloaded(from, request.weight());
         }
         self.enqueue(cx, from, request);
     }
@@ -97,8 +97,7 @@ impl Group {
         let timeout_millis = request.timeout_millis.min(MAX_TIMEOUT_MILLIS);
         let deadline = cx.now.plus(u64::from(timeout_millis) * 1_000_000);
         let bytes = request.writes.iter().map(Write::weight).sum();
-        let named: usize = request.participants.iter().map(Participant::weight).sum();
-        let weight = bytes + named;
+        let weight = request.weight();
         let waiter = self.new_request();
         let Some(office) = self.office.as_deref_mut() else {
             return;
@@ -163,7 +162,7 @@ impl Group {
                 self.waiting.remove(&waiter);
             }
             for caller in queued.callers {
-                self.overloaded(caller);
+                self.overloaded(caller, queued.weight);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What became of an attempt? Asked by clients and by participants.
 
 use super::office::Progress;
-use super::read::Waiting;
+use super::waiting::Waiting;
 use super::{Cx, Group};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::peer::PeerBody;
@@ -87,8 +87,8 @@ impl Group {
         {
             return self.answer_outcome(from, Outcome::Committed(version.timestamp), 0);
         }
-        if self.waiting.len() >= self.settings.waiters {
-            return self.overloaded(from);
+        if self.waiting.is_full(&self.settings) {
+            return self.overloaded(from, 0);
         }
         self.read_anchor(from, attempt, anchor, LOOKUP_STEPS, at);
     }

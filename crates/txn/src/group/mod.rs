@@ -13,6 +13,7 @@
 //! | `apply` | what is decided goes through the state machine |
 //! | `office`, `terms` | what only a leader knows; how it comes and goes |
 //! | `memory` | what it remembers of attempts it said no about |
+//! | `waiting` | requests that wait for something outside their step |
 //! | `read` | lock-free and locked reads, merged from overlay and engine |
 //! | `session` | sessions, clients, wounds, validation |
 //! | `commit`, `admission` | a Commit from its arrival to its entry; whether it may begin at all |
@@ -48,6 +49,7 @@ mod terms;
 mod timeouts;
 mod times;
 mod views;
+mod waiting;
 
 use crate::checkpoint::{RestoreError, Unencoded};
 use crate::command::Command;
@@ -61,11 +63,10 @@ use crate::state::State;
 use crate::types::{AttemptId, Caller, Interval, Key, Participant};
 use bytes::Bytes;
 use office::{Office, Progress, Timer};
-use read::Waiting;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use synod_paxos::{ClusterVersion, GroupId, Mono, Slot, Timestamp};
 use synod_probe::{Mutation, mutated};
+use waiting::Room;
 
 /// What a step knows of the world around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub struct Group {
     overlay: Overlay,
     office: Option<Box<Office>>,
     /// Requests that wait for something; also names lock waiters, engine reads and rounds.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: Room,
     next_request: u64,
     orphans: Vec<Caller>,
     /// Its members or its range change: no timestamp is assigned meanwhile.
@@ -125,7 +126,7 @@ impl Group {
             state: State::default(),
             overlay: Overlay::default(),
             office: None,
-            waiting: BTreeMap::new(),
+            waiting: Room::default(),
             next_request: 1,
             orphans: Vec::new(),
             suspended: false,
@@ -354,9 +355,10 @@ impl Group {
         self.respond(to, Response::Refused(refusal));
     }
 
-    fn overloaded(&mut self, to: Caller) {
-        let retry_after_millis = self.settings.overload_millis;
-        self.refuse(to, Refusal::Overloaded { retry_after_millis });
+    /// Refuses a request of this weight ([`Request::weight`]).
+    fn overloaded(&mut self, to: Caller, weight: usize) {
+        let refusal = Refusal::overloaded(self.settings.overload_millis, weight);
+        self.refuse(to, refusal);
     }
 
     fn propose(&mut self, command: Command, lazy: bool) {

@@ -20,10 +20,11 @@
 //! is resolved since may rest on commits of a successor, of which the rest of
 //! the capture knows nothing.
 
+use super::waiting::Waiting;
 use super::{Cx, Group, checks};
 use crate::effect::{Effect, EngineRows, ReadToken};
 use crate::locks::{Verdict, Wants};
-use crate::request::{LockMode, Refusal, Request, Response, ScanRange};
+use crate::request::{LockMode, Refusal, Request, Response, ScanRange, read_weight};
 use crate::types::{
     AttemptId, Caller, Key, MAX_SCAN_BYTES, MAX_SCAN_ROWS, Row, SessionId, Span, Version,
 };
@@ -42,59 +43,17 @@ pub(super) struct Question {
     pub(super) locked: Option<(AttemptId, SessionId, LockMode)>,
 }
 
-/// A request that waits for something outside this step.
-#[derive(Clone, Debug, Serialize)]
-pub(super) enum Waiting {
-    /// A lock-free read without a lease waits for a confirming round.
-    Round(Box<Capture>),
-    /// A read waits for locks or intents.
-    Locks(Box<Question>),
-    /// A read waits for the engine.
-    Engine(Box<Capture>),
-    /// A queued Commit waits for locks; its callers are with the attempt.
-    Commit(AttemptId),
-    /// A validation waits for a confirming round.
-    Validate {
-        from: Caller,
-        attempt: AttemptId,
-        keep: bool,
-    },
-    /// A status query looks for the attempt at its anchor key.
-    Lookup {
-        from: Caller,
-        attempt: AttemptId,
-        anchor: Key,
-        steps: u32,
-    },
-}
-
-impl Waiting {
-    /// The attempt among whose requests it is counted.
-    pub(super) fn counted_for(&self) -> Option<AttemptId> {
-        match self {
-            Waiting::Locks(question) => question.locked.as_ref().map(|locked| locked.0),
-            Waiting::Round(capture) | Waiting::Engine(capture) => {
-                capture.question.locked.as_ref().map(|locked| locked.0)
-            }
-            Waiting::Validate { attempt, .. } => Some(*attempt),
-            Waiting::Commit(_) | Waiting::Lookup { .. } => None,
-        }
-    }
-
-    pub(super) fn caller(&self) -> Option<Caller> {
-        match self {
-            Waiting::Locks(question) => Some(question.from),
-            Waiting::Round(capture) | Waiting::Engine(capture) => Some(capture.question.from),
-            Waiting::Commit(_) => None,
-            Waiting::Validate { from, .. } | Waiting::Lookup { from, .. } => Some(*from),
-        }
+impl Question {
+    /// Bytes of the keys it names.
+    pub(super) fn weight(&self) -> usize {
+        read_weight(&self.keys, self.scan.as_ref())
     }
 }
 
 /// What the overlay held when the engine was asked.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Capture {
-    question: Question,
+    pub(super) question: Question,
     /// One per key; those without come from the engine, in order.
     found: Vec<Option<Version>>,
     /// Overlay rows of the scan, in scan order, tombstones included.
@@ -125,8 +84,8 @@ impl Group {
         if let Err(why) = checks::read(&keys, scan.as_ref()) {
             return self.refuse(from, Refusal::Invalid(why));
         }
-        if self.waiting.len() >= self.settings.waiters {
-            return self.overloaded(from);
+        if self.waiting.is_full(&self.settings) {
+            return self.overloaded(from, 0);
         }
         let question = Question {
             from,
@@ -175,11 +134,11 @@ impl Group {
         if let Err(why) = checks::read(&keys, scan.as_ref()) {
             return self.refuse(from, Refusal::Invalid(why));
         }
-        let full = self.waiting.len() >= self.settings.waiters;
+        let full = self.waiting.is_full(&self.settings);
         // Who holds locks may be whom all others wait for.
         let holds = (self.office.as_deref()).is_some_and(|o| o.active.contains_key(&attempt));
         if full && !holds {
-            return self.overloaded(from);
+            return self.overloaded(from, 0);
         }
         let wants = Wants {
             points: keys.iter().map(|key| (key.clone(), mode)).collect(),
@@ -210,7 +169,7 @@ impl Group {
             Verdict::Blocked(wounds) if full => {
                 office.locks.cancel(id);
                 self.wound_all(cx, age, &wounds);
-                self.overloaded(from);
+                self.overloaded(from, 0);
             }
             Verdict::Blocked(wounds) => {
                 if let Some(active) = office.active.get_mut(&attempt) {

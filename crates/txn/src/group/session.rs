@@ -3,8 +3,8 @@
 
 use super::memory::No;
 use super::office::{Active, Phase, Progress, Timer};
-use super::read::Waiting;
 use super::times::of_nanos;
+use super::waiting::Waiting;
 use super::{Cx, Group};
 use crate::effect::Effect;
 use crate::locks::{Age, Stage};
@@ -347,8 +347,8 @@ impl Group {
             return self.validated(from, attempt, keep);
         }
         mark(Mark::ValidatedByRound);
-        if self.waiting.len() >= self.settings.waiters {
-            return self.overloaded(from);
+        if self.waiting.is_full(&self.settings) {
+            return self.overloaded(from, 0);
         }
         let token = self.new_request();
         let waiting = Waiting::Validate {

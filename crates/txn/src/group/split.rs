@@ -2,7 +2,8 @@
 //! (decision 15). Of the range that goes nothing is undecided by then.
 
 use super::office::{Phase, Progress, Timer};
-use super::read::{Question, Waiting};
+use super::read::Question;
+use super::waiting::Waiting;
 use super::{Cx, Group};
 use crate::command::Command;
 use crate::lineage::Birth;

@@ -47,7 +47,7 @@ impl Group {
             return;
         };
         self.overlay.drop_provisional();
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
+        for waiting in std::mem::take(&mut self.waiting).into_all() {
             self.orphans.extend(waiting.caller());
         }
         for active in office.active.into_values() {

@@ -193,7 +193,7 @@ impl Group {
         self.drop_active(attempt, reason);
         let known = self.was_never_let_in(request) || request.session.is_some();
         if !known && !self.may_deny(cx, attempt) {
-            return self.overloaded(from);
+            return self.overloaded(from, 0);
         }
         self.refuse(from, refusal);
         if request.here != request.coordinator {
