@@ -50,7 +50,7 @@ pub struct NodeConfig {
     pub staged_timeout: Duration,
     /// A session without a sign of its client ends after this long.
     pub session: Duration,
-    /// A log sync that takes longer than this is a stalled disk (L6).
+    /// A log sync that takes longer than this is a stalled disk (L6), but for a second for each 8 MiB in it.
     pub stall: Duration,
     /// A node that is not heard for longer than this is replaced.
     pub keeper_down: Duration,

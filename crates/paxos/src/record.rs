@@ -50,6 +50,17 @@ pub enum Record {
     Emptied(Box<Began>),
 }
 
+impl Record {
+    /// Bytes of its entries, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Record::Accept { entries, .. } => entries.iter().map(Entry::weight).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// Everything durable of one replica, as recovery rebuilds it by replaying
 /// its records in order into [`Durable::replay`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -251,8 +251,8 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "timing",
         name: "stall_millis",
-        help: "A log sync that takes longer than this makes the node hand its leaderships over,\n\
-               milliseconds.",
+        help: "A log sync that takes longer than this, and a second longer for each 8 MiB in it,\n\
+               makes the node hand its leaderships over, milliseconds.",
         required: false,
         show: |c| Some(c.stall.as_millis().to_string()),
         set: |c, v, _| millis(v, 50, 600_000).map(|v| c.stall = v),

@@ -58,7 +58,7 @@ pub use writer::{Log, LogOptions, MAX_APPEND_BYTES};
 
 use serde::{Deserialize, Serialize};
 use synod_paxos::lease::LeaseRecord;
-use synod_paxos::{Durable, GroupId, Record};
+use synod_paxos::{Durable, Entry, GroupId, Record};
 use synod_shard::ShardDescriptor;
 
 /// The position of a batch in the log: counts batches from 1, for the life of
@@ -96,4 +96,16 @@ pub enum LogRecord {
     /// A shard that the cluster did not begin with, or whose range or members are others
     /// by now: it stands before each base of it.
     Shard(Box<ShardDescriptor>),
+}
+
+impl LogRecord {
+    /// Bytes of its entries, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            LogRecord::Group { record, .. } => record.weight(),
+            LogRecord::Base { durable, .. } => durable.entries.iter().map(Entry::weight).sum(),
+            LogRecord::Lease(_) | LogRecord::Shard(_) => 0,
+        }
+    }
 }

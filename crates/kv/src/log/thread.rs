@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 const MAX_WAITING: usize = 16 << 10;
 /// Submissions merged into one sync, at most.
 const MAX_GROUP: usize = 4 << 10;
+/// Nothing is added to a sync that has so many bytes.
+const GROUP_BYTES: usize = 8 << 20;
+/// A disk that works takes so many bytes in a second, beside all others' who share it.
+const PACE: u64 = 8 << 20;
 
 /// What the log's thread reports, from that thread.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ struct Shared {
     held: AtomicU64,
     /// Trims asked for and not yet done.
     trims: AtomicU64,
-    /// When the work in hand began, in nanoseconds since `start` plus 1; 0 = idle.
+    /// When the work in hand began and what its bytes take, in nanoseconds since `start` plus 1; 0 = idle.
     busy: AtomicU64,
 }
 
@@ -176,8 +180,8 @@ impl LogThread {
         self.shared.held.load(Ordering::Relaxed)
     }
 
-    /// Since when the write and sync in hand have been running; none if the
-    /// thread is idle. A stalled disk shows here (L6).
+    /// Since when the write and sync in hand have been running beyond the time that as many bytes
+    /// take; in the future if they have not. None if the thread is idle. A stalled disk shows here (L6).
     #[must_use]
     pub fn waiting_since(&self) -> Option<Instant> {
         let nanos = self.shared.busy.load(Ordering::Relaxed).checked_sub(1)?;
@@ -223,6 +227,10 @@ struct Group {
     ticket: Option<u64>,
     barriers: Vec<SyncSender<()>>,
     trims: u64,
+    /// When its work began; nanoseconds.
+    begin: u64,
+    /// See [`LogRecord::weight`].
+    bytes: usize,
 }
 
 impl<D: Disk> Runner<D> {
@@ -233,17 +241,22 @@ impl<D: Disk> Runner<D> {
     ) -> Result<(), LogError> {
         self.spares.provide(self.log.segments())?;
         while let Ok(first) = inbox.recv() {
-            let begin = self.shared.nanos();
-            self.shared.busy.store(begin + 1, Ordering::Relaxed);
-            let mut group = Group::default();
+            let mut group = Group {
+                begin: self.shared.nanos(),
+                ..Group::default()
+            };
+            self.is_busy(&group);
             self.take(first, &mut group)?;
             for _ in 1..MAX_GROUP {
+                if group.bytes >= GROUP_BYTES {
+                    break;
+                }
                 match inbox.try_recv() {
                     Ok(message) => self.take(message, &mut group)?,
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
-            self.sync(begin)?;
+            self.sync(group.begin)?;
             self.shared.busy.store(0, Ordering::Relaxed);
             self.shared.trims.fetch_sub(group.trims, Ordering::Release);
             if let Some(ticket) = group.ticket {
@@ -261,6 +274,8 @@ impl<D: Disk> Runner<D> {
         match message {
             Message::Append { records, ticket } => {
                 if !records.is_empty() {
+                    group.bytes += records.iter().map(LogRecord::weight).sum::<usize>();
+                    self.is_busy(group);
                     self.log.append(&records, ticket)?;
                     self.shared.batches.fetch_add(1, Ordering::Relaxed);
                 }
@@ -273,6 +288,12 @@ impl<D: Disk> Runner<D> {
             Message::Barrier(done) => group.barriers.push(done),
         }
         Ok(())
+    }
+
+    fn is_busy(&self, group: &Group) {
+        let nanos = (group.bytes as u64).saturating_mul(1_000_000_000) / PACE;
+        let busy = group.begin.saturating_add(nanos);
+        self.shared.busy.store(busy + 1, Ordering::Relaxed);
     }
 
     fn sync(&mut self, begin: u64) -> Result<(), LogError> {

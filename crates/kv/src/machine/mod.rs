@@ -76,7 +76,7 @@ pub trait Lanes {
 pub struct MachineSettings {
     /// The log is trimmed once it holds this many bytes more than what no trim can free.
     pub log_trim_bytes: u64,
-    /// A log sync that takes longer than this is a stalled disk (L6).
+    /// A log sync that takes longer than this beyond what its bytes take is a stalled disk (L6).
     pub stall: Duration,
     /// In a checkpoint, shards that know so many attempts, together, have their states copied in one turn;
     /// at least one has. Outcomes of one-shard transactions do not count, as copies share them.

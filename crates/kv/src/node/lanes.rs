@@ -102,7 +102,8 @@ impl Lanes for RealLanes {
     }
 
     fn log_waits(&self) -> Option<Duration> {
-        self.log.waiting_since().map(|since| Instant::now() - since)
+        let since = self.log.waiting_since()?;
+        Some(Instant::now().saturating_duration_since(since))
     }
 
     fn engine(&mut self) -> &dyn Engine {
