@@ -24,12 +24,12 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn asked(&mut self, caller: Caller) {
-        self.connections
-            .entry(caller.connection)
-            .or_default()
-            .waiting
-            .insert(caller.request);
+    /// A request came. If it tells its client that one lives on this connection from now on: on a
+    /// new one the first sign of life may be long in coming.
+    pub(super) fn asked(&mut self, caller: Caller, client: Option<ClientId>) {
+        let connection = self.connections.entry(caller.connection).or_default();
+        connection.waiting.insert(caller.request);
+        connection.client = client.or(connection.client);
     }
 
     /// Whether somebody still waits for this answer; he does no more.
@@ -104,5 +104,33 @@ pub(super) fn authorize(user: &str, request: &ShardRequest) -> Result<(), Box<Re
             synod_shard::wire::show_key(&write.key)
         ))))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(connection: u64) -> Caller {
+        let request = 1;
+        Caller {
+            connection,
+            request,
+        }
+    }
+
+    #[test]
+    fn a_client_is_gone_with_the_last_connection_that_it_was_heard_on() {
+        let client = ClientId(7);
+        let mut clients = Clients::default();
+        clients.asked(caller(1), None);
+        clients.seen(1, client);
+        // It has connected again, and asked before it told that it lives.
+        clients.asked(caller(2), Some(client));
+        clients.asked(caller(2), None);
+        assert_eq!(clients.gone(1), (BTreeSet::from([caller(1)]), None));
+        let waited = BTreeSet::from([caller(2)]);
+        assert_eq!(clients.gone(2), (waited, Some(client)));
+        assert_eq!(clients.gone(2), (BTreeSet::new(), None));
     }
 }

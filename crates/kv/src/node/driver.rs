@@ -403,7 +403,8 @@ impl Driver {
             return;
         }
         self.sample(&request);
-        self.lanes.clients.asked(caller);
+        let client = request.request.client();
+        self.lanes.clients.asked(caller, client);
         self.input(Input::Client { caller, request });
     }
 
