@@ -4,6 +4,8 @@
 //! free loopback ports; dropping one kills its processes and removes its files.
 
 pub mod damage;
+pub mod leaders;
+pub mod small;
 pub mod survive;
 
 use std::collections::{BTreeMap, BTreeSet};

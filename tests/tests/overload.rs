@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use synod_client::{Client, Range};
-use synod_harness::cluster::{Cluster, ask};
+use synod_harness::cluster::Cluster;
 use synod_harness::history::Outcome;
 use synod_harness::workload::bank::Bank;
 use synod_harness::workload::{Meter, Run};
 use synod_paxos::GroupId;
-use synod_rpc::wire::ShardStatus;
 use synod_rpc::{CallError, Pool, RequestBody, ServerBody};
 use synod_shard::{ShardReply, ShardRequest};
+use synod_tests::leaders::{led, led_evenly, terms};
 use synod_tests::{connect, memory_mib, peak_memory_mib, settled, start, survive};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
@@ -28,41 +28,6 @@ const FLOOD: f64 = 12.0;
 const CONNECTIONS: usize = 12;
 /// How long every sync takes longer than it would; see [`Flood`].
 const SYNC: Duration = Duration::from_millis(400);
-
-/// Shards with a leader in office, each once.
-async fn led(cluster: &Cluster) -> Vec<(std::net::SocketAddr, ShardStatus)> {
-    let pool = cluster.pool().expect("good certificates");
-    let mut led = Vec::new();
-    for node in cluster.nodes() {
-        let status = ask::status(&pool, node.address, Duration::from_secs(30)).await;
-        let shards = status.expect("it answers").shards;
-        let here = shards.into_iter().filter(|s| s.in_office);
-        led.extend(here.map(|s| (node.address, s)));
-    }
-    led.sort_by_key(|(_, shard)| shard.id);
-    led
-}
-
-/// Terms of all leaders.
-async fn terms(cluster: &Cluster) -> Vec<(GroupId, String)> {
-    let led = led(cluster).await.into_iter();
-    led.map(|(_, shard)| (shard.id, shard.term)).collect()
-}
-
-/// Waits until each of the three shards is led by a node of its own: as long as one leads two, the
-/// cluster hands one of them over sooner or later, and that is no lease lost.
-async fn led_evenly(cluster: &Cluster) {
-    let begun = Instant::now();
-    loop {
-        let led = led(cluster).await;
-        let leaders: HashSet<_> = led.iter().map(|(address, _)| *address).collect();
-        if led.len() == 3 && leaders.len() == 3 {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(180), "{led:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// So many closed loops of puts for so long; commits a second.
 async fn closed_loops(client: &Client, target: &Target, loops: usize, time: Duration) -> f64 {

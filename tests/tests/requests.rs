@@ -13,6 +13,8 @@ use synod_paxos::{GroupId, Term, Timestamp};
 use synod_rpc::wire::NodeStatus;
 use synod_rpc::{Pool, RequestBody, ServerBody};
 use synod_shard::{ShardReply, ShardRequest};
+use synod_tests::leaders::{led_evenly, terms};
+use synod_tests::small::Small;
 use synod_tests::{cluster, connect, peak_memory_mib, program, settled, synod, text};
 use synod_txn::request::{CommitRequest, Refusal};
 use synod_txn::{ClientId, Participant, Request, Response, Write};
@@ -75,73 +77,6 @@ async fn what_is_too_large_is_refused_before_anything_is_sent() {
     assert_eq!(requests(&cluster).await, before, "something was sent");
 }
 
-fn terms(all: &[NodeStatus]) -> Vec<(GroupId, String)> {
-    let led = all.iter().flat_map(|n| &n.shards).filter(|s| s.in_office);
-    let mut terms: Vec<_> = led.map(|s| (s.id, s.term.clone())).collect();
-    terms.sort();
-    terms
-}
-
-/// Waits until each of the three shards is led by a node of its own: as long as one leads two, the
-/// cluster hands one of them over sooner or later. Returns their terms.
-async fn led_evenly(cluster: &Cluster) -> Vec<(GroupId, String)> {
-    let begun = Instant::now();
-    loop {
-        let all = statuses(cluster).await;
-        let terms = terms(&all);
-        let leads = |n: &NodeStatus| n.shards.iter().any(|s| s.in_office);
-        if terms.len() == 3 && all.iter().all(leads) {
-            return terms;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(180), "{terms:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Small writes of a client of its own, one after the other.
-struct Small {
-    stop: Arc<AtomicBool>,
-    count: Arc<AtomicU64>,
-    writes: tokio::task::JoinHandle<Duration>,
-}
-
-impl Small {
-    async fn begin(cluster: &Cluster) -> Small {
-        let client = connect(cluster).await.with_timeout(PATIENCE);
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let (stopped, counted): (_, Arc<AtomicU64>) = (stop.clone(), Arc::clone(&count));
-        let writes = tokio::spawn(async move {
-            let mut longest = Duration::ZERO;
-            while !stopped.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                let number = counted.fetch_add(1, Ordering::Relaxed);
-                let put = client.put("b", number.to_string()).await;
-                put.expect("it is served");
-                longest = longest.max(begun.elapsed());
-            }
-            longest
-        });
-        Small {
-            stop,
-            count,
-            writes,
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Ends them; the longest one.
-    async fn end(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        let longest = self.writes.await.expect("it ends in order");
-        let count = self.count.load(Ordering::Relaxed);
-        eprintln!("{count} small writes beside it, the longest took {longest:?}");
-        longest
-    }
-}
-
 /// A key, a value and a transaction as large as they may be; meanwhile others
 /// write as ever, and no leader changes.
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +124,7 @@ async fn what_is_just_small_enough_works_and_hurts_nobody() {
     }
     let longest = small.end().await;
     assert!(longest < LONGEST, "{longest:?}");
-    assert_eq!(terms(&statuses(&cluster).await), before, "a leader changed");
+    assert_eq!(terms(&cluster).await, before, "a leader changed");
 }
 
 /// A shard and its leader, asked without the SDK and its own checks.
@@ -304,7 +239,7 @@ async fn what_is_too_large_is_refused_by_the_node_as_well() {
     // Over the same connection, in the same term.
     let response = raw.commit(9, vec![write("a".to_owned(), 1)]).await;
     assert!(matches!(response, Response::Outcome { .. }), "{response:?}");
-    assert_eq!(terms(&statuses(&cluster).await), before, "a leader changed");
+    assert_eq!(terms(&cluster).await, before, "a leader changed");
     let client = connect(&cluster).await;
     let rows = client.scan_page(Range::all()).await.expect("it is served");
     let keys: Vec<_> = rows.rows.iter().map(|(key, _)| &key[..]).collect();
